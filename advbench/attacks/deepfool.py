@@ -1,0 +1,135 @@
+"""DeepFool (Moosavi-Dezfooli et al., 2016, https://arxiv.org/abs/1511.04599), l2 and l-inf, batched.
+
+ART's own is l2 only, never lets a finished image leave the batch and applies its overshoot only at the end.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from art.attacks.attack import EvasionAttack
+from art.estimators.classification import PyTorchClassifier
+from torch import Tensor, nn
+
+from advbench import checks
+from advbench.estimators import gradient_module
+
+_SLACK = 1e-4  # added to every step, as foolbox does: an image whose pixels meet the clip creeps on instead of stalling
+
+_MARGIN = 1e-4  # by which another logit must win, so that rounding in another batch cannot undo it
+
+
+class DeepFool(EvasionAttack):
+    """The nearest decision boundary by repeated linearisation at the current iterate.
+
+    :param classifier: an ART PyTorch classifier that returns logits for images in [0, 1].
+    :param norm: 2 or ``inf``: the norm in which the perturbation is to be small.
+    :param max_iter: linearisations an image at most.
+    :param overshoot: eta of the paper: every iterate is x + (1 + eta) r, clipped to [0, 1].
+    :param candidates: how many of the other classes are linearised, the highest logits first; default all.
+    :param batch_size: images in work at a time; a finished one gives its place to the next.
+    :raises ValueError: for another norm or a non-positive number.
+
+    An attack costs ``candidates`` backward passes and one forward pass an image and iteration.
+    """
+
+    attack_params = [*EvasionAttack.attack_params, "norm", "max_iter", "overshoot", "candidates", "batch_size"]
+    _estimator_requirements = (PyTorchClassifier,)
+
+    def __init__(
+        self,
+        classifier: PyTorchClassifier,
+        norm: float | str = 2,
+        max_iter: int = 50,
+        overshoot: float = 0.02,
+        candidates: int | None = None,
+        batch_size: int = 128,
+    ) -> None:
+        super().__init__(estimator=classifier)
+        self.norm = float(norm)
+        self.max_iter = max_iter
+        self.overshoot = overshoot
+        self.candidates = candidates
+        self.batch_size = batch_size
+        self._check_params()
+
+    def _check_params(self) -> None:
+        if self.norm not in (2.0, np.inf):
+            raise ValueError(f"norm must be 2 or inf, not {self.norm}")
+        for name in ("max_iter", "batch_size"):
+            checks.positive(getattr(self, name), name)
+        checks.positive(self.overshoot, "overshoot", zero=True)
+        if self.candidates is not None:
+            checks.positive(self.candidates, "candidates")
+
+    def generate(self, x: np.ndarray, y: np.ndarray | None = None, **kwargs: object) -> np.ndarray:
+        """Perturb each image until the classifier's prediction for it changes.
+
+        :param x: float (N, C, H, W) in [0, 1].
+        :param y: true labels, indices or one-hot: an image that is already misclassified is returned unchanged.
+            Without labels every image is attacked from its predicted class.
+        :return: float32 (N, C, H, W) in [0, 1]; an image that did not flip within ``max_iter`` is its last iterate.
+        :raises ValueError: for images or labels out of range.
+        """
+        x = checks.images(x, "x", self.estimator.input_shape)
+        original = self.estimator.predict(x, batch_size=self.batch_size).argmax(1)
+        todo = np.arange(len(x))
+        if y is not None:
+            todo = np.flatnonzero(original == checks.labels(y, len(x), self.estimator.nb_classes))
+        adversarial = x.copy()
+        self._descend(gradient_module(self.estimator), adversarial, x, original, todo)
+        if gradient_module(self.estimator) is not self.estimator.model and len(todo):
+            # the fast copy's boundary is not quite the model's, and the model has the last word
+            flipped = self.estimator.predict(adversarial[todo], batch_size=self.batch_size).argmax(1) != original[todo]
+            self._descend(self.estimator.model, adversarial, x, original, todo[~flipped])
+        return adversarial
+
+    def _descend(self, module: nn.Module, out: np.ndarray, x: np.ndarray, original: np.ndarray, todo: np.ndarray) -> None:
+        """Run DeepFool from ``out`` on the images ``todo``, writing the results into ``out``."""
+        device = self.estimator.device
+        waiting = list(todo[::-1])
+        index = np.empty(0, dtype=np.int64)
+        x0 = r = torch.empty(0, *x.shape[1:], device=device)
+        labels = steps = torch.empty(0, dtype=torch.long, device=device)
+        while waiting or len(index):
+            free = min(self.batch_size - len(index), len(waiting))
+            if free:
+                fresh = np.array([waiting.pop() for _ in range(free)])
+                begin, now = (torch.from_numpy(a[fresh]).to(device) for a in (x, out))
+                x0, r = torch.cat([x0, begin]), torch.cat([r, (now - begin) / (1 + self.overshoot)])
+                labels = torch.cat([labels, torch.from_numpy(original[fresh]).to(device)])
+                steps = torch.cat([steps, torch.zeros(free, dtype=torch.long, device=device)])
+                index = np.concatenate([index, fresh])
+            iterate = (x0 + (1 + self.overshoot) * r).clamp(0, 1)
+            flipped, step = self._linearise(module, iterate, labels)
+            done = flipped | (steps >= self.max_iter)
+            if done.any():
+                out[index[done.cpu().numpy()]] = iterate[done].cpu().numpy()
+            keep = ~done
+            x0, r, labels, steps = x0[keep], (r + step)[keep], labels[keep], steps[keep] + 1
+            index = index[keep.cpu().numpy()]
+
+    def _linearise(self, module: nn.Module, x: Tensor, k0: Tensor) -> tuple[Tensor, Tensor]:
+        """Whether each iterate has left class k0, and the step to its nearest linearised boundary (algorithm 2)."""
+        x = x.detach().contiguous(memory_format=torch.channels_last).requires_grad_(True)
+        with torch.enable_grad():
+            f = module(x).float()
+        others = f.detach().scatter(1, k0[:, None], -torch.inf)
+        flipped = others.amax(1) > f.detach().gather(1, k0[:, None])[:, 0] + _MARGIN
+        if flipped.all():
+            return flipped, torch.zeros_like(x)
+        classes = others.topk(min(self.candidates or f.shape[1] - 1, f.shape[1] - 1)).indices
+        distance = torch.full((len(x),), torch.inf, device=x.device)
+        best_w, best_f = torch.zeros_like(x), torch.zeros(len(x), device=x.device)
+        for j in range(classes.shape[1]):
+            margin = (f.gather(1, classes[:, j : j + 1]) - f.gather(1, k0[:, None]))[:, 0]
+            (w,) = torch.autograd.grad(margin.sum(), x, retain_graph=j + 1 < classes.shape[1])
+            dual = w.flatten(1).norm(p=2 if self.norm == 2 else 1, dim=1).clamp_min(1e-12)
+            d = margin.detach().abs() / dual
+            nearer = d < distance
+            distance = torch.where(nearer, d, distance)
+            best_w = torch.where(nearer[:, None, None, None], w, best_w)
+            best_f = torch.where(nearer, margin.detach().abs(), best_f)
+        dual = best_w.flatten(1).norm(p=2 if self.norm == 2 else 1, dim=1).clamp_min(1e-12)
+        length = (best_f / dual + _SLACK)[:, None, None, None]
+        return flipped, length * (best_w / dual[:, None, None, None] if self.norm == 2 else best_w.sign())

@@ -1,0 +1,67 @@
+"""The attacks of the reports by name: ART's classes where ART has them right, ours where not."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from advbench.errors import did_you_mean
+
+if TYPE_CHECKING:
+    from art.attacks.attack import EvasionAttack
+    from art.estimators.classification import PyTorchClassifier
+
+ATTACKS = {
+    "fgsm": "fast gradient sign method, l-inf (Goodfellow et al., 2015); ART's",
+    "bim": "basic iterative method, l-inf, no random start (Kurakin et al., 2017); ART's",
+    "bim-l2": "iterative l2 method, no random start (Metzen et al., 2017); ART's PGD",
+    "pgd": "projected gradient descent, l-inf, random start (Madry et al., 2018); ART's",
+    "pgd-l2": "projected gradient descent, l2, random start; ART's",
+    "deepfool-l2": "DeepFool, l2 (Moosavi-Dezfooli et al., 2016), batched",
+    "deepfool-linf": "DeepFool, l-inf, batched",
+}
+NORMS = {name: "l2" if name.endswith("l2") else "linf" for name in ATTACKS}
+
+
+def create(
+    name: str,
+    classifier: PyTorchClassifier,
+    eps: float | None = None,
+    eps_step: float | None = None,
+    max_iter: int | None = None,
+    batch_size: int = 128,
+) -> EvasionAttack:
+    """An attack of the registry on a classifier for images in [0, 1].
+
+    :param eps: the bound on the perturbation in the attack's norm; needed by every attack but DeepFool.
+    :param eps_step: the step of an iterative attack, default eps / 4.
+    :param max_iter: steps of an iterative attack, default 10; of DeepFool, default 50.
+    :raises UsageError: for an unknown name.
+    :raises ValueError: for a missing or negative eps.
+    """
+    import numpy as np
+    from art.attacks.evasion import FastGradientMethod, ProjectedGradientDescent
+
+    from advbench import checks
+    from advbench.attacks.deepfool import DeepFool
+
+    if name not in ATTACKS:
+        raise did_you_mean("attack", name, list(ATTACKS))
+    norm = 2 if NORMS[name] == "l2" else np.inf
+    if name.startswith("deepfool"):
+        return DeepFool(classifier, norm, max_iter=max_iter or 50, batch_size=batch_size)
+    if eps is None:
+        raise ValueError(f"eps is needed by {name}")
+    eps = float(checks.positive(eps, "eps", zero=True))
+    smallest = 1 / 255  # ART rejects a step of 0, which eps = 0 would lead to
+    if name == "fgsm":
+        return FastGradientMethod(classifier, norm, eps, eps_step=eps or smallest, batch_size=batch_size)
+    return ProjectedGradientDescent(
+        classifier,
+        norm,
+        eps,
+        float(eps_step or eps / 4 or smallest),
+        max_iter=max_iter or 10,
+        num_random_init=1 if name.startswith("pgd") else 0,
+        batch_size=batch_size,
+        verbose=False,
+    )

@@ -1,0 +1,78 @@
+"""Training that survives a kill: weights, optimizer and history in one safetensors file an epoch, never a pickle."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+
+def save_tensors(path: Path, tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> None:
+    """Write tensors and JSON-serialisable metadata to a safetensors file, whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f"{path.name}.{os.getpid()}")
+    flat = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
+    save_file(flat, partial, {"advbench": json.dumps(meta)})
+    with open(partial, "rb") as stream:
+        os.fsync(stream.fileno())
+    partial.replace(path)
+
+
+def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """The tensors and the metadata of a file that ``save_tensors`` wrote."""
+    with safe_open(path, "pt") as stream:
+        meta = json.loads((stream.metadata() or {}).get("advbench", "{}"))
+        return {name: stream.get_tensor(name) for name in stream.keys()}, meta
+
+
+class Checkpoint:
+    """The state of a training between two epochs.
+
+    :param path: the file it lives in, or None for a training that is not to be resumed.
+    """
+
+    def __init__(self, path: Path | None) -> None:
+        self.path = path
+
+    def save(
+        self, module: torch.nn.Module, optimizer: torch.optim.Optimizer, best: Mapping[str, Tensor], history: list[dict]
+    ) -> None:
+        """Keep the module, the optimizer's state, the best weights so far and one dict an epoch."""
+        if self.path is None:
+            return
+        state = optimizer.state_dict()["state"]
+        tensors = {f"module/{name}": tensor for name, tensor in module.state_dict().items()}
+        tensors |= {f"best/{name}": tensor for name, tensor in best.items()}
+        tensors |= {f"optimizer/{i}/{name}": value for i, slot in state.items() for name, value in slot.items()}
+        save_tensors(self.path, tensors, {"history": history})
+
+    def restore(
+        self, module: torch.nn.Module, optimizer: torch.optim.Optimizer
+    ) -> tuple[dict[str, Tensor], list[dict]]:
+        """Put a kept state back; returns (best weights, history), both empty where nothing was kept."""
+        if self.path is None or not self.path.is_file():
+            return {}, []
+        tensors, meta = load_tensors(self.path)
+        parts: dict[str, dict[str, Tensor]] = {"module": {}, "best": {}, "optimizer": {}}
+        for name, tensor in tensors.items():
+            part, rest = name.split("/", 1)
+            parts[part][rest] = tensor
+        module.load_state_dict(parts["module"])
+        slots: dict[int, dict[str, Tensor]] = {}
+        for name, tensor in parts["optimizer"].items():
+            index, key = name.split("/", 1)
+            slots.setdefault(int(index), {})[key] = tensor
+        optimizer.load_state_dict({"state": slots, "param_groups": optimizer.state_dict()["param_groups"]})
+        return parts["best"], meta["history"]
+
+    def discard(self) -> None:
+        """Remove the file, once what it led to is kept elsewhere."""
+        if self.path is not None:
+            self.path.unlink(missing_ok=True)

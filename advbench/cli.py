@@ -1,0 +1,240 @@
+"""The command line: parse, call, print. Nothing heavy is imported before a command needs it."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from collections.abc import Callable
+from functools import wraps
+from pathlib import Path
+from typing import Any
+
+import click
+
+from advbench import __version__
+from advbench.errors import AdvbenchError, UsageError, did_you_mean
+
+_INTERRUPTED = 130
+_KINDS = ("recipes", "models", "attacks", "detectors", "trainers", "data")
+
+
+class _Group(click.Group):
+    """A command group that says what was meant."""
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
+        if args and self.get_command(ctx, args[0]) is None:
+            raise click.UsageError(str(did_you_mean("command", args[0], self.list_commands(ctx))))
+        return super().resolve_command(ctx, args)
+
+
+def _one_line(command: Callable) -> Callable:
+    """Print a user's mistake as one line, with its exit code."""
+
+    @wraps(command)
+    def guarded(*args: Any, **kwargs: Any) -> None:
+        try:
+            command(*args, **kwargs)
+        except AdvbenchError as error:
+            click.echo(f"advbench: {error}", err=True)
+            sys.exit(error.exit_code)
+        except KeyboardInterrupt:
+            click.echo("advbench: stopped; the same command goes on from here", err=True)
+            sys.exit(_INTERRUPTED)
+
+    return guarded
+
+
+@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__)
+def main() -> None:
+    """How robust is this image classifier, really?
+
+    \b
+    advbench recipe detector-cifar                     the main study, a few minutes
+    advbench recipe detector-cifar --dataset digits    the same without any download
+    advbench show runs/NAME                            its answer in the terminal
+    """
+
+
+@main.command("list")
+@click.argument("kind", required=False)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@_one_line
+def list_(kind: str | None, as_json: bool) -> None:
+    """List recipes, models, attacks, detectors, trainers or data.
+
+    \b
+    advbench list
+    advbench list attacks --json
+    """
+    if kind is not None and kind not in _KINDS:
+        raise did_you_mean("list", kind, list(_KINDS))
+    found = {each: _names(each) for each in ([kind] if kind else _KINDS)}
+    if as_json:
+        click.echo(json.dumps(found[kind] if kind else found, indent=2))
+        return
+    for each, entries in found.items():
+        if not kind:
+            click.echo(f"{each}:")
+        for name, text in entries.items():
+            click.echo(f"  {name:20} {text}")
+
+
+def _names(kind: str) -> dict[str, str]:
+    if kind == "recipes":
+        from advbench.recipe import names
+
+        return names()
+    if kind == "models":
+        from advbench.models import MODELS
+
+        return MODELS
+    if kind == "attacks":
+        from advbench.attacks import ATTACKS
+
+        return ATTACKS
+    if kind == "detectors":
+        from advbench.detectors import DETECTORS
+
+        return DETECTORS
+    if kind == "trainers":
+        from advbench.trainers import TRAINERS
+
+        return TRAINERS
+    from advbench.data import DATASETS
+
+    return DATASETS
+
+
+@main.command()
+@click.argument("name")
+@click.option("--preset", default="quick", show_default=True, help="quick (minutes), small (two hours), paper (everything, a GPU).")
+@click.option("--dataset", default="auto", show_default=True, help="auto, or a name from 'advbench list data'.")
+@click.option("--data-dir", type=click.Path(path_type=Path), help="A folder that already holds the data set.")
+@click.option("--out", type=click.Path(path_type=Path), help="The run directory; by default under runs/.")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
+@click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0))
+@click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Any field of the recipe's config; repeatable.")
+@click.option("--json", "as_json", is_flag=True, help="Print the result rows as JSON at the end.")
+@_one_line
+def recipe(name: str, as_json: bool, **options: Any) -> None:
+    """Run a study, or go on with it where it was stopped.
+
+    NAME is a recipe from 'advbench list recipes', or the path of a Python file that declares one.
+
+    \b
+    advbench recipe detector-cifar
+    advbench recipe detector-cifar --preset small --out runs/small
+    advbench recipe detector-cifar --set eps_fgsm=2/255,8/255 --set detector_epochs=5
+    """
+    from advbench.recipe import configure, find
+
+    found = find(name)
+    configure(found, options["preset"], options["settings"])  # before the slow imports
+    _log_to_terminal()
+    from advbench.report import show as show_run
+    from advbench.study import start
+
+    run = start(found, **options)
+    if as_json:
+        click.echo(run.results().to_json(orient="records", indent=1))
+    else:
+        show_run(run.directory)
+
+
+@main.command()
+@click.argument("run", type=click.Path(path_type=Path))
+@_one_line
+def show(run: Path) -> None:
+    """Print what a run found.
+
+    \b
+    advbench show runs/small
+    """
+    from advbench.report import show as show_run
+
+    show_run(run)
+
+
+@main.command()
+@click.argument("run", type=click.Path(path_type=Path))
+@_one_line
+def report(run: Path) -> None:
+    """Write report.html of a run again, from its directory alone.
+
+    \b
+    advbench report runs/small
+    """
+    from advbench.report import write_report
+
+    click.echo(write_report(run))
+
+
+@main.group(cls=_Group)
+def data() -> None:
+    """List, fetch or verify the data sets."""
+
+
+@data.command("list")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def data_list(as_json: bool) -> None:
+    """List the data sets and where they are kept."""
+    from advbench.data import DATASETS, cache_dir
+
+    rows = {name: {"what": text, "kept": (cache_dir() / name).is_dir() or name == "digits"} for name, text in DATASETS.items()}
+    if as_json:
+        click.echo(json.dumps(rows, indent=2))
+        return
+    for name, row in rows.items():
+        click.echo(f"{name:10} {'here' if row['kept'] else 'not here':9} {row['what']}")
+    click.echo(f"kept in {cache_dir()}")
+
+
+@data.command("fetch")
+@click.argument("names", nargs=-1, required=True)
+@click.option("--data-dir", type=click.Path(path_type=Path), help="A folder that already holds the data set.")
+@_one_line
+def data_fetch(names: tuple[str, ...], data_dir: Path | None) -> None:
+    """Bring data sets into the cache, verified.
+
+    \b
+    advbench data fetch cifar10 mnist
+    """
+    _load_each(names, data_dir)
+
+
+@data.command("verify")
+@click.argument("names", nargs=-1)
+@_one_line
+def data_verify(names: tuple[str, ...]) -> None:
+    """Check what the cache holds (by default all of it) against the published checksums."""
+    from advbench.data import DATASETS, cache_dir
+
+    kept = [name for name in DATASETS if name == "digits" or (cache_dir() / name).is_dir()]
+    missing = [name for name in names if name in DATASETS and name not in kept]
+    if missing:
+        raise UsageError(f"{', '.join(missing)} is not in {cache_dir()}; advbench data fetch {' '.join(missing)}")
+    _load_each(names or tuple(kept), None)
+
+
+def _load_each(names: tuple[str, ...], data_dir: Path | None) -> None:
+    from advbench.data import load
+
+    for name in names:
+        for split in ("train", "test"):
+            loaded = load(name, split, data_dir)
+            click.echo(f"{name} {split}: {len(loaded)} images, fingerprint {loaded.fingerprint}")
+
+
+def _log_to_terminal() -> None:
+    handler = logging.StreamHandler(sys.stderr)
+    if sys.stderr.isatty():
+        from rich.logging import RichHandler
+
+        handler = RichHandler(show_path=False, show_level=False, markup=False)
+    else:
+        handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
+    log = logging.getLogger("advbench")
+    log.addHandler(handler)
+    log.setLevel(logging.INFO)

@@ -1,0 +1,26 @@
+"""The errors that a user can cause and mend: one line each, with an exit code of their own."""
+
+
+class AdvbenchError(Exception):
+    """A mistake that one clear line explains; the command line prints it and exits with ``exit_code``."""
+
+    exit_code = 2
+
+
+class UsageError(AdvbenchError):
+    """A wrong name, key, value, device or directory."""
+
+
+class DataUnavailable(AdvbenchError):
+    """A data set could not be had from any source."""
+
+    exit_code = 3
+
+
+def did_you_mean(kind: str, name: str, known: list[str]) -> UsageError:
+    """The error for an unknown name, with the nearest known one and the whole list."""
+    from difflib import get_close_matches
+
+    near = get_close_matches(name, known, n=1)
+    hint = f"; did you mean {near[0]!r}?" if near else "."
+    return UsageError(f"no {kind} named {name!r}{hint} Known: {', '.join(known)}")

@@ -1,0 +1,185 @@
+"""Any ``nn.Module`` as an ART ``PyTorchClassifier``, with a gradient path that does no more than it must."""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from art.estimators.classification import PyTorchClassifier
+from torch import Tensor, nn
+from torch.fx.experimental.optimization import fuse
+
+from advbench import models
+from advbench.errors import UsageError
+from advbench.models.tapped import TappedModule
+
+Precision = Literal["exact", "fast"]
+
+
+def resolve_device(device: str = "auto") -> torch.device:
+    """The torch device for ``auto`` (a GPU where there is one), ``cpu``, ``cuda`` or ``cuda:N``.
+
+    :raises UsageError: for a device that this machine does not have.
+    """
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    name, _, index = device.partition(":")
+    if device == "cpu" or (name == "cuda" and (not index or index.isdigit()) and int(index or 0) < torch.cuda.device_count()):
+        return torch.device(device)
+    there = ["auto", "cpu", *(["cuda"] if torch.cuda.is_available() else [])]
+    raise UsageError(f"device {device!r} is not available here; allowed: {', '.join(there)}")
+
+
+def classifier(
+    module: nn.Module,
+    input_shape: tuple[int, int, int],
+    classes: int,
+    precision: Precision = "exact",
+    device: str | torch.device = "auto",
+) -> TorchClassifier:
+    """Wrap a module (images float (N, C, H, W) in [0, 1] -> logits (N, classes)) for every ART attack and defence.
+
+    :param precision: ``exact`` for stock ART's gradients bit for bit; ``fast`` for gradients of a copy with batch
+        norm folded, channels last and, where the processor has it, bfloat16. Predictions are the module's own in
+        float32 either way.
+    :raises ValueError: for another precision.
+    """
+    wrapped = TorchClassifier(
+        module, nn.CrossEntropyLoss(), tuple(input_shape), classes, precision=precision, device_type="cpu"
+    )
+    wrapped.to(resolve_device(device) if isinstance(device, str) else device)
+    return wrapped
+
+
+def load(run: Path | str, name: str = "classifier", precision: Precision = "exact", device: str = "auto") -> TorchClassifier:
+    """A trained model of a run directory as an ART estimator.
+
+    :raises UsageError: if the run holds no such model.
+    """
+    module, spec = models.load(Path(run) / "models" / f"{name}.safetensors")
+    return classifier(module, spec.input_shape, spec.classes, precision, device)
+
+
+def gradient_module(estimator: PyTorchClassifier) -> nn.Module:
+    """The module to differentiate: the fast copy of a ``TorchClassifier``, the model of any other ART classifier."""
+    return estimator.gradient_module if isinstance(estimator, TorchClassifier) else estimator.model
+
+
+class TorchClassifier(PyTorchClassifier):
+    """ART's ``PyTorchClassifier`` for images in [0, 1] with a cheaper ``loss_gradient``.
+
+    Stock ART fills the parameter gradients that no attack reads; here only the input's are computed. Training
+    mode, recurrent layers and ART preprocessing take ART's own path.
+
+    :param precision: see :func:`classifier`.
+    """
+
+    estimator_params = [*PyTorchClassifier.estimator_params, "precision"]
+
+    def __init__(
+        self,
+        model: nn.Module,
+        loss: nn.Module,
+        input_shape: tuple[int, ...],
+        nb_classes: int,
+        optimizer: torch.optim.Optimizer | None = None,
+        precision: Precision = "exact",
+        clip_values: tuple[float, float] = (0.0, 1.0),
+        preprocessing: Any = None,
+        **kwargs: Any,
+    ) -> None:
+        if precision not in ("exact", "fast"):
+            raise ValueError(f"precision must be 'exact' or 'fast', not {precision!r}")
+        super().__init__(
+            model, loss, input_shape, nb_classes, optimizer, clip_values=clip_values, preprocessing=preprocessing, **kwargs
+        )
+        self.precision = precision
+        self._copy: tuple[int, nn.Module] | None = None
+        self._model.eval()
+
+    def to(self, device: torch.device) -> TorchClassifier:
+        """Move the model to a device; ART's constructor only knows "the" GPU."""
+        self._device = device
+        self._device_type = "cpu" if device.type == "cpu" else "gpu"
+        self._model.to(device)
+        self._copy = None
+        return self
+
+    @property
+    def gradient_module(self) -> nn.Module:
+        """The module whose gradients attacks use, in eval mode: the model itself, or its fast copy.
+
+        The copy is made again whenever a parameter or buffer of the model has changed.
+        """
+        self._model.eval()
+        if self.precision == "exact":
+            return self.model
+        state = sum(t._version for t in (*self.model.parameters(), *self.model.buffers()))
+        if self._copy is None or self._copy[0] != state:
+            self._copy = (state, _fast_copy(self.model, self.input_shape, self._device))
+        return self._copy[1]
+
+    def autocast(self) -> AbstractContextManager:
+        """The context for gradients: bfloat16 in precision ``fast`` on processors that compute in it."""
+        if self.precision == "fast" and has_bfloat16(self._device):
+            return torch.autocast(self._device.type, torch.bfloat16)
+        return nullcontext()
+
+    def loss_gradient(
+        self, x: np.ndarray | Tensor, y: np.ndarray | Tensor, training_mode: bool = False, **kwargs: Any
+    ) -> np.ndarray | Tensor:
+        """The gradient of the loss at images x (N, C, H, W) for labels y, indices (N,) or one-hot; same type as x."""
+        if training_mode or self.is_rnn or self.preprocessing_operations:
+            return super().loss_gradient(x, _one_hot(y, self.nb_classes), training_mode, **kwargs)
+        module = self.gradient_module
+        inputs = torch.as_tensor(x).to(self._device).detach().requires_grad_(True)
+        labels = torch.as_tensor(y).to(self._device)
+        if labels.ndim > 1:
+            labels = self.reduce_labels(labels)
+        with torch.enable_grad(), self.autocast():
+            loss = self._loss(module(inputs), labels)
+        (gradient,) = torch.autograd.grad(loss, inputs)
+        return gradient if isinstance(x, Tensor) else gradient.cpu().numpy()
+
+
+def has_bfloat16(device: torch.device) -> bool:
+    """Whether the processor multiplies matrices in bfloat16; emulating it would be slower than float32."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    has = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
+    return bool(has.get("amx_bf16") or has.get("avx512_bf16"))
+
+
+def _one_hot(y: np.ndarray | Tensor, classes: int) -> np.ndarray | Tensor:
+    if y.ndim > 1:
+        return y
+    return nn.functional.one_hot(y.long(), classes) if isinstance(y, Tensor) else np.eye(classes, dtype=np.float32)[y]
+
+
+def _fast_copy(module: nn.Module, input_shape: tuple[int, ...], device: torch.device) -> nn.Module:
+    """The module with batch norm folded and channels last, or only the latter where folding cannot be trusted."""
+    plain = copy.deepcopy(module).eval().requires_grad_(False).to(memory_format=torch.channels_last)
+    try:
+        folded = _folded(plain)
+        probe = torch.rand(2, *input_shape, generator=torch.Generator().manual_seed(0)).to(device)
+        with torch.no_grad():
+            torch.testing.assert_close(folded(probe), plain(probe), rtol=1e-3, atol=1e-3)
+    except Exception as error:  # torch.fx refuses some models in many ways; none of them may change a result
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        warnings.warn(f"batch norm is not folded, gradients will be slower: {reason}", stacklevel=3)
+        return plain
+    return folded.to(memory_format=torch.channels_last)
+
+
+def _folded(module: nn.Module) -> nn.Module:
+    if not isinstance(module, TappedModule):
+        return fuse(module)
+    folded = copy.deepcopy(module)  # stage by stage, so that the taps stay
+    folded.stages = nn.ModuleList([fuse(stage) for stage in module.stages])
+    folded.head = fuse(module.head)
+    return folded

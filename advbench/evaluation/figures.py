@@ -1,0 +1,63 @@
+"""A figure is a value with its n and its 95 % confidence interval; ``row`` makes it a row of results.csv."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import sqrt
+
+import numpy as np
+
+Z95 = 1.959963984540054  # the 97.5 % quantile of the standard normal distribution
+
+COLUMNS = (
+    "recipe dataset split exhibit model defence detector position fit_attack fit_eps attack norm eps sigma "
+    "metric value n ci_low ci_high seed reported accept_low accept_high target note"
+).split()
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One measured number; the interval is NaN where none is known."""
+
+    value: float
+    n: int
+    ci_low: float = float("nan")
+    ci_high: float = float("nan")
+
+    def row(self, metric: str, **context: object) -> dict[str, object]:
+        """The figure as a row of results.csv; ``context`` fills the columns that say what it is of.
+
+        :raises ValueError: for a column that results.csv does not have.
+        """
+        unknown = set(context) - set(COLUMNS)
+        if unknown:
+            raise ValueError(f"no such column: {', '.join(sorted(unknown))}")
+        return {"metric": metric, "value": self.value, "n": self.n, "ci_low": self.ci_low, "ci_high": self.ci_high, **context}
+
+
+def proportion(hits: int, n: int) -> Figure:
+    """hits / n with Wilson's score interval (Wilson, 1927); NaN where n is 0."""
+    if n == 0:
+        return Figure(float("nan"), 0)
+    p = hits / n
+    centre = (p + Z95**2 / (2 * n)) / (1 + Z95**2 / n)
+    half = Z95 / (1 + Z95**2 / n) * sqrt(p * (1 - p) / n + Z95**2 / (4 * n**2))
+    return Figure(p, n, max(0.0, centre - half), min(1.0, centre + half))
+
+
+def balanced(first: Figure, second: Figure) -> Figure:
+    """The mean of two independent proportions, its interval by Newcombe's square-and-add method (1998)."""
+    value = (first.value + second.value) / 2
+    below = sqrt((first.value - first.ci_low) ** 2 + (second.value - second.ci_low) ** 2) / 2
+    above = sqrt((first.ci_high - first.value) ** 2 + (second.ci_high - second.value) ** 2) / 2
+    return Figure(value, first.n + second.n, value - below, value + above)
+
+
+def accuracy(predicted: np.ndarray, y: np.ndarray) -> Figure:
+    """The share of predicted labels (N,) equal to the true ones (N,).
+
+    :raises ValueError: if the lengths differ.
+    """
+    if predicted.shape != y.shape:
+        raise ValueError(f"predicted has shape {predicted.shape}, y {y.shape}")
+    return proportion(int((predicted == y).sum()), len(y))

@@ -1,0 +1,78 @@
+"""Names of the report models, and their weights as safetensors files that say what they are."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from advbench.errors import UsageError, did_you_mean
+
+if TYPE_CHECKING:
+    from advbench.models.tapped import TappedModule
+
+MODELS = {"resnet32": "ResNet-32 of Metzen et al. (2017), section 4.1, with taps AD(0)..AD(4)"}
+_CLASSES = {"resnet32": "advbench.models.resnet:ResNet32"}
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """What it takes to build a model again.
+
+    :param input_shape: (C, H, W).
+    :param mean: per-channel mean of the training images, in [0, 1].
+    :param std: per-channel standard deviation of the training images, in [0, 1].
+    """
+
+    name: str
+    input_shape: tuple[int, int, int] = (3, 32, 32)
+    classes: int = 10
+    mean: tuple[float, ...] = (0.4914, 0.4822, 0.4465)
+    std: tuple[float, ...] = (0.2470, 0.2435, 0.2616)
+
+
+def create(name: str | ModelSpec, seed: int = 0) -> TappedModule:
+    """A report model with freshly drawn weights, in eval mode; the global random state is left as it was.
+
+    :param name: a registry name (its CIFAR-10 form), or a whole specification.
+    :raises UsageError: for an unknown name.
+    """
+    import torch
+
+    spec = ModelSpec(name) if isinstance(name, str) else name
+    if spec.name not in MODELS:
+        raise did_you_mean("model", spec.name, list(MODELS))
+    module_name, class_name = _CLASSES[spec.name].split(":")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network = getattr(import_module(module_name), class_name)(spec.classes, spec.input_shape[0], spec.mean, spec.std)
+    return network.eval()
+
+
+def save(path: Path, module: TappedModule, spec: ModelSpec) -> None:
+    """Write weights and specification to a safetensors file."""
+    from advbench.checkpoint import save_tensors
+
+    save_tensors(path, module.state_dict(), asdict(spec))
+
+
+def load(path: Path) -> tuple[TappedModule, ModelSpec]:
+    """A model that ``save`` wrote, in eval mode, and its specification.
+
+    :raises UsageError: if the file is missing or is not one that ``save`` wrote.
+    """
+    from advbench.checkpoint import load_tensors
+
+    if not path.is_file():
+        raise UsageError(f"no model at {path}")
+    try:
+        tensors, meta = load_tensors(path)
+        spec = ModelSpec(**{key: tuple(value) if isinstance(value, list) else value for key, value in meta.items()})
+        module = create(spec)
+        module.load_state_dict(tensors)
+    except UsageError:
+        raise
+    except Exception as error:
+        raise UsageError(f"{path} is not a model of advbench: {(str(error).splitlines() or ['unreadable'])[0]}") from error
+    return module, spec

@@ -1,0 +1,59 @@
+"""What every report model shares: normalisation inside, and numbered taps for detectors."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+
+class Normalize(nn.Module):
+    """(x - mean) / std per channel, so that attacks on the model see images in [0, 1]."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1))
+        self.register_buffer("std", torch.tensor(std).view(1, -1, 1, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (x - self.mean) / self.std
+
+
+class TappedModule(nn.Module):
+    """A network cut at its taps: AD(0) is the input, AD(i) the output of ``stages[i - 1]``.
+
+    Subclasses set ``stages`` (an ``nn.ModuleList``) and ``head`` (features of the last tap -> logits).
+    The notation AD(i) is that of Metzen et al. (2017), figure 1.
+    """
+
+    stages: nn.ModuleList
+    head: nn.Module
+
+    @property
+    def taps(self) -> int:
+        """The number of taps; valid positions are 0 .. taps - 1."""
+        return len(self.stages) + 1
+
+    def features(self, x: Tensor, position: int) -> Tensor:
+        """The activations at AD(position) for images x of shape (N, C, H, W) in [0, 1].
+
+        :raises ValueError: if there is no such tap.
+        """
+        if not 0 <= position < self.taps:
+            raise ValueError(f"position must be 0..{self.taps - 1} for {type(self).__name__}, not {position}")
+        for stage in self.stages[:position]:
+            x = stage(x)
+        return x
+
+    def forward_from(self, features: Tensor, position: int) -> Tensor:
+        """Logits from the activations at AD(position); ``forward`` is the case position 0."""
+        for stage in self.stages[position:]:
+            features = stage(features)
+        return self.head(features)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.forward_from(x, 0)

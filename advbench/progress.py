@@ -1,0 +1,56 @@
+"""Progress of long work: a bar with the time left on a terminal, a log line now and then elsewhere."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from typing import TypeVar
+
+log = logging.getLogger("advbench")
+T = TypeVar("T")
+_SECONDS_BETWEEN_LINES = 15.0
+_bars = None  # the one live display of the process, shared by nested tracks
+
+
+def track(items: Iterable[T], label: str, total: int) -> Iterator[T]:
+    """Yield the items while showing how far the work is.
+
+    :param total: the number of items, for the time left.
+    """
+    return _on_terminal(items, label, total) if sys.stderr.isatty() else _in_lines(items, label, total)
+
+
+def _on_terminal(items: Iterable[T], label: str, total: int) -> Iterator[T]:
+    global _bars
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    outermost = _bars is None
+    if outermost:
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        _bars = Progress(*columns, console=Console(stderr=True), transient=True)
+        _bars.start()
+    bars = _bars
+    task = bars.add_task(label, total=total)
+    try:
+        for item in items:
+            yield item
+            bars.advance(task)
+    finally:
+        bars.remove_task(task)
+        if outermost:
+            bars.stop()
+            _bars = None
+
+
+def _in_lines(items: Iterable[T], label: str, total: int) -> Iterator[T]:
+    start = last = time.monotonic()
+    for done, item in enumerate(items, 1):
+        yield item
+        now = time.monotonic()
+        if now - last >= _SECONDS_BETWEEN_LINES and done < total:
+            left = (now - start) / done * (total - done)
+            log.info("%s: %d of %d, about %.0f s left", label, done, total, left)
+            last = now

@@ -1,0 +1,163 @@
+"""What a recipe is: a documented function from a run to results, a validated config and its presets."""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import importlib.util
+import json
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+from importlib import import_module
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from advbench.errors import UsageError, did_you_mean
+
+if TYPE_CHECKING:
+    from advbench.study import Study
+
+PRESETS = ("quick", "small", "paper")
+
+
+def _fraction(value: Any) -> Any:
+    """A number written as a fraction, such as 8/255."""
+    if isinstance(value, str) and "/" in value:
+        try:
+            return float(Fraction(value.replace(" ", "")))
+        except (ValueError, ZeroDivisionError) as error:
+            raise ValueError(f"{value!r} is not a fraction such as 8/255") from error
+    return value
+
+
+Eps = Annotated[float, BeforeValidator(_fraction), Field(gt=0, le=64)]
+"""A perturbation bound for images in [0, 1]; may be written 8/255. An l2 bound may exceed 1."""
+
+Unit = Annotated[float, Field(ge=0, le=1)]
+"""A number in [0, 1]."""
+
+
+class Config(BaseModel):
+    """The fields of a recipe; every one can be given as ``--set name=value``."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A study that ``advbench recipe NAME`` runs.
+
+    :param dataset: the data set of the report.
+    :param presets: the config of each of quick, small and paper.
+    :param body: computes the study.
+    """
+
+    name: str
+    dataset: str
+    presets: Mapping[str, Config]
+    body: Callable[[Study], None]
+
+
+def recipe(name: str, dataset: str, presets: Mapping[str, Config]) -> Callable[[Callable[[Study], None]], Recipe]:
+    """Decorate the function that computes a study; see ``recipes/detector_cifar.py``."""
+
+    def declare(body: Callable[[Study], None]) -> Recipe:
+        return Recipe(name, dataset, presets, body)
+
+    return declare
+
+
+def names() -> dict[str, str]:
+    """Every recipe that is installed and the first line of what it says of itself, without importing any."""
+    found = {}
+    for path in sorted(_folder().glob("[a-z]*.py")):
+        docstring = ast.get_docstring(ast.parse(path.read_text())) or ""
+        found[path.stem.replace("_", "-")] = docstring.split("\n")[0]
+    for point in entry_points(group="advbench.recipes"):
+        found.setdefault(point.name, f"from {point.value}")
+    return found
+
+
+def find(name: str) -> Recipe:
+    """A recipe by name, or by the path of a Python file that declares one.
+
+    :raises UsageError: for an unknown name, or a file without a recipe.
+    """
+    if name.endswith(".py"):
+        return _from_file(Path(name))
+    if name not in (known := names()):
+        raise did_you_mean("recipe", name, list(known))
+    file = _folder() / f"{name.replace('-', '_')}.py"
+    if file.is_file():
+        return _only_recipe(import_module(f"advbench.recipes.{file.stem}"), file)
+    (point,) = entry_points(group="advbench.recipes", name=name)
+    return point.load()
+
+
+def configure(recipe: Recipe, preset: str, settings: tuple[str, ...]) -> Config:
+    """The config of a preset with ``key=value`` settings put over it.
+
+    :raises UsageError: for an unknown preset or key, or a value of the wrong type or range.
+    """
+    if preset not in recipe.presets:
+        raise did_you_mean("preset", preset, list(recipe.presets))
+    base = recipe.presets[preset]
+    values = base.model_dump()
+    for setting in settings:
+        key, equals, text = setting.partition("=")
+        if not equals:
+            raise UsageError(f"--set takes key=value, not {setting!r}")
+        if key not in values:
+            raise did_you_mean("setting", key, list(values))
+        parsed = _parse(text)
+        values[key] = [parsed] if isinstance(values[key], tuple) and not isinstance(parsed, list) else parsed
+    try:
+        return type(base)(**values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"])
+        raise UsageError(f"--set {place}: {first['msg'].removeprefix('Value error, ')}, got {first['input']!r}") from error
+
+
+def digest(config: Mapping[str, Any]) -> str:
+    """Eight hex digits that name a whole configuration."""
+    return hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()[:8]
+
+
+def _parse(text: str) -> Any:
+    """A JSON value, a comma-separated list or the text itself."""
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        return [_parse(part) for part in text.strip("[]").split(",")] if "," in text or text.startswith("[") else text
+
+
+def _folder() -> Path:
+    (folder,) = import_module("advbench.recipes").__path__
+    return Path(folder)
+
+
+def _from_file(path: Path) -> Recipe:
+    if not path.is_file():
+        raise UsageError(f"no recipe file at {path}")
+    spec = importlib.util.spec_from_file_location(f"advbench_recipe_{path.stem}", path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        raise UsageError(f"{path} does not import: {type(error).__name__}: {error}") from error
+    return _only_recipe(module, path)
+
+
+def _only_recipe(module: Any, path: Path) -> Recipe:
+    declared = [value for value in vars(module).values() if isinstance(value, Recipe)]
+    if len(declared) != 1:
+        raise UsageError(f"{path} must declare one recipe, found {len(declared)}")
+    return declared[0]

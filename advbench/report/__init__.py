@@ -1,0 +1,5 @@
+"""Charts, tables and the page of a run, from its directory alone."""
+
+from advbench.lazy import exports
+
+__getattr__, __all__ = exports(__name__, {"show": "terminal", "write_report": "page"})

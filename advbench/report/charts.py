@@ -1,0 +1,77 @@
+"""The chart forms of the exhibits, as Altair charts: one specification serves the page and the SVG."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import altair as alt
+import pandas as pd
+
+_WIDTH, _HEIGHT = 440, 280
+
+
+def scatter(
+    table: pd.DataFrame, x: str, y: str, colour: str, details: Sequence[str] = (), connect: str | None = None
+) -> alt.LayerChart | alt.Chart:
+    """Marks at (x, y), both shares in 0..1, a colour a group; chance as a dashed line at 0.5.
+
+    :param details: further columns for the tooltip.
+    :param connect: the column along which the marks of a group are joined.
+    """
+    table = table.reindex(columns=[*table.columns, *(c for c in (x, y, *details) if c not in table)]).astype({x: float, y: float})
+    hover = [colour, *details, alt.Tooltip(x, format=".3f"), alt.Tooltip(y, format=".3f")]
+    base = alt.Chart(table).encode(
+        x=alt.X(x, scale=alt.Scale(domain=[0, 1]), title=_words(x)),
+        y=alt.Y(y, scale=alt.Scale(domain=[0.4, 1]), title=_words(y)),
+        color=alt.Color(colour, title=_words(colour)),
+        shape=alt.Shape(colour, title=_words(colour)),
+        tooltip=hover,
+    )
+    layers: list[Any] = [_chance(), base.mark_point(filled=True, size=80, clip=True)]
+    if connect is not None:
+        path = base.encode(order=connect, shape=alt.value("circle")).mark_line(opacity=0.5, clip=True)
+        layers.insert(1, path)
+    return _sized(alt.layer(*layers))
+
+
+def lines(
+    table: pd.DataFrame,
+    x: str,
+    y: str,
+    colour: str,
+    x_title: str,
+    y_title: str,
+    band: tuple[str, str] | None = None,
+) -> alt.LayerChart:
+    """One line a group over an ordinal x, with an optional band between two columns."""
+    hover = [colour, x, alt.Tooltip(y, format=".3f")]
+    base = alt.Chart(table).encode(x=alt.X(f"{x}:O", title=x_title), color=alt.Color(colour, title=_words(colour)))
+    layers: list[Any] = [base.mark_line(point=True).encode(y=alt.Y(y, scale=alt.Scale(zero=False), title=y_title), tooltip=hover)]
+    if band is not None:
+        layers.insert(0, base.mark_area(opacity=0.15).encode(y=alt.Y(band[0], title=y_title), y2=band[1]))
+    return _sized(alt.layer(*layers))
+
+
+def heat_map(cells: pd.DataFrame, x: str, y: str) -> alt.LayerChart:
+    """A matrix of ``value`` in 0.5..1 with the number in each cell; axes in the order of the rows."""
+    base = alt.Chart(cells[[x, y, "value"]]).encode(
+        x=alt.X(f"{x}:O", sort=list(dict.fromkeys(cells[x])), title=_words(x), axis=alt.Axis(labelAngle=0)),
+        y=alt.Y(f"{y}:O", sort=list(dict.fromkeys(cells[y])), title=_words(y)),
+        tooltip=[x, y, alt.Tooltip("value", format=".3f")],
+    )
+    colour = alt.Color("value", scale=alt.Scale(scheme="blues", domain=[0.5, 1], clamp=True), title="detectability")
+    ink = alt.condition("datum.value > 0.8", alt.value("white"), alt.value("black"))
+    return _sized(alt.layer(base.mark_rect().encode(color=colour), base.mark_text().encode(text=alt.Text("value", format=".2f"), color=ink)))
+
+
+def _chance() -> alt.Chart:
+    return alt.Chart(pd.DataFrame({"chance": [0.5]})).mark_rule(strokeDash=[4, 4], opacity=0.6).encode(y="chance:Q")
+
+
+def _sized(chart: Any) -> Any:
+    return chart.properties(width=_WIDTH, height=_HEIGHT).configure_view(strokeOpacity=0)
+
+
+def _words(column: str) -> str:
+    return column.replace("_", " ")

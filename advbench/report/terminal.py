@@ -1,0 +1,45 @@
+"""The answer of a run in the terminal."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from advbench.report.page import read_run
+from advbench.report.verdicts import summary, verdicts
+
+_STYLE = {"holds": "green", "missed": "red", "not measured": "dim"}
+
+
+def show(directory: Path) -> None:
+    """Print what a run found: the report's claims with verdicts, then each exhibit's table.
+
+    :raises UsageError: if it is not a run directory.
+    """
+    run = read_run(directory)
+    config, console = run["config"], Console()
+    console.print(f"[bold]{escape(config['recipe'])}[/], preset {config['preset']}, {config['dataset']}, seed {config['seed']}")
+    if config["note"]:
+        console.print(f"[red]Other data: {escape(config['note'])}[/]")
+    found = verdicts(run["results"])
+    if found:
+        table = Table("target", "measured", "ours", "report", "accepted", "verdict")
+        for v in found:
+            style = _STYLE[v.word]
+            table.add_row(v.target, escape(v.metric), _number(v.value), _number(v.reported), v.accepted, f"[{style}]{v.word}[/]")
+        console.print(table)
+        console.print(summary(found))
+    for exhibit in run["exhibits"]:
+        if "table" in exhibit:
+            table = Table(*(str(column).replace("_", " ") for column in exhibit["table"]["columns"]), title=escape(exhibit["title"]))
+            for row in exhibit["table"]["data"]:
+                table.add_row(*(_number(value) if isinstance(value, float) else escape(str(value or "")) for value in row))
+            console.print(table)
+    console.print(f"page: {directory / 'report.html'}", soft_wrap=True)
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None or value != value else f"{value:.3f}"

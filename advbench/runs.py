@@ -1,0 +1,260 @@
+"""The run directory: what a recipe computed, kept stage by stage, so that the same command goes on where it stopped."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import platform
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from advbench.errors import UsageError
+from advbench.evaluation import COLUMNS
+from advbench.progress import log
+
+_LIBRARIES = ("advbench", "adversarial-robustness-toolbox", "torch", "torchvision", "numpy", "pandas", "scikit-learn")
+
+
+class Run:
+    """One run directory.
+
+    ::
+
+        config.json       what was asked: recipe, preset, data set, seed, every config field
+        environment.json  what it ran on: versions, commit, machine, device
+        results.csv       one row a figure
+        exhibits.json     the charts and tables of the page, in order
+        report.html       the page
+        log.txt           what was printed, with times
+        models/           weights, safetensors
+        arrays/           adversarial images and index sets, npy
+        tables/           the rows of each stage, csv
+        charts/           one Vega-Lite specification and one SVG an exhibit
+        checkpoints/      trainings that are not finished
+        stages/           one json a finished stage: its files, their checksums, its seconds
+
+    :param directory: where it is; made if it is not there.
+    :param config: what was asked, as JSON-serialisable values.
+    :raises UsageError: if the directory holds a run that was asked something else, or cannot be written.
+    """
+
+    def __init__(self, directory: Path, config: Mapping[str, Any]) -> None:
+        self.directory = directory
+        self.config = dict(config)
+        known = directory / "config.json"
+        asked = json.dumps(self.config, indent=2) + "\n"
+        try:
+            directory.mkdir(parents=True, exist_ok=True)
+            if known.is_file():
+                _refuse_other(directory, json.loads(known.read_text()), json.loads(asked))
+            elif any(directory.iterdir()):
+                raise UsageError(f"{directory} is not empty and not a run; choose another --out")
+            else:
+                write_text(known, asked)
+        except OSError as error:
+            raise UsageError(f"{directory} cannot be used as a run directory: {error.strerror}") from error
+        self._tables: list[pd.DataFrame] = []
+        self._exhibits: list[dict[str, Any]] = []
+
+    @contextmanager
+    def logging(self) -> Iterator[None]:
+        """Copy what is logged to log.txt for as long as the context lasts."""
+        handler = logging.FileHandler(self.directory / "log.txt")
+        handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
+        log.addHandler(handler)
+        try:
+            yield
+        finally:
+            log.removeHandler(handler)
+            handler.close()
+
+    def record_environment(self, device: str) -> None:
+        """Write environment.json."""
+        write_text(self.directory / "environment.json", json.dumps(environment(device), indent=2) + "\n")
+
+    def arrays(self, stage: str, make: Callable[[], Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
+        """The named arrays of a stage, memory-mapped; ``make`` computes them where they are not kept yet."""
+
+        def keep() -> list[Path]:
+            paths = []
+            for name, array in make().items():
+                path = self.directory / "arrays" / stage / f"{name}.npy"
+                _write(path, lambda stream, array=array: np.save(stream, array))
+                paths.append(path)
+            return paths
+
+        files = self._stage(stage, keep)
+        return {path.stem: np.load(path, mmap_mode="r") for path in files}
+
+    def trained(self, stage: str, train: Callable[[Path], Callable[[Path], None]]) -> Path:
+        """The weights file of a stage.
+
+        :param train: is given a checkpoint file to resume from; returns a function that saves the result.
+        """
+        path = self.directory / "models" / f"{stage}.safetensors"
+        checkpoint = self.directory / "checkpoints" / f"{stage}.safetensors"
+
+        def keep() -> list[Path]:
+            checkpoint.parent.mkdir(exist_ok=True)
+            train(checkpoint)(path)
+            return [path]
+
+        self._stage(stage, keep)
+        checkpoint.unlink(missing_ok=True)
+        return path
+
+    def rows(self, stage: str, make: Callable[[], list[dict[str, Any]]]) -> pd.DataFrame:
+        """The result rows of a stage; they join results.csv in the order of the calls."""
+        path = self.directory / "tables" / f"{stage}.csv"
+
+        def keep() -> list[Path]:
+            table = pd.DataFrame(make(), columns=COLUMNS)
+            _write(path, lambda stream: table.to_csv(stream, index=False))
+            return [path]
+
+        self._stage(stage, keep)
+        table = pd.read_csv(path)
+        self._tables.append(table)
+        self.write_results()
+        return table
+
+    def results(self) -> pd.DataFrame:
+        """All rows so far, with every column of results.csv."""
+        tables = [table.dropna(axis=1, how="all") for table in self._tables]
+        merged = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
+        for column in ("recipe", "dataset", "seed", "note"):
+            merged[column] = self.config[column]
+        return merged.reindex(columns=COLUMNS)
+
+    def write_results(self) -> None:
+        """Write results.csv from the rows so far."""
+        _write(self.directory / "results.csv", lambda stream: self.results().to_csv(stream, index=False))
+
+    def exhibit(self, name: str, title: str, caption: str, chart: Any = None, table: pd.DataFrame | None = None) -> None:
+        """Add a chart (Altair), a table, or both to the page."""
+        entry: dict[str, Any] = {"name": name, "title": title, "caption": caption}
+        if chart is not None:
+            import vl_convert
+
+            spec = chart.to_json()
+            write_text(self.directory / "charts" / f"{name}.vl.json", spec + "\n")
+            write_text(self.directory / "charts" / f"{name}.svg", vl_convert.vegalite_to_svg(spec))
+            entry["chart"] = f"charts/{name}.vl.json"
+        if table is not None:
+            entry["table"] = json.loads(table.to_json(orient="split", index=False, double_precision=6))
+        self._exhibits.append(entry)
+        write_text(self.directory / "exhibits.json", json.dumps(self._exhibits, indent=1) + "\n")
+
+    def seconds(self) -> dict[str, float]:
+        """The wall-clock seconds of each finished stage, in the order in which they ended."""
+        return stage_seconds(self.directory)
+
+    def _stage(self, name: str, keep: Callable[[], list[Path]]) -> list[Path]:
+        marker = self.directory / "stages" / f"{name}.json"
+        kept = _intact(marker, self.directory)
+        if kept is not None:
+            log.info("%s: kept from an earlier run", name)
+            return kept
+        log.info("%s ...", name)
+        start = time.monotonic()
+        files = keep()
+        seconds = round(time.monotonic() - start, 1)
+        checksums = {str(path.relative_to(self.directory)): _sha256(path) for path in files}
+        write_text(marker, json.dumps({"seconds": seconds, "ended": time.time(), "files": checksums}, indent=1) + "\n")
+        log.info("%s: done in %.0f s", name, seconds)
+        return files
+
+
+def stage_seconds(directory: Path) -> dict[str, float]:
+    """The wall-clock seconds of each finished stage of a run directory, in the order in which they ended."""
+    markers = {path.stem: json.loads(path.read_text()) for path in (directory / "stages").glob("*.json")}
+    return {name: marker["seconds"] for name, marker in sorted(markers.items(), key=lambda item: item[1]["ended"])}
+
+
+def environment(device: str) -> dict[str, Any]:
+    """Versions, commit, machine and device of this process."""
+    versions = {}
+    for library in _LIBRARIES:
+        try:
+            versions[library] = version(library)
+        except PackageNotFoundError:
+            versions[library] = "not installed"
+    return {
+        "versions": versions,
+        "commit": _commit(),
+        "python": platform.python_version(),
+        "system": platform.platform(terse=True),
+        "processor": _processor(),
+        "cores": os.cpu_count(),
+        "device": device,
+    }
+
+
+def _processor() -> str:
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.is_file():
+        for line in cpuinfo.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.processor() or platform.machine()
+
+
+def _commit() -> str:
+    here = Path(__file__).resolve().parent.parent
+    if not (here / ".git").exists():
+        return "not a checkout"
+    command = ["git", "-C", str(here), "describe", "--always", "--dirty", "--abbrev=12"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    return done.stdout.strip() or "unknown"
+
+
+def _refuse_other(directory: Path, kept: dict[str, Any], asked: dict[str, Any]) -> None:
+    old, new = ({**asking, **asking.get("config", {})} for asking in (kept, asked))
+    for key in sorted((old.keys() | new.keys()) - {"config", "settings"}):
+        if old.get(key) != new.get(key):
+            raise UsageError(
+                f"{directory} holds a run with {key} = {json.dumps(old.get(key))}, asked was "
+                f"{json.dumps(new.get(key))}; choose another --out"
+            )
+
+
+def _intact(marker: Path, directory: Path) -> list[Path] | None:
+    """The files of a finished stage, or None where it is not finished or one of them has changed since."""
+    if not marker.is_file():
+        return None
+    files = {directory / name: checksum for name, checksum in json.loads(marker.read_text())["files"].items()}
+    for path, checksum in files.items():
+        if not path.is_file() or _sha256(path) != checksum:
+            log.warning("%s is missing or damaged; its stage is computed again", path)
+            return None
+    return list(files)
+
+
+def _sha256(path: Path) -> str:
+    with open(path, "rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file whole or not at all."""
+    _write(path, lambda stream: stream.write(text.encode()))
+
+
+def _write(path: Path, write: Callable[[Any], Any]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    with open(partial, "wb") as stream:
+        write(stream)
+        stream.flush()
+        os.fsync(stream.fileno())
+    partial.replace(path)

@@ -1,0 +1,98 @@
+"""What a recipe is handed: its config, its data, a device, a run to keep results in; and how one is started."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from advbench import data
+from advbench.data import Dataset
+from advbench.errors import DataUnavailable
+from advbench.estimators import resolve_device
+from advbench.progress import log
+from advbench.recipe import Config, Recipe, configure, digest
+from advbench.report import write_report
+from advbench.runs import Run
+from advbench.seeds import derive
+
+
+@dataclass(frozen=True)
+class Study:
+    """One execution of a recipe.
+
+    :param substituted: whether the embedded data stand in for the recipe's own.
+    """
+
+    config: Any
+    run: Run
+    train: Dataset
+    test: Dataset
+    device: torch.device
+    seed: int
+    substituted: bool
+
+    def seed_of(self, *path: object) -> int:
+        """The seed of a named part of the study."""
+        return derive(self.seed, *path)
+
+
+def choose_dataset(recipe: Recipe, preset: str, dataset: str, data_dir: Path | None) -> tuple[str, str]:
+    """The data set to run on, and what to say about it: empty where it is the recipe's own.
+
+    ``auto`` takes the recipe's own and, in presets quick and small only, the embedded digits where it cannot be had.
+
+    :raises DataUnavailable: where no source has it and nothing may stand in for it.
+    """
+    name = recipe.dataset if dataset == "auto" else dataset
+    reason = data.available(name, data_dir)
+    if reason is None:
+        return name, "" if name == recipe.dataset else f"{name} instead of the report's {recipe.dataset}, as asked"
+    if dataset != "auto" or preset == "paper":
+        raise DataUnavailable(reason)
+    log.warning("%s", reason)
+    return data.AUTO_FALLBACK, f"{recipe.dataset} could not be had: embedded {data.AUTO_FALLBACK} in its place"
+
+
+def start(
+    recipe: Recipe,
+    preset: str = "quick",
+    dataset: str = "auto",
+    data_dir: Path | None = None,
+    out: Path | None = None,
+    device: str = "auto",
+    seed: int = 0,
+    settings: tuple[str, ...] = (),
+) -> Run:
+    """Run a recipe to its end, or on from where it was stopped, and write its page.
+
+    :raises UsageError: for a wrong preset, setting, device or directory.
+    :raises DataUnavailable: where the data set cannot be had.
+    """
+    config: Config = configure(recipe, preset, settings)
+    where = resolve_device(device)
+    name, note = choose_dataset(recipe, preset, dataset, data_dir)
+    asked: dict[str, Any] = {
+        "recipe": recipe.name,
+        "preset": preset,
+        "dataset": name,
+        "note": note,
+        "seed": seed,
+        "settings": list(settings),
+        "config": config.model_dump(mode="json"),
+    }
+    directory = out or Path("runs") / f"{recipe.name}-{preset}-{name}-{digest(asked)}"
+    run = Run(directory, asked)
+    run.record_environment(str(where))
+    with run.logging():
+        log.info("%s, preset %s, on %s, %s; results in %s", recipe.name, preset, name, where, directory)
+        if note:
+            log.warning("DATA: %s", note)
+        train, test = data.load(name, "train", data_dir), data.load(name, "test", data_dir)
+        recipe.body(Study(config, run, train, test, where, seed, name != recipe.dataset))
+        run.write_results()
+        page = write_report(directory)
+        log.info("report: %s", page)
+    return run

@@ -1,0 +1,158 @@
+"""Standard training of an image classifier: crop, flip, SGD, the epoch with the best validation accuracy."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from advbench.checkpoint import Checkpoint
+from advbench.progress import log, track
+from advbench.seeds import derive
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How long, how fast and on what size of image a classifier is trained.
+
+    :param milestones: epochs after which the learning rate falls to a tenth; none: one cycle, a linear climb
+        over the first ``warmup`` of all steps and a linear descent to zero (Smith & Topin, 2018).
+    :param sizes: (share of the epochs, image height) from first to last: small images first cost less
+        (progressive resizing); the shares sum to 1, height 0 stands for the native one.
+    :param pad: pixels of zero padding before the random crop.
+    :param flip: whether images are mirrored at random; digits and letters should not be.
+    """
+
+    epochs: int
+    lr: float
+    weight_decay: float
+    nesterov: bool = False
+    batch_size: int = 128
+    milestones: tuple[int, ...] = ()
+    warmup: float = 0.2
+    sizes: tuple[tuple[float, int], ...] = ((1.0, 0),)
+    pad: int = 4
+    flip: bool = True
+
+    def of_length(self, epochs: int) -> Schedule:
+        """The same schedule squeezed or stretched to another number of epochs."""
+        milestones = tuple(round(milestone * epochs / self.epochs) for milestone in self.milestones)
+        return replace(self, epochs=epochs, milestones=milestones)
+
+    def rate(self, epoch: int, progress: float) -> float:
+        """The learning rate in an epoch (from 0), ``progress`` (0..1) of it done."""
+        if self.milestones:
+            return self.lr * 0.1 ** sum(epoch >= milestone for milestone in self.milestones)
+        done = (epoch + progress) / self.epochs
+        return self.lr * min(done / self.warmup, (1 - done) / (1 - self.warmup))
+
+    def size(self, epoch: int) -> int:
+        """The image height in an epoch (from 0), 0 for the native one."""
+        until = 0.0
+        for share, size in self.sizes:
+            until += share * self.epochs
+            if epoch < round(until):
+                return size
+        return self.sizes[-1][1]
+
+
+def augmented_batches(
+    x: Tensor, y: Tensor, schedule: Schedule, epoch: int, generator: torch.Generator
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Shuffled batches with a random crop after zero-padding and a random flip (He et al., 2016, section 4.2).
+
+    :param x: uint8 (N, C, H, W).
+    :return: float32 images in [0, 1] and their labels; a last, smaller batch is left out.
+    """
+    n, _, height, width = x.shape
+    batch_size, size, pad = min(schedule.batch_size, n), schedule.size(epoch), schedule.pad
+    padded = F.pad(x, (pad,) * 4)
+    order = torch.randperm(n, generator=generator)
+    shift = torch.randint(0, 2 * pad + 1, (n, 2), generator=generator)
+    flip = torch.rand(n, generator=generator) < 0.5 * schedule.flip
+    for start in range(0, n - batch_size + 1, batch_size):
+        chosen = order[start : start + batch_size]
+        rows = torch.arange(height) + shift[chosen, :1]
+        columns = torch.arange(width).expand(batch_size, -1)
+        columns = torch.where(flip[chosen, None], width - 1 - columns, columns) + shift[chosen, 1:]
+        crops = padded[chosen[:, None, None], :, rows[:, :, None], columns[:, None, :]]  # channels come last here
+        images = crops.to(y.device).permute(0, 3, 1, 2).float() / 255
+        if size and size != height:
+            images = F.interpolate(images, size=(size, size), mode="bilinear", antialias=True, align_corners=False)
+        yield images, y[chosen.to(y.device)]
+
+
+@torch.no_grad()
+def _accuracy(module: nn.Module, x: Tensor, y: Tensor, batch_size: int = 500) -> float:
+    module.eval()
+    hits = 0
+    for images, labels in zip(x.split(batch_size), y.split(batch_size), strict=True):
+        images = (images.to(y.device).float() / 255).contiguous(memory_format=torch.channels_last)
+        hits += int((module(images).argmax(1) == labels).sum())
+    return hits / len(y)
+
+
+def train_classifier(
+    module: nn.Module,
+    train: tuple[np.ndarray, np.ndarray],
+    validation: tuple[np.ndarray, np.ndarray],
+    schedule: Schedule,
+    seed: int = 0,
+    device: str | torch.device = "cpu",
+    checkpoint: Path | None = None,
+) -> list[dict]:
+    """Train a module in place with cross-entropy and leave it with its best epoch's weights, in eval mode.
+
+    :param train: uint8 images (N, C, H, W) and int64 labels (N,); so is ``validation``.
+    :param checkpoint: a file to resume from and to keep each epoch in; removed by whoever keeps the result.
+    :return: one dict an epoch: epoch, loss, validation_accuracy, seconds.
+
+    The result is the same whether or not it was interrupted: each epoch derives its own generator.
+    """
+    device = torch.device(device)
+    module.to(device, memory_format=torch.channels_last)
+    x, y = torch.from_numpy(np.array(train[0])), torch.from_numpy(train[1]).to(device)
+    x_val, y_val = torch.from_numpy(np.array(validation[0])), torch.from_numpy(validation[1]).to(device)
+    optimizer = torch.optim.SGD(
+        module.parameters(), schedule.lr, momentum=0.9, nesterov=schedule.nesterov, weight_decay=schedule.weight_decay
+    )
+    kept = Checkpoint(checkpoint)
+    best, history = kept.restore(module, optimizer)
+    steps = max(len(x) // schedule.batch_size, 1)
+    for epoch in range(len(history), schedule.epochs):
+        start = time.monotonic()
+        generator = torch.Generator().manual_seed(derive(seed, "epoch", epoch))
+        batches = augmented_batches(x, y, schedule, epoch, generator)
+        module.train()
+        total = torch.zeros((), device=device)
+        for step, (images, labels) in enumerate(track(batches, f"classifier, epoch {epoch + 1}/{schedule.epochs}", steps)):
+            for group in optimizer.param_groups:
+                group["lr"] = schedule.rate(epoch, step / steps)
+            loss = F.cross_entropy(module(images), labels)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            total += loss.detach()
+        accuracy = _accuracy(module, x_val, y_val)
+        if not history or accuracy > max(entry["validation_accuracy"] for entry in history):
+            best = {name: tensor.detach().clone() for name, tensor in module.state_dict().items()}
+        history.append(
+            {
+                "epoch": epoch + 1,
+                "loss": float(total) / steps,
+                "validation_accuracy": accuracy,
+                "seconds": round(time.monotonic() - start, 1),
+            }
+        )
+        log.info("classifier: epoch %(epoch)d, loss %(loss).4f, validation accuracy %(validation_accuracy).4f, %(seconds).0f s", history[-1])
+        kept.save(module, optimizer, best, history)
+    optimizer.zero_grad()
+    module.load_state_dict(best)
+    module.eval()
+    return history

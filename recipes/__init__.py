@@ -1,0 +1,1 @@
+"""One file a study; ``advbench list recipes`` names them."""

@@ -1,0 +1,125 @@
+"""Every attack against the optimum of a linear model: min_k |f_k - f_0| / ||w_k - w_0||_q, q dual to the norm."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from advbench import attacks
+from advbench.attacks import DeepFool
+from advbench.attacks.registry import NORMS
+
+BOUNDED = ("fgsm", "bim", "bim-l2", "pgd", "pgd-l2")
+
+
+def optimum(linear, x, norm):
+    """The smallest perturbation (N,) that changes each prediction, and the predictions."""
+    w = linear.model.layer.weight.detach().numpy()
+    f = linear.predict(x)
+    k0 = f.argmax(1)
+    rows = np.arange(len(x))
+    dual = np.linalg.norm(w[None] - w[k0][:, None], ord=2 if norm == "l2" else 1, axis=2)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        distance = (f[rows, k0][:, None] - f) / dual
+    distance[rows, k0] = np.inf
+    return distance.min(1), k0
+
+
+def size(delta, norm):
+    return np.linalg.norm(delta.reshape(len(delta), -1), ord=2 if norm == "l2" else np.inf, axis=1)
+
+
+@pytest.mark.parametrize("name", ["deepfool-l2", "deepfool-linf"])
+def test_deepfool_is_within_its_overshoot_of_the_optimum(linear, interior, name):
+    best, k0 = optimum(linear, interior, NORMS[name])
+    adversarial = attacks.create(name, linear).generate(interior)
+    assert (linear.predict(adversarial).argmax(1) != k0).all()
+    assert (size(adversarial - interior, NORMS[name]) <= 1.02 * (best + 1e-4) + 1e-6).all()
+
+
+@pytest.mark.parametrize("name", BOUNDED)
+def test_a_bounded_attack_succeeds_just_above_the_optimum_and_never_below(name, interior):
+    """Two classes: the gradient of the loss points at the only boundary, so a factor of 1.02 must do."""
+    from advbench import estimators
+    from conftest import Linear
+
+    linear = estimators.classifier(Linear(classes=2).eval(), (1, 8, 8), 2, device="cpu")
+    best, k0 = optimum(linear, interior, NORMS[name])
+    for i in range(8):
+        for factor, flips in ((1.02, True), (0.98, False)):
+            attack = attacks.create(name, linear, eps=float(best[i] * factor), max_iter=40)
+            adversarial = attack.generate(interior[i : i + 1], k0[i : i + 1])
+            assert (linear.predict(adversarial).argmax(1)[0] != k0[i]) == flips
+
+
+@settings(max_examples=25, deadline=None)
+@given(eps=st.floats(0, 0.5), name=st.sampled_from(BOUNDED), seed=st.integers(0, 1000))
+def test_eps_and_the_unit_box_are_never_left(linear, eps, name, seed):
+    x = np.random.default_rng(seed).random((4, 1, 8, 8), dtype=np.float32)
+    y = linear.predict(x).argmax(1)
+    adversarial = attacks.create(name, linear, eps=eps).generate(x, y)
+    assert (size(adversarial - x, NORMS[name]) <= eps * (1 + 1e-5) + 1e-6).all()
+    assert adversarial.min() >= 0 and adversarial.max() <= 1
+
+
+@pytest.mark.parametrize("name", BOUNDED)
+def test_eps_zero_gives_the_clean_accuracy(classifier, digits, name):
+    _, _, x, y = digits
+    adversarial = attacks.create(name, classifier, eps=0.0).generate(x[:64], y[:64])
+    np.testing.assert_array_equal(classifier.predict(adversarial).argmax(1), classifier.predict(x[:64]).argmax(1))
+
+
+@pytest.mark.parametrize("name", ["fgsm", "bim", "bim-l2"])
+def test_success_grows_with_eps_and_is_total_at_a_large_one(classifier, digits, name):
+    _, _, x, y = digits
+    grid = [0.0, 0.02, 0.05, 0.1] if NORMS[name] == "linf" else [0.0, 0.2, 0.5, 1.0]
+    accuracy = []
+    for eps in grid:
+        attack = attacks.create(name, classifier, eps=eps, max_iter=20)
+        accuracy.append((classifier.predict(attack.generate(x, y)).argmax(1) == y).mean())
+    assert all(earlier >= later for earlier, later in zip(accuracy, accuracy[1:]))
+    if name != "fgsm":
+        attack = attacks.create(name, classifier, eps=8 * grid[-1], max_iter=40)
+        assert (classifier.predict(attack.generate(x, y)).argmax(1) == y).mean() == 0
+
+
+def test_fast_gradients_flip_every_image_as_judged_by_the_original(trained_net, digits):
+    from advbench import estimators
+
+    _, _, x, y = digits
+    fast = estimators.classifier(trained_net, (1, 8, 8), 10, precision="fast", device="cpu")
+    original = fast.predict(x).argmax(1)
+    adversarial = DeepFool(fast).generate(x)
+    assert (fast.predict(adversarial).argmax(1) != original).all()
+
+
+def test_deepfool_leaves_a_misclassified_image_alone(classifier, digits):
+    _, _, x, y = digits
+    wrong = classifier.predict(x).argmax(1) != y
+    assert wrong.any()
+    adversarial = DeepFool(classifier).generate(x, y)
+    np.testing.assert_array_equal(adversarial[wrong], x[wrong])
+    assert (adversarial[~wrong] != x[~wrong]).any(axis=(1, 2, 3)).all()
+
+
+def test_the_batch_size_does_not_change_deepfool(linear, interior):
+    small, large = (DeepFool(linear, batch_size=n).generate(interior) for n in (7, 32))
+    np.testing.assert_allclose(small, large, atol=1e-5)
+
+
+def test_fewer_candidates_never_make_a_linear_perturbation_smaller(linear, interior):
+    all_of_them, one = (DeepFool(linear, candidates=n).generate(interior) for n in (None, 1))
+    assert (size(one - interior, "l2") >= size(all_of_them - interior, "l2") - 1e-6).all()
+
+
+@pytest.mark.parametrize(
+    "arguments", [{"norm": 1}, {"max_iter": 0}, {"overshoot": -0.1}, {"batch_size": 0}, {"candidates": 0}]
+)
+def test_deepfool_names_the_wrong_argument(classifier, arguments):
+    with pytest.raises(ValueError, match=next(iter(arguments))):
+        DeepFool(classifier, **arguments)
+
+
+def test_an_attack_without_its_eps_says_so(classifier):
+    with pytest.raises(ValueError, match="eps is needed by bim"):
+        attacks.create("bim", classifier)

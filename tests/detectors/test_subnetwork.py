@@ -1,0 +1,171 @@
+import numpy as np
+import pytest
+import torch
+from art.attacks.evasion import ProjectedGradientDescent
+from art.defences.detector.evasion import BinaryInputDetector, EvasionDetector
+from art.estimators.classification import PyTorchClassifier
+
+from advbench import attacks, estimators, models
+from advbench.detectors import SubnetworkDetector
+from advbench.detectors.network import DetectorSubnetwork
+from advbench.errors import UsageError
+from conftest import SHAPE, Linear, make_small_net
+
+
+@pytest.fixture(scope="module")
+def labelled(classifier, digits):
+    x, y = digits[0][:400], digits[1][:400]
+    adversarial = attacks.create("bim", classifier, eps=0.1).generate(x, y)
+    return np.concatenate([x, adversarial]), np.repeat([0, 1], len(x))
+
+
+@pytest.fixture(scope="module")
+def detector(classifier, labelled):
+    detector = SubnetworkDetector(classifier, 1, lr=1e-3)
+    detector.fit(*labelled, nb_epochs=20, batch_size=64)
+    return detector
+
+
+@pytest.mark.parametrize(
+    "channels, size, weights", [(3, 32, 500_640), (16, 32, 511_872), (32, 16, 525_696), (64, 8, 553_344)]
+)
+def test_the_subnetwork_is_the_papers_at_every_depth(channels, size, weights):
+    """Convolution weights without biases and batch norm, and 8 x 8 maps before the global pooling."""
+    network = DetectorSubnetwork(channels, size).eval()
+    found = sum(m.weight.numel() for m in network.modules() if isinstance(m, torch.nn.Conv2d))
+    assert found == weights
+    assert network.layers[:-2](torch.zeros(1, channels, size, size)).shape == (1, 2, 8, 8)
+
+
+def test_it_learns_to_tell_adversarial_from_clean(detector, classifier, digits):
+    _, _, x, y = digits
+    adversarial = attacks.create("bim", classifier, eps=0.1).generate(x, y)
+    accuracy = ((detector.scores(x) <= 0.5).mean() + (detector.scores(adversarial) > 0.5).mean()) / 2
+    assert accuracy > 0.85
+
+
+def test_the_frozen_classifier_is_untouched_bit_for_bit(trained_net, labelled, digits):
+    trained_net.zero_grad()  # stock ART leaves gradients behind
+    before = {name: tensor.clone() for name, tensor in trained_net.state_dict().items()}
+    wrapped = estimators.classifier(trained_net, SHAPE, 10, device="cpu")
+    SubnetworkDetector(wrapped, 2).fit(*labelled, nb_epochs=1)
+    SubnetworkDetector(wrapped, 1).fit_dynamic(digits[0][:128], digits[1][:128], nb_epochs=1, max_iter=2)
+    assert all(torch.equal(before[name], tensor) for name, tensor in trained_net.state_dict().items())
+    assert all(parameter.grad is None for parameter in trained_net.parameters())
+
+
+def test_arts_contract(detector, classifier, labelled):
+    """The same types and shapes that ART's own binary detector returns."""
+    assert isinstance(detector, EvasionDetector)
+    head = PyTorchClassifier(torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 2)), torch.nn.CrossEntropyLoss(), SHAPE, 2)
+    report, flagged = BinaryInputDetector(head).detect(labelled[0][:10])
+    our_report, our_flagged = detector.detect(labelled[0][:10])
+    assert flagged.shape == our_flagged.shape and flagged.dtype == our_flagged.dtype == bool
+    assert report["predictions"].shape == our_report["predictions"].shape == (10, 2)
+    np.testing.assert_allclose(our_report["predictions"].sum(1), 1, rtol=1e-6)
+
+
+def test_an_art_attack_runs_on_the_detector_as_a_classifier(detector, labelled):
+    """Gradients reach the input, which ART's BinaryActivationDetector does not allow."""
+    as_classifier = estimators.classifier(detector.module, SHAPE, 2, device="cpu")
+    x = labelled[0][400:432]
+    attack = ProjectedGradientDescent(as_classifier, eps=0.1, eps_step=0.02, max_iter=10, verbose=False)
+    assert detector.scores(attack.generate(x, np.ones(len(x), int))).mean() < detector.scores(x).mean()
+
+
+@pytest.mark.parametrize("fpr", [0.0, 0.01, 0.05, 0.5])
+def test_the_threshold_flags_at_most_that_share_of_clean_images_and_is_the_lowest_that_does(detector, digits, fpr):
+    scores = detector.scores(digits[2])
+    threshold = detector.threshold_at(fpr, digits[2])
+    assert (scores > threshold).mean() <= fpr
+    lower = scores[scores < threshold]
+    assert not len(lower) or (scores > lower.max()).mean() > fpr
+
+
+def test_a_saved_detector_scores_the_same_on_its_classifier_and_is_refused_on_another(detector, classifier, digits, tmp_path):
+    detector.save(tmp_path / "detector.safetensors")
+    loaded = SubnetworkDetector.load(tmp_path / "detector.safetensors", classifier)
+    np.testing.assert_array_equal(loaded.scores(digits[2]), detector.scores(digits[2]))
+    other = estimators.classifier(make_small_net(seed=1), SHAPE, 10, device="cpu")
+    with pytest.raises(UsageError, match="another classifier"):
+        SubnetworkDetector.load(tmp_path / "detector.safetensors", other)
+    (tmp_path / "text").write_text("<html>not found</html>")
+    with pytest.raises(UsageError, match="not a detector"):
+        SubnetworkDetector.load(tmp_path / "text", classifier)
+
+
+class Killed(Exception):
+    pass
+
+
+def killed_after(epochs, monkeypatch):
+    """Let training die right after it kept its n-th epoch."""
+    from advbench import checkpoint
+
+    save = checkpoint.Checkpoint.save
+
+    def save_and_die(self, module, optimizer, best, history):
+        save(self, module, optimizer, best, history)
+        if len(history) == epochs:
+            raise Killed
+
+    monkeypatch.setattr(checkpoint.Checkpoint, "save", save_and_die)
+
+
+@pytest.mark.parametrize("kind", ["static", "dynamic"])
+def test_training_is_the_same_twice_and_the_same_after_a_kill(classifier, labelled, digits, tmp_path, monkeypatch, kind):
+    def train(checkpoint=None):
+        detector = SubnetworkDetector(classifier, 1, lr=1e-3, seed=3)
+        if kind == "static":
+            held_out = labelled[0][300:500], labelled[1][300:500]
+            detector.fit(*labelled, nb_epochs=3, validation=held_out, checkpoint=checkpoint)
+        else:
+            detector.fit_dynamic(digits[0][:256], digits[1][:256], nb_epochs=3, max_iter=2, checkpoint=checkpoint)
+        return detector.scores(digits[2])
+
+    whole, again = train(), train()
+    np.testing.assert_array_equal(whole, again)
+    with monkeypatch.context() as patch:
+        killed_after(2, patch)
+        with pytest.raises(Killed):
+            train(tmp_path / "checkpoint")
+    np.testing.assert_array_equal(train(tmp_path / "checkpoint"), whole)
+
+
+def test_static_training_computes_the_frozen_features_once(classifier, labelled, monkeypatch):
+    seen = []
+    stage = classifier.model.stages[0]
+    forward = stage.forward
+    monkeypatch.setattr(stage, "forward", lambda x: (seen.append(len(x)), forward(x))[1])
+    detector = SubnetworkDetector(classifier, 1)
+    seen.clear()
+    detector.fit(*labelled, nb_epochs=3)
+    assert sum(seen) == len(labelled[0])
+
+
+def test_wrong_arguments_are_named(classifier, detector, labelled, linear):
+    x, y = labelled
+    with pytest.raises(ValueError, match="with taps, not Linear"):
+        SubnetworkDetector(estimators.classifier(Linear(), SHAPE, 4, device="cpu"))
+    with pytest.raises(ValueError, match=r"position must be 0\.\.2"):
+        SubnetworkDetector(classifier, 3)
+    with pytest.raises(ValueError, match="lr"):
+        SubnetworkDetector(classifier, 1, lr=0)
+    with pytest.raises(ValueError, match="y must lie in 0..1"):
+        detector.fit(x, y + 1)
+    with pytest.raises(ValueError, match="both clean"):
+        detector.fit(x, np.zeros(len(x), int))
+    with pytest.raises(ValueError, match="validation x"):
+        detector.fit(x, y, validation=(x * 255, y))
+    with pytest.raises(ValueError, match="x must lie"):
+        detector.scores(x * np.nan)
+    with pytest.raises(ValueError, match="x must have shape"):
+        detector.detect(x[:, :, :4])
+    with pytest.raises(ValueError, match="fpr"):
+        detector.threshold_at(1.0, x)
+
+
+def test_it_attaches_to_every_tap_of_resnet32():
+    wrapped = estimators.classifier(models.create("resnet32"), (3, 32, 32), 10, device="cpu")
+    for position in range(5):
+        assert SubnetworkDetector(wrapped, position).scores(np.zeros((1, 3, 32, 32), np.float32)).shape == (1,)

@@ -1,0 +1,78 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.stats import binomtest
+from sklearn.metrics import balanced_accuracy_score, roc_auc_score
+
+from advbench import evaluation
+
+scores = st.lists(st.floats(0, 1, width=32), min_size=1, max_size=40).map(np.array)
+
+
+@given(n=st.integers(1, 2000), share=st.floats(0, 1))
+def test_the_interval_is_wilsons(n, share):
+    hits = round(n * share)
+    figure = evaluation.proportion(hits, n)
+    theirs = binomtest(hits, n).proportion_ci(method="wilson")
+    assert (figure.value, figure.n) == (hits / n, n)
+    np.testing.assert_allclose([figure.ci_low, figure.ci_high], [theirs.low, theirs.high], atol=1e-9)
+
+
+def test_nothing_counted_is_nan():
+    figure = evaluation.proportion(0, 0)
+    assert np.isnan(figure.value) and figure.n == 0
+
+
+@given(clean=scores, adversarial=scores)
+def test_detectability_is_balanced_accuracy(clean, adversarial):
+    truth = np.repeat([0, 1], [len(clean), len(adversarial)])
+    flagged = np.concatenate([clean, adversarial]) > 0.5
+    figure = evaluation.detectability(clean, adversarial)
+    assert figure.value == pytest.approx(balanced_accuracy_score(truth, flagged))
+    assert figure.ci_low <= figure.value <= figure.ci_high
+
+
+@given(clean=scores, adversarial=scores)
+def test_auc_is_scikit_learns_with_an_interval_around_it(clean, adversarial):
+    truth = np.repeat([0, 1], [len(clean), len(adversarial)])
+    figure = evaluation.auc(clean, adversarial)
+    assert figure.value == pytest.approx(roc_auc_score(truth, np.concatenate([clean, adversarial])))
+    assert 0 <= figure.ci_low <= figure.value <= figure.ci_high <= 1
+
+
+def test_the_auc_interval_covers_the_truth_as_often_as_it_says():
+    """Normal scores one standard deviation apart: the area is Phi(1 / sqrt 2) = 0.7602."""
+    rng = np.random.default_rng(0)
+    covered = 0
+    for _ in range(300):
+        figure = evaluation.auc(rng.standard_normal(80), 1 + rng.standard_normal(80))
+        covered += figure.ci_low <= 0.76025 <= figure.ci_high
+    assert 0.92 <= covered / 300 <= 0.98
+
+
+def test_the_balanced_interval_covers_the_truth_as_often_as_it_says():
+    rng = np.random.default_rng(0)
+    covered = 0
+    for _ in range(500):
+        first, second = (evaluation.proportion(int(rng.binomial(60, p)), 60) for p in (0.9, 0.6))
+        figure = evaluation.balanced(first, second)
+        covered += figure.ci_low <= 0.75 <= figure.ci_high
+    assert 0.92 <= covered / 500 <= 0.99
+
+
+def test_detection_of_no_adversarial_image_is_nan():
+    assert np.isnan(evaluation.detectability(np.array([0.1]), np.array([])).value)
+    assert np.isnan(evaluation.auc(np.array([0.1]), np.array([])).value)
+
+
+def test_accuracy_counts_equal_labels_and_refuses_other_lengths():
+    assert evaluation.accuracy(np.array([1, 2, 3]), np.array([1, 2, 0])).value == pytest.approx(2 / 3)
+    with pytest.raises(ValueError, match="shape"):
+        evaluation.accuracy(np.array([1]), np.array([1, 2]))
+
+
+def test_a_row_has_only_columns_of_the_results():
+    assert set(evaluation.proportion(1, 2).row("accuracy", attack="fgsm")) <= set(evaluation.COLUMNS)
+    with pytest.raises(ValueError, match="no such column: atack"):
+        evaluation.proportion(1, 2).row("accuracy", atack="fgsm")

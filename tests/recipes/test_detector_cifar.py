@@ -1,0 +1,178 @@
+"""The study end to end on the embedded digits, killed half-way, resumed, and read back as a user would."""
+
+import json
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pandas as pd
+import pytest
+from click.testing import CliRunner
+
+from advbench import estimators, report
+from advbench.cli import main
+from advbench.data import load
+from advbench.detectors import SubnetworkDetector
+from advbench.recipes import _detector_cifar_exhibits as exhibits
+from advbench.report.verdicts import verdicts
+
+TINY = {
+    "epochs": 3,
+    "train_images": 300,
+    "test_images": 24,
+    "detector_images": 32,
+    "validation_images": 16,
+    "detector_epochs": 2,
+    "eps_bim": "[1/255,8/255]",
+    "depths": "[2]",
+    "depth_seeds": 1,
+    "dynamic_epochs": 2,
+    "sigmas": "[0,1]",
+    "sigma_images": 24,
+    "check_iterations": 2,
+    "min_successes": 1,
+}
+ARGUMENTS = ["recipe", "detector-cifar", "--dataset", "digits", "--device", "cpu"]
+ARGUMENTS += [part for key, value in TINY.items() for part in ("--set", f"{key}={value}")]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """An uninterrupted run."""
+    out = tmp_path_factory.mktemp("runs") / "whole"
+    result = CliRunner().invoke(main, [*ARGUMENTS, "--out", str(out)])
+    assert result.exit_code == 0, result.output
+    return out
+
+
+def test_a_run_killed_while_it_trains_ends_the_same(whole, tmp_path):
+    out = tmp_path / "killed"
+    command = [sys.executable, "-m", "advbench", *ARGUMENTS, "--out", str(out)]
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    checkpoint = out / "checkpoints" / "classifier.safetensors"
+    deadline = time.monotonic() + 180
+    while not checkpoint.exists() and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert checkpoint.exists() and not (out / "stages" / "classifier.json").exists()
+    subprocess.run(command, check=True, capture_output=True)
+    assert (out / "results.csv").read_bytes() == (whole / "results.csv").read_bytes()
+    kept = (whole / "models" / "classifier.safetensors").read_bytes()
+    assert (out / "models" / "classifier.safetensors").read_bytes() == kept
+
+
+def test_a_finished_run_is_not_computed_again(whole):
+    before = {path: path.stat().st_mtime_ns for path in (whole / "stages").iterdir()}
+    result = CliRunner().invoke(main, [*ARGUMENTS, "--out", str(whole), "--json"])
+    assert result.exit_code == 0
+    assert before == {path: path.stat().st_mtime_ns for path in (whole / "stages").iterdir()}
+    assert len(json.loads(result.stdout)) == len(pd.read_csv(whole / "results.csv"))
+
+
+def test_another_configuration_is_refused_in_the_same_directory(whole):
+    result = CliRunner().invoke(main, [*ARGUMENTS, "--out", str(whole), "--seed", "5"])
+    assert result.exit_code == 2 and "seed = 0, asked was 5" in result.output
+
+
+def test_the_rows_say_what_they_are(whole):
+    rows = pd.read_csv(whole / "results.csv")
+    assert set(rows.dataset) == {"digits"} and rows.note.str.contains("instead of the report's cifar10").all()
+    shares = rows[rows.metric.str.contains("accuracy|detectability|auc|tpr") & rows.target.isna()]
+    assert shares.value.between(0, 1).all() and (shares.n > 0).all()
+    assert ((shares.ci_low <= shares.value) & (shares.value <= shares.ci_high)).all()
+    assert set(rows[rows.exhibit == "fig2-left"].attack) == {"fgsm", "bim", "bim-l2", "deepfool-l2", "deepfool-linf"}
+    assert set(rows.exhibit) == {"classifier", "fig2-left", "fig2-right", "fig3", "fig4", "fig5", "check", "targets"}
+    assert set(rows.target.dropna()) == {f"M{i}" for i in range(1, 10)}
+
+
+def test_deepfool_brings_accuracy_to_zero_in_the_results(whole):
+    rows = pd.read_csv(whole / "results.csv")
+    under = rows[(rows.exhibit == "fig2-left") & (rows.metric == "predictive_accuracy")].set_index("attack").value
+    assert under["deepfool-l2"] == under["deepfool-linf"] == 0
+
+
+def test_the_accuracy_in_the_results_is_that_of_the_kept_model(whole):
+    rows = pd.read_csv(whole / "results.csv")
+    test = load("digits", "test")
+    predicted = estimators.load(whole, device="cpu").predict(test.x.astype(np.float32) / 255).argmax(1)
+    assert rows[rows.metric == "accuracy"].value.item() == pytest.approx((predicted == test.y).mean())
+
+
+def test_a_kept_detector_belongs_to_the_kept_classifier(whole):
+    path = whole / "models" / "detector-dynamic.safetensors"
+    assert SubnetworkDetector.load(path, estimators.load(whole, device="cpu")).position == 2
+
+
+def test_the_page_stands_alone_and_says_that_the_data_are_others(whole):
+    path = report.write_report(whole)
+    page = path.read_text()
+    outside_scripts = re.sub(r"<script>.*?</script>", "", page, flags=re.S)
+    assert not re.search(r"(src|href)\s*=", outside_scripts)
+    assert "Other data:" in page and "M9" in page and "vegaEmbed" in page
+    assert path.stat().st_size < 5_000_000
+    assert "Other data" in CliRunner().invoke(main, ["show", str(whole)]).output
+
+
+def test_a_run_with_a_name_that_looks_like_html_is_escaped(whole, tmp_path):
+    import shutil
+
+    copy = tmp_path / "copy"
+    shutil.copytree(whole, copy)
+    config = json.loads((copy / "config.json").read_text())
+    config["note"] = "<img src=x onerror=alert(1)></script>"
+    (copy / "config.json").write_text(json.dumps(config))
+    assert "<img src=x" not in report.write_report(copy).read_text()
+
+
+def test_charts_and_tables_are_there_for_every_exhibit(whole):
+    for exhibit in json.loads((whole / "exhibits.json").read_text()):
+        if "chart" in exhibit:
+            svg = (whole / exhibit["chart"]).with_suffix("").with_suffix(".svg").read_text()
+            assert svg.startswith("<svg") and "NaN" not in svg
+        assert exhibit["table"]["data"]
+
+
+CLEAN = {"exhibit": "classifier", "metric": "accuracy", "value": 0.915, "n": 10_000, "ci_low": 0.91, "ci_high": 0.92}
+
+
+def judged(rows):
+    """The verdict word of each target row, from hand-made result rows."""
+    from advbench.evaluation import COLUMNS
+
+    table = pd.DataFrame([CLEAN, *rows]).reindex(columns=COLUMNS)
+    found = verdicts(pd.DataFrame(exhibits.targets(table)).reindex(columns=COLUMNS))
+    return [(verdict.target, verdict.word) for verdict in found]
+
+
+def fig5(detector, sigma, accuracy, balanced):
+    common = {"exhibit": "fig5", "detector": detector, "sigma": sigma, "n": 100, "ci_low": 0.0, "ci_high": 1.0}
+    yield {**common, "metric": "predictive_accuracy", "value": accuracy}
+    if balanced is not None:
+        yield {**common, "metric": "balanced_accuracy", "value": balanced}
+
+
+def test_the_verdicts_follow_the_targets_of_figure_5():
+    holds = [*fig5("static", 0.3, 0.1, 0.52), *fig5("static", 0.9, 0.8, None), *fig5("dynamic", 0.3, 0.4, 0.71)]
+    assert judged(holds)[0] == ("M1", "holds")
+    assert judged(holds)[-3:] == [("M8", "holds"), ("M9", "holds"), ("M9", "holds")]
+    weak = [*fig5("static", 0.3, 0.1, 0.72), *fig5("dynamic", 0.3, 0.4, 0.60)]
+    assert judged(weak)[-3:] == [("M8", "missed"), ("M9", "missed"), ("M9", "missed")]
+    only_where_accuracy_is_high = [*fig5("static", 0.3, 0.5, 0.52)]
+    assert judged(only_where_accuracy_is_high)[-3:] == [("M8", "not measured"), ("M9", "not measured"), ("M9", "not measured")]
+
+
+def fig2(attack, eps, accuracy, seen):
+    common = {"exhibit": "fig2-left", "attack": attack, "eps": eps, "n": 100, "ci_low": 0.0, "ci_high": 1.0}
+    return [{**common, "metric": "predictive_accuracy", "value": accuracy}, {**common, "metric": "detectability", "value": seen}]
+
+
+def test_the_verdicts_follow_the_targets_of_figure_2():
+    rows = fig2("fgsm", 0.01, 0.5, 0.6) + fig2("bim", 0.01, 0.2, 0.82) + fig2("deepfool-l2", None, 0.0, 0.95)
+    assert judged(rows)[1:3] == [("M2", "holds"), ("M3", "holds")]
+    rows = fig2("bim", 0.01, 0.2, 0.75) + fig2("deepfool-l2", None, 0.05, 0.8)
+    assert judged(rows)[1:3] == [("M2", "missed"), ("M3", "missed")]
+    assert [word for _, word in judged([])[1:]] == ["not measured"] * 9

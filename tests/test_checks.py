@@ -1,0 +1,45 @@
+import numpy as np
+import pytest
+
+from advbench import checks
+
+X = np.full((2, 1, 4, 4), 0.5, np.float32)
+
+
+@pytest.mark.parametrize(
+    "x, said",
+    [
+        (X[0], "must have shape"),
+        (X[:0], "must have shape"),
+        (X * np.nan, r"must lie in \[0, 1\]"),
+        (X * 255, r"found 127.5\.\.127.5"),
+        (X - 1, r"must lie in \[0, 1\]"),
+        ((X * 255).astype(np.uint8), "divide uint8 images by 255"),
+    ],
+)
+def test_wrong_images_are_named(x, said):
+    with pytest.raises(ValueError, match=f"^images .*{said}|^images {said}"):
+        checks.images(x, "images")
+
+
+def test_a_nan_among_good_pixels_is_found():
+    x = X.copy()
+    x[1, 0, 2, 3] = np.nan
+    with pytest.raises(ValueError, match="^x must lie"):
+        checks.images(x)
+
+
+@pytest.mark.parametrize("y, said", [([0, 3], r"0\.\.2, found 0\.\.3"), ([-1, 0], "found -1"), ([0], "2 labels"), ([0.5, 1], "whole")])
+def test_wrong_labels_are_named(y, said):
+    with pytest.raises(ValueError, match=f"^labels .*{said}"):
+        checks.labels(np.array(y), 2, 3, "labels")
+
+
+def test_one_hot_rows_are_labels():
+    np.testing.assert_array_equal(checks.labels(np.eye(3)[[2, 0]], 2, 3), [2, 0])
+
+
+@pytest.mark.parametrize("value", [-1, 0, np.nan, np.inf])
+def test_a_number_that_is_not_positive_is_named(value):
+    with pytest.raises(ValueError, match="^eps must be positive"):
+        checks.positive(value, "eps")

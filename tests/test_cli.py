@@ -1,0 +1,110 @@
+import json
+import subprocess
+import sys
+
+import pytest
+from click.testing import CliRunner
+
+from advbench import study
+from advbench.cli import main
+from advbench.data import store
+
+
+def call(*arguments):
+    return CliRunner().invoke(main, arguments)
+
+
+@pytest.fixture
+def offline(monkeypatch, tmp_path):
+    monkeypatch.setenv("ADVBENCH_CACHE", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+
+    def refuse(*_):
+        raise OSError("no route to host")
+
+    monkeypatch.setattr(store, "_official", refuse)
+    monkeypatch.setattr(store, "_npm", refuse)
+
+
+def test_help_imports_nothing_heavy():
+    """What makes --help slow is imports; counted, not timed."""
+    program = "import sys; from advbench.cli import main; main(['--help'], standalone_mode=False); print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    loaded = {name.split(".")[0] for name in done.stdout.splitlines()[-1].split()}
+    assert not loaded & {"torch", "art", "pandas", "numpy", "sklearn", "pydantic", "altair", "rich"}
+    assert "Usage:" in done.stdout
+
+
+@pytest.mark.parametrize("kind", ["recipes", "models", "attacks", "detectors", "trainers", "data"])
+def test_list_names_things_and_their_meaning(kind):
+    entries = json.loads(call("list", kind, "--json").stdout)
+    assert entries and all(entries.values())
+    assert all(name in call("list", kind).stdout for name in entries)
+
+
+def test_every_command_has_an_example_in_its_help():
+    for command in ("recipe", "show", "report", "list"):
+        assert "advbench " + command in call(command, "--help").stdout
+
+
+@pytest.mark.parametrize(
+    "arguments, said",
+    [
+        (("recipe", "detector-cifra"), "did you mean 'detector-cifar'"),
+        (("recipe", "detector-cifar", "--preset", "tiny"), "Known: paper, small, quick"),
+        (("recipe", "detector-cifar", "--set", "epoch=1"), "did you mean 'epochs'"),
+        (("recipe", "detector-cifar", "--set", "epochs=-1"), "--set epochs"),
+        (("recipe", "detector-cifar", "--dataset", "digit"), "did you mean 'digits'"),
+        (("recipe", "detector-cifar", "--dataset", "digits", "--device", "cuda:77"), "device 'cuda:77'"),
+        (("recipe", "detector-cifar", "--dataset", "digits", "--out", "/dev/null/x"), "cannot be used"),
+        (("list", "attack"), "did you mean 'attacks'"),
+        (("show", "nowhere"), "not a run directory"),
+        (("report", "nowhere"), "not a run directory"),
+        (("data", "verify", "mnist"), "advbench data fetch mnist"),
+        (("data", "fetch", "cifar"), "did you mean 'cifar10'"),
+    ],
+)
+def test_a_mistake_is_one_line_and_exit_code_2(offline, arguments, said):
+    result = call(*arguments)
+    assert result.exit_code == 2
+    assert said in result.output and "Traceback" not in result.output
+    assert len(result.stderr.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize("arguments", [("reci",), ("recipe", "detector-cifar", "--seed", "-1"), ("data", "lst")])
+def test_a_wrong_command_or_option_is_exit_code_2(arguments):
+    assert call(*arguments).exit_code == 2
+
+
+def test_missing_data_is_exit_code_3_with_both_ways_out(offline):
+    for preset, dataset in (("quick", "cifar10"), ("paper", "auto")):
+        result = call("recipe", "detector-cifar", "--preset", preset, "--dataset", dataset)
+        assert result.exit_code == 3
+        assert "official download: no route to host" in result.stderr
+        assert "--data-dir" in result.stderr and "--dataset digits" in result.stderr
+
+
+def test_auto_takes_the_embedded_data_in_quick_and_small_only(offline):
+    from advbench.errors import DataUnavailable
+    from advbench.recipe import find
+
+    found = find("detector-cifar")
+    for preset in ("quick", "small"):
+        name, note = study.choose_dataset(found, preset, "auto", None)
+        assert name == "digits" and "in its place" in note
+    with pytest.raises(DataUnavailable):
+        study.choose_dataset(found, "paper", "auto", None)
+
+
+def test_data_list_and_verify(offline):
+    assert json.loads(call("data", "list", "--json").stdout)["digits"]["kept"]
+    assert "digits test: 359 images" in call("data", "verify").stdout
+
+
+def test_an_interrupt_says_how_to_go_on(offline, monkeypatch):
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(study, "start", interrupted)
+    result = call("recipe", "detector-cifar", "--dataset", "digits")
+    assert result.exit_code == 130 and "goes on from here" in result.stderr

@@ -1,0 +1,133 @@
+import numpy as np
+import pytest
+import torch
+from art.attacks.evasion import AutoProjectedGradientDescent, CarliniL2Method
+from art.attacks.evasion import DeepFool as ArtDeepFool
+from art.defences.trainer import AdversarialTrainer
+from art.estimators.classification import PyTorchClassifier
+from torch import nn
+
+from advbench import attacks, estimators, models
+from advbench.errors import UsageError
+from conftest import SHAPE, make_small_net
+
+
+def stock(net):
+    return PyTorchClassifier(net, nn.CrossEntropyLoss(), SHAPE, 10, clip_values=(0, 1))
+
+
+def test_exact_gradients_are_arts_own_bit_for_bit(trained_net, classifier, digits):
+    x, y = digits[2][:50], np.eye(10, dtype=np.float32)[digits[3][:50]]
+    np.testing.assert_array_equal(classifier.loss_gradient(x, y), stock(trained_net).loss_gradient(x, y))
+    np.testing.assert_array_equal(classifier.predict(x), stock(trained_net).predict(x))
+
+
+def test_labels_may_be_indices_and_images_tensors(classifier, digits):
+    x, y = digits[2][:20], digits[3][:20]
+    one_hot = classifier.loss_gradient(x, np.eye(10, dtype=np.float32)[y])
+    np.testing.assert_array_equal(classifier.loss_gradient(x, y), one_hot)
+    tensor = classifier.loss_gradient(torch.from_numpy(x), torch.from_numpy(y))
+    assert isinstance(tensor, torch.Tensor)
+    np.testing.assert_array_equal(tensor.numpy(), one_hot)
+
+
+def test_gradients_leave_no_trace_in_the_parameters(classifier, digits):
+    classifier.model.zero_grad(set_to_none=True)
+    classifier.loss_gradient(digits[2][:4], digits[3][:4])
+    assert all(parameter.grad is None for parameter in classifier.model.parameters())
+
+
+def test_fast_gradients_agree_and_predictions_are_the_originals(trained_net, classifier, digits):
+    x, y = digits[2], digits[3]
+    fast = estimators.classifier(trained_net, SHAPE, 10, precision="fast", device="cpu")
+    assert not any(isinstance(m, nn.BatchNorm2d) for m in fast.gradient_module.modules())
+    assert (np.sign(fast.loss_gradient(x, y)) == np.sign(classifier.loss_gradient(x, y))).mean() > 0.9
+    np.testing.assert_array_equal(fast.predict(x), classifier.predict(x))
+    accuracy = [
+        (classifier.predict(attacks.create("bim", each, eps=0.05).generate(x, y)).argmax(1) == y).mean()
+        for each in (classifier, fast)
+    ]
+    assert abs(accuracy[0] - accuracy[1]) < 0.01
+
+
+def test_the_fast_copy_follows_the_model(digits):
+    net = make_small_net()
+    fast = estimators.classifier(net, SHAPE, 10, precision="fast", device="cpu")
+    x, y = digits[2][:8], digits[3][:8]
+    before = fast.loss_gradient(x, y)
+    with torch.no_grad():
+        net.head[2].weight.mul_(-1)
+    np.testing.assert_allclose(fast.loss_gradient(x, y), stock(net).loss_gradient(x, np.eye(10, dtype=np.float32)[y]), atol=1e-5)
+    assert not np.allclose(fast.loss_gradient(x, y), before)
+
+
+class Untraceable(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv, self.bn, self.head = nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.Linear(4, 10)
+
+    def forward(self, x):
+        x = self.bn(self.conv(x))
+        return self.head(x.mean((2, 3)) if x.sum() > -1e9 else x.amax((2, 3)))
+
+
+def test_a_model_that_cannot_be_folded_is_left_as_it_is(digits):
+    net = Untraceable().eval()
+    fast = estimators.classifier(net, SHAPE, 10, precision="fast", device="cpu")
+    x, y = digits[2][:8], np.eye(10, dtype=np.float32)[digits[3][:8]]
+    with pytest.warns(UserWarning, match="not folded"):
+        gradient = fast.loss_gradient(x, y)
+    np.testing.assert_allclose(gradient, stock(net).loss_gradient(x, y), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "attack",
+    [
+        lambda c: ArtDeepFool(c, max_iter=10, verbose=False),
+        lambda c: CarliniL2Method(c, max_iter=3, binary_search_steps=2, verbose=False),
+        lambda c: AutoProjectedGradientDescent(c, eps=0.1, eps_step=0.05, max_iter=5, nb_random_init=1, verbose=False),
+    ],
+)
+def test_it_passes_for_arts_own_in_arts_attacks(classifier, trained_net, digits, attack):
+    x, y = digits[2][:16], digits[3][:16]
+    np.random.seed(0)
+    ours = attack(classifier).generate(x, np.eye(10)[y])
+    np.random.seed(0)
+    np.testing.assert_allclose(ours, attack(stock(trained_net)).generate(x, np.eye(10)[y]), atol=1e-4)
+
+
+def test_art_trains_and_clones_it(digits):
+    net = make_small_net()
+    wrapped = estimators.TorchClassifier(
+        net, nn.CrossEntropyLoss(), SHAPE, 10, optimizer=torch.optim.Adam(net.parameters(), 0.01), precision="fast"
+    )
+    AdversarialTrainer(wrapped, attacks.create("fgsm", wrapped, eps=0.02)).fit(digits[0][:256], digits[1][:256], nb_epochs=2)
+    clone = wrapped.clone_for_refitting()
+    assert type(clone) is type(wrapped) and clone.precision == "fast"
+    clone.fit(digits[0], digits[1], nb_epochs=3)
+    assert (clone.predict(digits[2]).argmax(1) == digits[3]).mean() > 0.5
+
+
+def test_a_model_file_comes_back_as_an_estimator(tmp_path):
+    spec = models.ModelSpec("resnet32", classes=7)
+    net = models.create(spec, seed=5)
+    models.save(tmp_path / "models" / "classifier.safetensors", net, spec)
+    loaded = estimators.load(tmp_path, device="cpu")
+    x = np.random.default_rng(0).random((2, 3, 32, 32), dtype=np.float32)
+    np.testing.assert_array_equal(loaded.predict(x), net(torch.from_numpy(x)).detach().numpy())
+    with pytest.raises(UsageError, match="no model at"):
+        estimators.load(tmp_path, "other")
+    (tmp_path / "models" / "page.safetensors").write_text("<html></html>")
+    with pytest.raises(UsageError, match="not a model"):
+        estimators.load(tmp_path, "page")
+
+
+@pytest.mark.parametrize("device", ["cuda:99", "tpu", "cuda:x"])
+def test_a_device_that_is_not_here_is_named(device):
+    with pytest.raises(UsageError, match=f"device '{device}'.*allowed: auto, cpu"):
+        estimators.resolve_device(device)
+
+
+def test_an_unknown_precision_is_named(trained_net):
+    with pytest.raises(ValueError, match="precision"):
+        estimators.classifier(trained_net, SHAPE, 10, precision="half")

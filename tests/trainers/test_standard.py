@@ -1,0 +1,80 @@
+import numpy as np
+import pytest
+import torch
+
+from advbench.checkpoint import Checkpoint
+from advbench.trainers import Schedule, train_classifier
+from advbench.trainers.standard import augmented_batches
+from conftest import make_small_net
+
+
+def test_the_papers_learning_rates():
+    schedule = Schedule(epochs=100, lr=0.1, weight_decay=1e-4, milestones=(41, 61))
+    rates = [schedule.rate(epoch, 0.5) for epoch in range(100)]
+    np.testing.assert_allclose(rates, [0.1] * 41 + [0.01] * 20 + [0.001] * 39)
+    assert schedule.of_length(10).milestones == (4, 6)
+
+
+def test_one_cycle_climbs_to_the_peak_and_ends_at_zero():
+    schedule = Schedule(epochs=10, lr=0.4, weight_decay=0, warmup=0.2)
+    assert schedule.rate(0, 0) == 0
+    assert schedule.rate(2, 0) == pytest.approx(0.4)
+    assert schedule.rate(6, 0) == pytest.approx(0.2)
+    assert schedule.rate(9, 1) == pytest.approx(0)
+
+
+def test_sizes_follow_their_shares():
+    schedule = Schedule(epochs=10, lr=1, weight_decay=0, sizes=((0.3, 16), (0.3, 24), (0.4, 0)))
+    assert [schedule.size(epoch) for epoch in range(10)] == [16] * 3 + [24] * 3 + [0] * 4
+    assert schedule.of_length(2).size(1) == 0
+
+
+def test_augmented_images_are_shifted_and_flipped_copies():
+    """Every augmented image is one of the 9 x 9 crops of the padded image or of its mirror image."""
+    rng = np.random.default_rng(0)
+    x = torch.from_numpy(rng.integers(1, 256, (12, 3, 8, 8), dtype=np.uint8))
+    y, generator = torch.arange(12), torch.Generator().manual_seed(0)
+    (images, labels), (more, rest) = augmented_batches(x, y, Schedule(1, 1, 0, batch_size=6), 0, generator)
+    assert sorted(torch.cat([labels, rest]).tolist()) == list(range(12))
+    for image, label in zip(torch.cat([images, more]), torch.cat([labels, rest]), strict=True):
+        found = False
+        for source in (x[label], x[label].flip(2)):
+            padded = torch.nn.functional.pad(source, (4, 4, 4, 4)).float() / 255
+            windows = padded.unfold(1, 8, 1).unfold(2, 8, 1).permute(1, 2, 0, 3, 4).reshape(81, 3, 8, 8)
+            found |= bool((windows == image).flatten(1).all(1).any())
+        assert found
+
+
+def test_the_best_validation_epoch_is_kept(digits):
+    x, y = (digits[0] * 255).astype(np.uint8), digits[1]
+    net = make_small_net()
+    history = train_classifier(net, (x[:400], y[:400]), (x[400:600], y[400:600]), Schedule(6, 0.5, 0, batch_size=32, pad=1))
+    with torch.no_grad():
+        accuracy = (net(torch.from_numpy(x[400:600]).float() / 255).argmax(1).numpy() == y[400:600]).mean()
+    assert accuracy == pytest.approx(max(entry["validation_accuracy"] for entry in history))
+
+
+def test_training_is_the_same_after_a_kill(digits, tmp_path, monkeypatch):
+    x, y = (digits[0] * 255).astype(np.uint8), digits[1]
+
+    def train(checkpoint=None):
+        net = make_small_net()
+        schedule = Schedule(4, 0.1, 1e-4, batch_size=64, nesterov=True)
+        history = train_classifier(net, (x[:500], y[:500]), (x[500:700], y[500:700]), schedule, 7, "cpu", checkpoint)
+        return net.state_dict(), [entry["loss"] for entry in history]
+
+    whole, losses = train()
+    save = Checkpoint.save
+    with monkeypatch.context() as patch:
+
+        def save_and_die(self, module, optimizer, best, history):
+            save(self, module, optimizer, best, history)
+            if len(history) == 2:
+                raise KeyboardInterrupt
+
+        patch.setattr(Checkpoint, "save", save_and_die)
+        with pytest.raises(KeyboardInterrupt):
+            train(tmp_path / "checkpoint")
+    resumed, resumed_losses = train(tmp_path / "checkpoint")
+    assert resumed_losses == losses
+    assert all(torch.equal(whole[name], resumed[name]) for name in whole)
