@@ -28,8 +28,9 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor], meta: Mapping[str, A
 def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """The tensors and the metadata of a file that ``save_tensors`` wrote."""
     with safe_open(path, "pt") as stream:
+        names = stream.keys()
         meta = json.loads((stream.metadata() or {}).get("advbench", "{}"))
-        return {name: stream.get_tensor(name) for name in stream.keys()}, meta
+        return {name: stream.get_tensor(name) for name in names}, meta
 
 
 class Checkpoint:

@@ -109,13 +109,20 @@ def _names(kind: str) -> dict[str, str]:
 
 @main.command()
 @click.argument("name")
-@click.option("--preset", default="quick", show_default=True, help="quick (minutes), small (two hours), paper (everything, a GPU).")
+@click.option(
+    "--preset",
+    default="quick",
+    show_default=True,
+    help="quick (minutes), small (two hours), paper (everything, a GPU).",
+)
 @click.option("--dataset", default="auto", show_default=True, help="auto, or a name from 'advbench list data'.")
 @click.option("--data-dir", type=click.Path(path_type=Path), help="A folder that already holds the data set.")
 @click.option("--out", type=click.Path(path_type=Path), help="The run directory; by default under runs/.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0))
-@click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Any field of the recipe's config; repeatable.")
+@click.option(
+    "--set", "settings", multiple=True, metavar="KEY=VALUE", help="Any field of the recipe's config; repeatable."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the result rows as JSON at the end.")
 @_one_line
 def recipe(name: str, as_json: bool, **options: Any) -> None:
@@ -182,7 +189,10 @@ def data_list(as_json: bool) -> None:
     """List the data sets and where they are kept."""
     from advbench.data import DATASETS, cache_dir
 
-    rows = {name: {"what": text, "kept": (cache_dir() / name).is_dir() or name == "digits"} for name, text in DATASETS.items()}
+    rows = {
+        name: {"what": text, "kept": (cache_dir() / name).is_dir() or name == "digits"}
+        for name, text in DATASETS.items()
+    }
     if as_json:
         click.echo(json.dumps(rows, indent=2))
         return
@@ -228,7 +238,7 @@ def _load_each(names: tuple[str, ...], data_dir: Path | None) -> None:
 
 
 def _log_to_terminal() -> None:
-    handler = logging.StreamHandler(sys.stderr)
+    handler: logging.Handler = logging.StreamHandler(sys.stderr)
     if sys.stderr.isatty():
         from rich.logging import RichHandler
 

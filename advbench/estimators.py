@@ -29,7 +29,9 @@ def resolve_device(device: str = "auto") -> torch.device:
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     name, _, index = device.partition(":")
-    if device == "cpu" or (name == "cuda" and (not index or index.isdigit()) and int(index or 0) < torch.cuda.device_count()):
+    if device == "cpu" or (
+        name == "cuda" and (not index or index.isdigit()) and int(index or 0) < torch.cuda.device_count()
+    ):
         return torch.device(device)
     there = ["auto", "cpu", *(["cuda"] if torch.cuda.is_available() else [])]
     raise UsageError(f"device {device!r} is not available here; allowed: {', '.join(there)}")
@@ -56,7 +58,9 @@ def classifier(
     return wrapped
 
 
-def load(run: Path | str, name: str = "classifier", precision: Precision = "exact", device: str = "auto") -> TorchClassifier:
+def load(
+    run: Path | str, name: str = "classifier", precision: Precision = "exact", device: str = "auto"
+) -> TorchClassifier:
     """A trained model of a run directory as an ART estimator.
 
     :raises UsageError: if the run holds no such model.
@@ -96,11 +100,22 @@ class TorchClassifier(PyTorchClassifier):
         if precision not in ("exact", "fast"):
             raise ValueError(f"precision must be 'exact' or 'fast', not {precision!r}")
         super().__init__(
-            model, loss, input_shape, nb_classes, optimizer, clip_values=clip_values, preprocessing=preprocessing, **kwargs
+            model,
+            loss,
+            input_shape,
+            nb_classes,
+            optimizer,
+            clip_values=clip_values,
+            preprocessing=preprocessing,
+            **kwargs,
         )
         self.precision = precision
         self._copy: tuple[int, nn.Module] | None = None
         self._model.eval()
+
+    def predict(self, x: np.ndarray, batch_size: int = 128, training_mode: bool = False, **kwargs: Any) -> np.ndarray:
+        """The model's own float32 outputs (N, nb_classes) for images x (N, C, H, W), memory-mapped ones included."""
+        return super().predict(np.require(x, requirements="W"), batch_size, training_mode, **kwargs)
 
     def to(self, device: torch.device) -> TorchClassifier:
         """Move the model to a device; ART's constructor only knows "the" GPU."""

@@ -6,12 +6,12 @@ import logging
 import sys
 import time
 from collections.abc import Iterable, Iterator
-from typing import TypeVar
+from typing import Any, TypeVar
 
 log = logging.getLogger("advbench")
 T = TypeVar("T")
 _SECONDS_BETWEEN_LINES = 15.0
-_bars = None  # the one live display of the process, shared by nested tracks
+_bars: Any = None  # the one live display of the process, shared by nested tracks
 
 
 def track(items: Iterable[T], label: str, total: int) -> Iterator[T]:

@@ -121,7 +121,9 @@ def configure(recipe: Recipe, preset: str, settings: tuple[str, ...]) -> Config:
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"])
-        raise UsageError(f"--set {place}: {first['msg'].removeprefix('Value error, ')}, got {first['input']!r}") from error
+        raise UsageError(
+            f"--set {place}: {first['msg'].removeprefix('Value error, ')}, got {first['input']!r}"
+        ) from error
 
 
 def digest(config: Mapping[str, Any]) -> str:

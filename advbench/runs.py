@@ -9,8 +9,9 @@ import os
 import platform
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -89,7 +90,7 @@ class Run:
             paths = []
             for name, array in make().items():
                 path = self.directory / "arrays" / stage / f"{name}.npy"
-                _write(path, lambda stream, array=array: np.save(stream, array))
+                _write(path, partial(np.save, arr=array))
                 paths.append(path)
             return paths
 
@@ -113,12 +114,12 @@ class Run:
         checkpoint.unlink(missing_ok=True)
         return path
 
-    def rows(self, stage: str, make: Callable[[], list[dict[str, Any]]]) -> pd.DataFrame:
+    def rows(self, stage: str, make: Callable[[], Iterable[dict[str, Any]]]) -> pd.DataFrame:
         """The result rows of a stage; they join results.csv in the order of the calls."""
         path = self.directory / "tables" / f"{stage}.csv"
 
         def keep() -> list[Path]:
-            table = pd.DataFrame(make(), columns=COLUMNS)
+            table = pd.DataFrame(list(make()), columns=COLUMNS)
             _write(path, lambda stream: table.to_csv(stream, index=False))
             return [path]
 
@@ -140,7 +141,9 @@ class Run:
         """Write results.csv from the rows so far."""
         _write(self.directory / "results.csv", lambda stream: self.results().to_csv(stream, index=False))
 
-    def exhibit(self, name: str, title: str, caption: str, chart: Any = None, table: pd.DataFrame | None = None) -> None:
+    def exhibit(
+        self, name: str, title: str, caption: str, chart: Any = None, table: pd.DataFrame | None = None
+    ) -> None:
         """Add a chart (Altair), a table, or both to the page."""
         entry: dict[str, Any] = {"name": name, "title": title, "caption": caption}
         if chart is not None:

@@ -19,7 +19,9 @@ def targets(rows: pd.DataFrame) -> list[dict[str, Any]]:
     return [row for rule in (_m1, _m2_m3, _m4_m5, _m6, _m7, _m8_m9) for row in rule(rows)]
 
 
-def _row(target: str, metric: str, figure: Figure | float, low: float | None, high: float | None, reported: float | None) -> dict:
+def _row(
+    target: str, metric: str, figure: Figure | float, low: float | None, high: float | None, reported: float | None
+) -> dict:
     figure = figure if isinstance(figure, Figure) else Figure(figure, 0)
     return figure.row(metric, exhibit="targets", target=target, accept_low=low, accept_high=high, reported=reported)
 
@@ -42,7 +44,9 @@ def _m2_m3(rows: pd.DataFrame) -> Iterator[dict]:
     seen = _pick(rows, "fig2-left", "detectability").set_index(["attack", "eps"])
     for target, limit, claimed in (("M2", 0.3, 0.8), ("M3", 0.1, 0.9)):
         strong = seen[accuracy.reindex(seen.index) < limit]
-        lowest = _figure(strong.loc[strong.value == strong.value.min()].iloc[0]) if len(strong) else Figure(float("nan"), 0)
+        lowest = (
+            _figure(strong.loc[strong.value == strong.value.min()].iloc[0]) if len(strong) else Figure(float("nan"), 0)
+        )
         metric = f"lowest detectability of an adversary that leaves accuracy below {limit:.0%}"
         yield _row(target, metric, lowest, claimed - 0.03, None, claimed)
 
@@ -59,7 +63,9 @@ def _m4_m5(rows: pd.DataFrame) -> Iterator[dict]:
 def _m6(rows: pd.DataFrame) -> Iterator[dict]:
     seen = _pick(rows, "fig3", "detectability")
     up, down = seen[seen.fit_eps < seen.eps].value.mean(), seen[seen.fit_eps > seen.eps].value.mean()
-    yield _row("M6", "mean detectability, smaller eps_fit to larger eps_test minus the reverse", up - down, 0.05, None, None)
+    yield _row(
+        "M6", "mean detectability, smaller eps_fit to larger eps_test minus the reverse", up - down, 0.05, None, None
+    )
 
 
 def _m7(rows: pd.DataFrame) -> Iterator[dict]:
@@ -123,7 +129,9 @@ def _figure_2_right(run: Run, rows: pd.DataFrame) -> None:
         "Detectability by depth of the detector (figure 2, right)",
         "Mean over detector seeds, with the smallest and the largest. The report: AD(2) is best for the fast and the "
         "iterative methods, AD(4) for DeepFool.",
-        charts.lines(mean, "position", "mean", "adversary", x_title="AD(k)", y_title="detectability", band=("min", "max")),
+        charts.lines(
+            mean, "position", "mean", "adversary", x_title="AD(k)", y_title="detectability", band=("min", "max")
+        ),
         mean,
     )
 
@@ -156,7 +164,9 @@ def _figure_4(run: Run, rows: pd.DataFrame) -> None:
 def _figure_5(run: Run, rows: pd.DataFrame) -> None:
     part = rows[rows.exhibit == "fig5"]
     wide = part.pivot_table(index=["detector", "sigma"], columns="metric", values="value").reset_index()
-    chart = charts.scatter(wide, "predictive_accuracy", "balanced_accuracy", "detector", ["sigma", "successes"], connect="sigma")
+    chart = charts.scatter(
+        wide, "predictive_accuracy", "balanced_accuracy", "detector", ["sigma", "successes"], connect="sigma"
+    )
     run.exhibit(
         "fig5",
         "Static and dynamic detector under the dynamic adversary (figure 5)",

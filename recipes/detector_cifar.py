@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from functools import cache
-from itertools import product
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+from advbench.recipes import _detector_cifar_exhibits as exhibits
 from pydantic import Field, PositiveInt
 
 from advbench import attacks, estimators, evaluation, models
@@ -19,7 +19,6 @@ from advbench.data import split_indices
 from advbench.detectors import SubnetworkDetector
 from advbench.progress import track
 from advbench.recipe import Config, Eps, Unit, recipe
-from advbench.recipes import _detector_cifar_exhibits as exhibits
 from advbench.study import Study
 from advbench.trainers import Schedule, train_classifier
 
@@ -41,22 +40,32 @@ class DetectorCifar(Config):
     schedule: Literal["report", "fast"] = Field("report", description="how the classifier is trained")
     epochs: PositiveInt | None = Field(None, description="of the classifier; null: the schedule's own")
     train_images: PositiveInt | None = Field(None, description="for the classifier")
-    test_images: PositiveInt | None = Field(None, description="attacked; clean accuracy is always on the whole test set")
+    test_images: PositiveInt | None = Field(
+        None, description="attacked; clean accuracy is always on the whole test set"
+    )
     eps_fgsm: tuple[Eps, ...] = (1 / 255, 2 / 255, 3 / 255, 4 / 255)
     eps_bim: tuple[Eps, ...] = (1 / 255, 2 / 255, 3 / 255, 4 / 255)
     eps_bim_l2: tuple[Eps, ...] = (20 / 255, 40 / 255, 60 / 255, 80 / 255)
-    detector_images: PositiveInt | None = Field(None, description="clean ones a detector is trained on, as many adversarial")
-    validation_images: PositiveInt | None = Field(None, description="clean ones that select the epoch and fix thresholds")
+    detector_images: PositiveInt | None = Field(
+        None, description="clean ones a detector is trained on, as many adversarial"
+    )
+    validation_images: PositiveInt | None = Field(
+        None, description="clean ones that select the epoch and fix thresholds"
+    )
     detector_epochs: PositiveInt = 20
     detector_lr: float = Field(1e-4, gt=0)
     detector_batch: PositiveInt = Field(128, description="half of it adversarial")
-    depths: tuple[Literal[0, 1, 2, 3, 4], ...] = Field((0, 1, 2, 3, 4), description="taps of the depth study; none: no study")
+    depths: tuple[Literal[0, 1, 2, 3, 4], ...] = Field(
+        (0, 1, 2, 3, 4), description="taps of the depth study; none: no study"
+    )
     depth_seeds: PositiveInt = 3
     dynamic_eps: Eps = 1 / 255
     dynamic_epochs: PositiveInt = 20
     sigmas: tuple[Unit, ...] = tuple(i / 10 for i in range(11))
     sigma_images: PositiveInt | None = None
-    check_iterations: PositiveInt = Field(40, description="of the dynamic adversary with step eps / 4 that checks figure 5")
+    check_iterations: PositiveInt = Field(
+        40, description="of the dynamic adversary with step eps / 4 that checks figure 5"
+    )
     min_successes: PositiveInt = Field(100, description="successful adversarial images below which a sigma is left out")
 
 
@@ -143,19 +152,21 @@ def detector_cifar(study: Study) -> None:
 
     run.rows("clean", lab.clean_accuracy)
     for adversary in adversaries:
-        run.rows(f"static-{adversary.label}", lambda adversary=adversary: list(lab.detection(adversary)))
+        run.rows(f"static-{adversary.label}", partial(lab.detection, adversary))
     accuracy = {adversary: lab.accuracy_under(adversary).value for adversary in adversaries}
     reference = [_reference(attack, accuracy) for attack in dict.fromkeys(a.attack for a in adversaries)]
     if config.depths:
-        run.rows("depth", lambda: list(lab.depth(reference)))
+        run.rows("depth", partial(lab.depth, reference))
     same_attack = [(fit, test) for fit in adversaries for test in adversaries if fit.attack == test.attack]
     if len(same_attack) > len(adversaries):
-        run.rows("eps-transfer", lambda: list(lab.transfer("fig3", same_attack)))
-    run.rows("adversary-transfer", lambda: list(lab.transfer("fig4", list(product(reference, repeat=2)))))
+        run.rows("eps-transfer", partial(lab.transfer, "fig3", same_attack))
+    run.rows(
+        "adversary-transfer", partial(lab.transfer, "fig4", [(fit, test) for fit in reference for test in reference])
+    )
     for kind in ("static", "dynamic"):
         for sigma in config.sigmas:
-            run.rows(f"sigma-{kind}-{sigma:g}", lambda kind=kind, sigma=sigma: list(lab.under_dynamic_adversary(kind, sigma)))
-    run.rows("check", lambda: list(lab.finer_steps()))
+            run.rows(f"sigma-{kind}-{sigma:g}", partial(lab.under_dynamic_adversary, kind, sigma))
+    run.rows("check", lab.finer_steps)
     run.rows("targets", lambda: exhibits.targets(run.results()))
     exhibits.show(run)
 
@@ -174,7 +185,8 @@ class Laboratory:
         train = study.train
         held_out = len(train) // 10
         self.split = split = self.run.arrays(
-            "split", lambda: dict(zip(("train", "validation"), split_indices(len(train), held_out, study.seed), strict=True))
+            "split",
+            lambda: dict(zip(("train", "validation"), split_indices(len(train), held_out, study.seed), strict=True)),
         )
         self.classifier = self._classifier()
         self.clean = {
@@ -201,7 +213,9 @@ class Laboratory:
             rng = np.random.default_rng(self.study.seed_of("classifier", "subset"))
             chosen = np.sort(rng.choice(chosen, config.train_images, replace=False))
         x, y = data.x[chosen], data.y[chosen]
-        mean, std = ((getattr(x, moment)(axis=(0, 2, 3), dtype=np.float64) / 255).round(4).tolist() for moment in ("mean", "std"))
+        mean, std = (
+            (getattr(x, moment)(axis=(0, 2, 3), dtype=np.float64) / 255).round(4).tolist() for moment in ("mean", "std")
+        )
         spec = models.ModelSpec("resnet32", x.shape[1:], len(data.classes), tuple(mean), tuple(std))
         schedule = replace(SCHEDULES[config.schedule], flip=data.name == "cifar10")  # a mirrored digit is none
         if config.epochs is not None:
@@ -242,7 +256,9 @@ class Laboratory:
             return np.concatenate([clean, self.crafted(adversary, part)]), np.repeat([0, 1], len(clean))
 
         def train(checkpoint: Path) -> Any:
-            detector = SubnetworkDetector(self.classifier, position, config.detector_lr, self.study.seed_of("detector", seed))
+            detector = SubnetworkDetector(
+                self.classifier, position, config.detector_lr, self.study.seed_of("detector", seed)
+            )
             detector.fit(
                 *labelled("train"),
                 batch_size=config.detector_batch,
@@ -275,7 +291,9 @@ class Laboratory:
 
         return SubnetworkDetector.load(self.run.trained("detector-dynamic", train), self.classifier)
 
-    def _scores(self, fit: Adversary, position: int, seed: int, test: Adversary | None, part: str = "test") -> np.ndarray:
+    def _scores(
+        self, fit: Adversary, position: int, seed: int, test: Adversary | None, part: str = "test"
+    ) -> np.ndarray:
         """p_adv of a static detector on clean (no test adversary) or adversarial images."""
         x = self.clean[part].x if test is None else self.crafted(test, part)
         return self.static_detector(fit, position, seed).scores(x)
@@ -391,7 +409,9 @@ class Laboratory:
             if len(seen):
                 worst = float(seen.loc[seen.value.idxmin()].sigma)
                 step = self.config.dynamic_eps / 4
-                yield from self.under_dynamic_adversary(kind, worst, eps_step=step, max_iter=self.config.check_iterations)
+                yield from self.under_dynamic_adversary(
+                    kind, worst, eps_step=step, max_iter=self.config.check_iterations
+                )
 
 
 def _generate(attack: Any, images: Images, label: str) -> np.ndarray:

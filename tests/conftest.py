@@ -22,7 +22,10 @@ class SmallNet(TappedModule):
         self.stages = nn.ModuleList(
             [
                 nn.Sequential(
-                    Normalize((0.3,), (0.35,)), nn.Conv2d(1, 16, 3, padding=1, bias=False), nn.BatchNorm2d(16), nn.ReLU()
+                    Normalize((0.3,), (0.35,)),
+                    nn.Conv2d(1, 16, 3, padding=1, bias=False),
+                    nn.BatchNorm2d(16),
+                    nn.ReLU(),
                 ),
                 nn.Sequential(nn.Conv2d(16, 24, 3, stride=2, padding=1, bias=False), nn.BatchNorm2d(24), nn.ReLU()),
             ]

@@ -29,7 +29,9 @@ def test_a_nan_among_good_pixels_is_found():
         checks.images(x)
 
 
-@pytest.mark.parametrize("y, said", [([0, 3], r"0\.\.2, found 0\.\.3"), ([-1, 0], "found -1"), ([0], "2 labels"), ([0.5, 1], "whole")])
+@pytest.mark.parametrize(
+    "y, said", [([0, 3], r"0\.\.2, found 0\.\.3"), ([-1, 0], "found -1"), ([0], "2 labels"), ([0.5, 1], "whole")]
+)
 def test_wrong_labels_are_named(y, said):
     with pytest.raises(ValueError, match=f"^labels .*{said}"):
         checks.labels(np.array(y), 2, 3, "labels")

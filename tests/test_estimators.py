@@ -5,11 +5,11 @@ from art.attacks.evasion import AutoProjectedGradientDescent, CarliniL2Method
 from art.attacks.evasion import DeepFool as ArtDeepFool
 from art.defences.trainer import AdversarialTrainer
 from art.estimators.classification import PyTorchClassifier
+from conftest import SHAPE, make_small_net
 from torch import nn
 
 from advbench import attacks, estimators, models
 from advbench.errors import UsageError
-from conftest import SHAPE, make_small_net
 
 
 def stock(net):
@@ -57,7 +57,9 @@ def test_the_fast_copy_follows_the_model(digits):
     before = fast.loss_gradient(x, y)
     with torch.no_grad():
         net.head[2].weight.mul_(-1)
-    np.testing.assert_allclose(fast.loss_gradient(x, y), stock(net).loss_gradient(x, np.eye(10, dtype=np.float32)[y]), atol=1e-5)
+    np.testing.assert_allclose(
+        fast.loss_gradient(x, y), stock(net).loss_gradient(x, np.eye(10, dtype=np.float32)[y]), atol=1e-5
+    )
     assert not np.allclose(fast.loss_gradient(x, y), before)
 
 
@@ -101,7 +103,9 @@ def test_art_trains_and_clones_it(digits):
     wrapped = estimators.TorchClassifier(
         net, nn.CrossEntropyLoss(), SHAPE, 10, optimizer=torch.optim.Adam(net.parameters(), 0.01), precision="fast"
     )
-    AdversarialTrainer(wrapped, attacks.create("fgsm", wrapped, eps=0.02)).fit(digits[0][:256], digits[1][:256], nb_epochs=2)
+    AdversarialTrainer(wrapped, attacks.create("fgsm", wrapped, eps=0.02)).fit(
+        digits[0][:256], digits[1][:256], nb_epochs=2
+    )
     clone = wrapped.clone_for_refitting()
     assert type(clone) is type(wrapped) and clone.precision == "fast"
     clone.fit(digits[0], digits[1], nb_epochs=3)

@@ -17,7 +17,9 @@ def detector_cifar():
 
 
 def test_settings_are_typed(detector_cifar):
-    config = recipe.configure(detector_cifar, "quick", ("eps_fgsm=2/255,8/255", "detector_epochs=7", "depths=[]", "epochs=null"))
+    config = recipe.configure(
+        detector_cifar, "quick", ("eps_fgsm=2/255,8/255", "detector_epochs=7", "depths=[]", "epochs=null")
+    )
     assert config.eps_fgsm == (2 / 255, 8 / 255)
     assert (config.detector_epochs, config.depths, config.epochs) == (7, (), None)
     assert recipe.configure(detector_cifar, "quick", ("eps_bim=[1/255]",)).eps_bim == (1 / 255,)
@@ -51,7 +53,20 @@ def test_the_paper_preset_is_the_papers(detector_cifar):
     config = recipe.configure(detector_cifar, "paper", ())
     assert config.train_images is config.test_images is config.detector_images is config.epochs is None
     assert config.schedule == "report" and config.detector_epochs == 20 and config.detector_lr == 1e-4
-    assert [round(eps * 255) for eps in (*config.eps_fgsm, *config.eps_bim, *config.eps_bim_l2)] == [1, 2, 3, 4, 1, 2, 3, 4, 20, 40, 60, 80]
+    assert [round(eps * 255) for eps in (*config.eps_fgsm, *config.eps_bim, *config.eps_bim_l2)] == [
+        1,
+        2,
+        3,
+        4,
+        1,
+        2,
+        3,
+        4,
+        20,
+        40,
+        60,
+        80,
+    ]
     assert config.depths == (0, 1, 2, 3, 4) and config.sigmas == tuple(i / 10 for i in range(11))
 
 

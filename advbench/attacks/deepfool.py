@@ -84,7 +84,9 @@ class DeepFool(EvasionAttack):
             self._descend(self.estimator.model, adversarial, x, original, todo[~flipped])
         return adversarial
 
-    def _descend(self, module: nn.Module, out: np.ndarray, x: np.ndarray, original: np.ndarray, todo: np.ndarray) -> None:
+    def _descend(
+        self, module: nn.Module, out: np.ndarray, x: np.ndarray, original: np.ndarray, todo: np.ndarray
+    ) -> None:
         """Run DeepFool from ``out`` on the images ``todo``, writing the results into ``out``."""
         device = self.estimator.device
         waiting = list(todo[::-1])

@@ -28,8 +28,8 @@ class Dataset:
     @property
     def fingerprint(self) -> str:
         """The first 16 hex digits of the SHA-256 over images and labels."""
-        digest = hashlib.sha256(np.ascontiguousarray(self.x))
-        digest.update(np.ascontiguousarray(self.y))
+        digest = hashlib.sha256(self.x.tobytes())
+        digest.update(self.y.tobytes())
         return digest.hexdigest()[:16]
 
     def __len__(self) -> int:

@@ -27,5 +27,10 @@ def arrays(split: str, shape: tuple[int, int, int]) -> tuple[np.ndarray, np.ndar
     in_test = np.arange(len(small)) % TEST_SHARE == TEST_SHARE - 1
     chosen = in_test if split == "test" else ~in_test
     channels, height, width = shape
-    scaled = np.stack([np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR)) for image in small[chosen]])
+    scaled = np.stack(
+        [
+            np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR))
+            for image in small[chosen]
+        ]
+    )
     return np.repeat(scaled[:, None], channels, axis=1), digits.target[chosen].astype(np.int64)

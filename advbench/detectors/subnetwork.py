@@ -59,7 +59,7 @@ class SubnetworkDetector(EvasionDetector):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(derive(seed, "detector weights"))
             subnetwork = DetectorSubnetwork(probe.shape[1], probe.shape[2])
-        self.subnetwork = subnetwork.to(classifier.device, memory_format=torch.channels_last).eval()
+        self.subnetwork = subnetwork.to(classifier.device).to(memory_format=torch.channels_last).eval()
 
     @property
     def module(self) -> nn.Module:
@@ -179,13 +179,17 @@ class SubnetworkDetector(EvasionDetector):
             net.eval()
             entry = {"epoch": epoch + 1, "loss": float(loss_sum) / steps}
             if held_out is not None:
-                entry["validation_accuracy"] = float(((self._p_adv(held_out[0]) > 0.5).long() == held_out[1]).float().mean())
+                entry["validation_accuracy"] = float(
+                    ((self._p_adv(held_out[0]) > 0.5).long() == held_out[1]).float().mean()
+                )
             earlier = [e["validation_accuracy"] for e in history if "validation_accuracy" in e]
             if held_out is None or not earlier or entry["validation_accuracy"] > max(earlier):
                 best = {name: tensor.detach().clone() for name, tensor in net.state_dict().items()}
             entry["seconds"] = round(time.monotonic() - start, 1)
             history.append(entry)
-            log.info("detector AD(%d): %s", self.position, ", ".join(f"{key} {value:.4g}" for key, value in entry.items()))
+            log.info(
+                "detector AD(%d): %s", self.position, ", ".join(f"{key} {value:.4g}" for key, value in entry.items())
+            )
             kept.save(net, optimizer, best, history)
         net.load_state_dict(best)
         net.eval()
@@ -278,7 +282,9 @@ class SubnetworkDetector(EvasionDetector):
             detector = cls(classifier, **meta)
             detector.subnetwork.load_state_dict(tensors)
         except Exception as error:
-            raise UsageError(f"{path} is not a detector of advbench: {(str(error).splitlines() or ['unreadable'])[0]}") from error
+            raise UsageError(
+                f"{path} is not a detector of advbench: {(str(error).splitlines() or ['unreadable'])[0]}"
+            ) from error
         if belongs_to != _fingerprint(classifier.model):
             raise UsageError(f"{path} was trained on another classifier")
         return detector

@@ -15,9 +15,7 @@ def detectability(clean: np.ndarray, adversarial: np.ndarray, threshold: float =
     :param clean: scores (N,) of clean images, those above the threshold are flagged.
     :param adversarial: scores (M,) of adversarial images.
     """
-    return balanced(
-        proportion(int((clean <= threshold).sum()), len(clean)), true_positive_rate(adversarial, threshold)
-    )
+    return balanced(proportion(int((clean <= threshold).sum()), len(clean)), true_positive_rate(adversarial, threshold))
 
 
 def true_positive_rate(adversarial: np.ndarray, threshold: float) -> Figure:

@@ -9,10 +9,33 @@ import numpy as np
 
 Z95 = 1.959963984540054  # the 97.5 % quantile of the standard normal distribution
 
-COLUMNS = (
-    "recipe dataset split exhibit model defence detector position fit_attack fit_eps attack norm eps sigma "
-    "metric value n ci_low ci_high seed reported accept_low accept_high target note"
-).split()
+COLUMNS = [
+    "recipe",
+    "dataset",
+    "split",
+    "exhibit",
+    "model",
+    "defence",
+    "detector",
+    "position",
+    "fit_attack",
+    "fit_eps",
+    "attack",
+    "norm",
+    "eps",
+    "sigma",
+    "metric",
+    "value",
+    "n",
+    "ci_low",
+    "ci_high",
+    "seed",
+    "reported",
+    "accept_low",
+    "accept_high",
+    "target",
+    "note",
+]
 
 
 @dataclass(frozen=True)
@@ -32,7 +55,14 @@ class Figure:
         unknown = set(context) - set(COLUMNS)
         if unknown:
             raise ValueError(f"no such column: {', '.join(sorted(unknown))}")
-        return {"metric": metric, "value": self.value, "n": self.n, "ci_low": self.ci_low, "ci_high": self.ci_high, **context}
+        return {
+            "metric": metric,
+            "value": self.value,
+            "n": self.n,
+            "ci_low": self.ci_low,
+            "ci_high": self.ci_high,
+            **context,
+        }
 
 
 def proportion(hits: int, n: int) -> Figure:
@@ -42,7 +72,9 @@ def proportion(hits: int, n: int) -> Figure:
     p = hits / n
     centre = (p + Z95**2 / (2 * n)) / (1 + Z95**2 / n)
     half = Z95 / (1 + Z95**2 / n) * sqrt(p * (1 - p) / n + Z95**2 / (4 * n**2))
-    return Figure(p, n, max(0.0, centre - half), min(1.0, centre + half))
+    return Figure(
+        p, n, min(p, max(0.0, centre - half)), max(p, min(1.0, centre + half))
+    )  # p itself, whatever rounding does
 
 
 def balanced(first: Figure, second: Figure) -> Figure:

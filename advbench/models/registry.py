@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from advbench.errors import UsageError, did_you_mean
 
@@ -46,7 +46,9 @@ def create(name: str | ModelSpec, seed: int = 0) -> TappedModule:
     module_name, class_name = _CLASSES[spec.name].split(":")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        network = getattr(import_module(module_name), class_name)(spec.classes, spec.input_shape[0], spec.mean, spec.std)
+        network = getattr(import_module(module_name), class_name)(
+            spec.classes, spec.input_shape[0], spec.mean, spec.std
+        )
     return network.eval()
 
 
@@ -68,11 +70,16 @@ def load(path: Path) -> tuple[TappedModule, ModelSpec]:
         raise UsageError(f"no model at {path}")
     try:
         tensors, meta = load_tensors(path)
-        spec = ModelSpec(**{key: tuple(value) if isinstance(value, list) else value for key, value in meta.items()})
+        fields: dict[str, Any] = {
+            key: tuple(value) if isinstance(value, list) else value for key, value in meta.items()
+        }
+        spec = ModelSpec(**fields)
         module = create(spec)
         module.load_state_dict(tensors)
     except UsageError:
         raise
     except Exception as error:
-        raise UsageError(f"{path} is not a model of advbench: {(str(error).splitlines() or ['unreadable'])[0]}") from error
+        raise UsageError(
+            f"{path} is not a model of advbench: {(str(error).splitlines() or ['unreadable'])[0]}"
+        ) from error
     return module, spec

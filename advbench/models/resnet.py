@@ -56,7 +56,9 @@ class ResNet32(TappedModule):
             nn.ReLU(),
         )
         stages = [
-            nn.Sequential(BasicBlock(channels_in, channels, stride), *(BasicBlock(channels, channels, 1) for _ in range(4)))
+            nn.Sequential(
+                BasicBlock(channels_in, channels, stride), *(BasicBlock(channels, channels, 1) for _ in range(4))
+            )
             for channels_in, channels, stride in ((16, 16, 1), (16, 32, 2), (32, 64, 2))
         ]
         self.stages = nn.ModuleList([stem, *stages])

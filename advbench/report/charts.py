@@ -19,8 +19,10 @@ def scatter(
     :param details: further columns for the tooltip.
     :param connect: the column along which the marks of a group are joined.
     """
-    table = table.reindex(columns=[*table.columns, *(c for c in (x, y, *details) if c not in table)]).astype({x: float, y: float})
-    hover = [colour, *details, alt.Tooltip(x, format=".3f"), alt.Tooltip(y, format=".3f")]
+    table = table.reindex(columns=[*table.columns, *(c for c in (x, y, *details) if c not in table)]).astype(
+        {x: float, y: float}
+    )
+    hover: list[Any] = [colour, *details, alt.Tooltip(x, format=".3f"), alt.Tooltip(y, format=".3f")]
     base = alt.Chart(table).encode(
         x=alt.X(x, scale=alt.Scale(domain=[0, 1]), title=_words(x)),
         y=alt.Y(y, scale=alt.Scale(domain=[0.4, 1]), title=_words(y)),
@@ -45,9 +47,11 @@ def lines(
     band: tuple[str, str] | None = None,
 ) -> alt.LayerChart:
     """One line a group over an ordinal x, with an optional band between two columns."""
-    hover = [colour, x, alt.Tooltip(y, format=".3f")]
+    hover: list[Any] = [colour, x, alt.Tooltip(y, format=".3f")]
     base = alt.Chart(table).encode(x=alt.X(f"{x}:O", title=x_title), color=alt.Color(colour, title=_words(colour)))
-    layers: list[Any] = [base.mark_line(point=True).encode(y=alt.Y(y, scale=alt.Scale(zero=False), title=y_title), tooltip=hover)]
+    layers: list[Any] = [
+        base.mark_line(point=True).encode(y=alt.Y(y, scale=alt.Scale(zero=False), title=y_title), tooltip=hover)
+    ]
     if band is not None:
         layers.insert(0, base.mark_area(opacity=0.15).encode(y=alt.Y(band[0], title=y_title), y2=band[1]))
     return _sized(alt.layer(*layers))
@@ -62,7 +66,12 @@ def heat_map(cells: pd.DataFrame, x: str, y: str) -> alt.LayerChart:
     )
     colour = alt.Color("value", scale=alt.Scale(scheme="blues", domain=[0.5, 1], clamp=True), title="detectability")
     ink = alt.condition("datum.value > 0.8", alt.value("white"), alt.value("black"))
-    return _sized(alt.layer(base.mark_rect().encode(color=colour), base.mark_text().encode(text=alt.Text("value", format=".2f"), color=ink)))
+    return _sized(
+        alt.layer(
+            base.mark_rect().encode(color=colour),
+            base.mark_text().encode(text=alt.Text("value", format=".2f"), color=ink),
+        )
+    )
 
 
 def _chance() -> alt.Chart:

@@ -21,7 +21,9 @@ def show(directory: Path) -> None:
     """
     run = read_run(directory)
     config, console = run["config"], Console()
-    console.print(f"[bold]{escape(config['recipe'])}[/], preset {config['preset']}, {config['dataset']}, seed {config['seed']}")
+    console.print(
+        f"[bold]{escape(config['recipe'])}[/], preset {config['preset']}, {config['dataset']}, seed {config['seed']}"
+    )
     if config["note"]:
         console.print(f"[red]Other data: {escape(config['note'])}[/]")
     found = verdicts(run["results"])
@@ -29,14 +31,21 @@ def show(directory: Path) -> None:
         table = Table("target", "measured", "ours", "report", "accepted", "verdict")
         for v in found:
             style = _STYLE[v.word]
-            table.add_row(v.target, escape(v.metric), _number(v.value), _number(v.reported), v.accepted, f"[{style}]{v.word}[/]")
+            table.add_row(
+                v.target, escape(v.metric), _number(v.value), _number(v.reported), v.accepted, f"[{style}]{v.word}[/]"
+            )
         console.print(table)
         console.print(summary(found))
     for exhibit in run["exhibits"]:
         if "table" in exhibit:
-            table = Table(*(str(column).replace("_", " ") for column in exhibit["table"]["columns"]), title=escape(exhibit["title"]))
+            table = Table(
+                *(str(column).replace("_", " ") for column in exhibit["table"]["columns"]),
+                title=escape(exhibit["title"]),
+            )
             for row in exhibit["table"]["data"]:
-                table.add_row(*(_number(value) if isinstance(value, float) else escape(str(value or "")) for value in row))
+                table.add_row(
+                    *(_number(value) if isinstance(value, float) else escape(str(value or "")) for value in row)
+                )
             console.print(table)
     console.print(f"page: {directory / 'report.html'}", soft_wrap=True)
 

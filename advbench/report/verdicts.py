@@ -54,6 +54,8 @@ def summary(found: list[Verdict]) -> str:
     by_word: dict[str, list[str]] = {"holds": [], "missed": [], "not measured": []}
     for target in dict.fromkeys(verdict.target for verdict in found):
         words = {verdict.word for verdict in found if verdict.target == target}
-        by_word["not measured" if "not measured" in words else "missed" if "missed" in words else "holds"].append(target)
+        by_word["not measured" if "not measured" in words else "missed" if "missed" in words else "holds"].append(
+            target
+        )
     parts = [f"{word}: {', '.join(ids)}" for word, ids in by_word.items() if ids]
     return "; ".join(parts) or "no targets"

@@ -116,7 +116,7 @@ def train_classifier(
     The result is the same whether or not it was interrupted: each epoch derives its own generator.
     """
     device = torch.device(device)
-    module.to(device, memory_format=torch.channels_last)
+    module.to(device).to(memory_format=torch.channels_last)
     x, y = torch.from_numpy(np.array(train[0])), torch.from_numpy(train[1]).to(device)
     x_val, y_val = torch.from_numpy(np.array(validation[0])), torch.from_numpy(validation[1]).to(device)
     optimizer = torch.optim.SGD(
@@ -131,7 +131,9 @@ def train_classifier(
         batches = augmented_batches(x, y, schedule, epoch, generator)
         module.train()
         total = torch.zeros((), device=device)
-        for step, (images, labels) in enumerate(track(batches, f"classifier, epoch {epoch + 1}/{schedule.epochs}", steps)):
+        for step, (images, labels) in enumerate(
+            track(batches, f"classifier, epoch {epoch + 1}/{schedule.epochs}", steps)
+        ):
             for group in optimizer.param_groups:
                 group["lr"] = schedule.rate(epoch, step / steps)
             loss = F.cross_entropy(module(images), labels)
@@ -150,7 +152,10 @@ def train_classifier(
                 "seconds": round(time.monotonic() - start, 1),
             }
         )
-        log.info("classifier: epoch %(epoch)d, loss %(loss).4f, validation accuracy %(validation_accuracy).4f, %(seconds).0f s", history[-1])
+        log.info(
+            "classifier: epoch %(epoch)d, loss %(loss).4f, validation accuracy %(validation_accuracy).4f, %(seconds).0f s",
+            history[-1],
+        )
         kept.save(module, optimizer, best, history)
     optimizer.zero_grad()
     module.load_state_dict(best)

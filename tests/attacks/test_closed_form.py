@@ -1,5 +1,7 @@
 """Every attack against the optimum of a linear model: min_k |f_k - f_0| / ||w_k - w_0||_q, q dual to the norm."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -40,8 +42,9 @@ def test_deepfool_is_within_its_overshoot_of_the_optimum(linear, interior, name)
 @pytest.mark.parametrize("name", BOUNDED)
 def test_a_bounded_attack_succeeds_just_above_the_optimum_and_never_below(name, interior):
     """Two classes: the gradient of the loss points at the only boundary, so a factor of 1.02 must do."""
-    from advbench import estimators
     from conftest import Linear
+
+    from advbench import estimators
 
     linear = estimators.classifier(Linear(classes=2).eval(), (1, 8, 8), 2, device="cpu")
     best, k0 = optimum(linear, interior, NORMS[name])
@@ -77,7 +80,7 @@ def test_success_grows_with_eps_and_is_total_at_a_large_one(classifier, digits, 
     for eps in grid:
         attack = attacks.create(name, classifier, eps=eps, max_iter=20)
         accuracy.append((classifier.predict(attack.generate(x, y)).argmax(1) == y).mean())
-    assert all(earlier >= later for earlier, later in zip(accuracy, accuracy[1:]))
+    assert all(earlier >= later for earlier, later in pairwise(accuracy))
     if name != "fgsm":
         attack = attacks.create(name, classifier, eps=8 * grid[-1], max_iter=40)
         assert (classifier.predict(attack.generate(x, y)).argmax(1) == y).mean() == 0
@@ -86,7 +89,7 @@ def test_success_grows_with_eps_and_is_total_at_a_large_one(classifier, digits, 
 def test_fast_gradients_flip_every_image_as_judged_by_the_original(trained_net, digits):
     from advbench import estimators
 
-    _, _, x, y = digits
+    x = digits[2]
     fast = estimators.classifier(trained_net, (1, 8, 8), 10, precision="fast", device="cpu")
     original = fast.predict(x).argmax(1)
     adversarial = DeepFool(fast).generate(x)

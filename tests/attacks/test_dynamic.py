@@ -53,7 +53,9 @@ def test_one_sigma_an_image_equals_each_alone(classifier, detector, digits):
     sigma = np.array([0.0, 0.4, 1.0])
     together = DynamicDetectorAttack(classifier, detector, sigma=sigma, **EPS).generate(x, y)
     for i in range(3):
-        alone = DynamicDetectorAttack(classifier, detector, sigma=float(sigma[i]), **EPS).generate(x[i : i + 1], y[i : i + 1])
+        alone = DynamicDetectorAttack(classifier, detector, sigma=float(sigma[i]), **EPS).generate(
+            x[i : i + 1], y[i : i + 1]
+        )
         np.testing.assert_allclose(together[i : i + 1], alone, atol=1e-6)
 
 
@@ -85,7 +87,13 @@ def test_a_step_computes_only_the_gradients_it_needs(classifier, detector, digit
 
 @pytest.mark.parametrize(
     "arguments, named",
-    [({"sigma": 1.5}, "sigma"), ({"sigma": np.nan}, "sigma"), ({"eps": -1}, "eps"), ({"eps_step": 0}, "eps_step"), ({"max_iter": 0}, "max_iter")],
+    [
+        ({"sigma": 1.5}, "sigma"),
+        ({"sigma": np.nan}, "sigma"),
+        ({"eps": -1}, "eps"),
+        ({"eps_step": 0}, "eps_step"),
+        ({"max_iter": 0}, "max_iter"),
+    ],
 )
 def test_the_wrong_argument_is_named(classifier, detector, arguments, named):
     with pytest.raises(ValueError, match=named):

@@ -33,7 +33,12 @@ def same_share(ours, theirs):
 def test_fgsm(classifier, trained_net, batch):
     x, y = batch
     ours = attacks.create("fgsm", classifier, eps=EPS).generate(x.numpy(), y.numpy())
-    assert same_share(ours, by_foolbox(foolbox.attacks.LinfFastGradientAttack(random_start=False), trained_net, batch, EPS)) > 0.999
+    assert (
+        same_share(
+            ours, by_foolbox(foolbox.attacks.LinfFastGradientAttack(random_start=False), trained_net, batch, EPS)
+        )
+        > 0.999
+    )
     assert same_share(ours, torchattacks.FGSM(trained_net, eps=EPS)(x, y).detach().numpy()) > 0.999
 
 

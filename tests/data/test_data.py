@@ -32,8 +32,12 @@ def some_mnist(split):
 
 def write_idx(folder, split, x, y):
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / f"{mnist.PREFIX[split]}-images-idx3-ubyte").write_bytes(np.array([2051, len(x), 28, 28], ">i4").tobytes() + x.tobytes())
-    (folder / f"{mnist.PREFIX[split]}-labels-idx1-ubyte").write_bytes(np.array([2049, len(x)], ">i4").tobytes() + y.astype(np.uint8).tobytes())
+    (folder / f"{mnist.PREFIX[split]}-images-idx3-ubyte").write_bytes(
+        np.array([2051, len(x), 28, 28], ">i4").tobytes() + x.tobytes()
+    )
+    (folder / f"{mnist.PREFIX[split]}-labels-idx1-ubyte").write_bytes(
+        np.array([2049, len(x)], ">i4").tobytes() + y.astype(np.uint8).tobytes()
+    )
 
 
 @pytest.fixture
@@ -44,7 +48,9 @@ def fake_mnist(tmp_path, monkeypatch):
     folder = tmp_path / "files"
     for split in ("train", "test"):
         write_idx(folder, split, *some_mnist(split))
-    monkeypatch.setattr(mnist, "MD5", {path.name: hashlib.md5(path.read_bytes()).hexdigest() for path in folder.iterdir()})
+    monkeypatch.setattr(
+        mnist, "MD5", {path.name: hashlib.md5(path.read_bytes()).hexdigest() for path in folder.iterdir()}
+    )
     return folder
 
 

@@ -4,12 +4,12 @@ import torch
 from art.attacks.evasion import ProjectedGradientDescent
 from art.defences.detector.evasion import BinaryInputDetector, EvasionDetector
 from art.estimators.classification import PyTorchClassifier
+from conftest import SHAPE, Linear, make_small_net
 
 from advbench import attacks, estimators, models
 from advbench.detectors import SubnetworkDetector
 from advbench.detectors.network import DetectorSubnetwork
 from advbench.errors import UsageError
-from conftest import SHAPE, Linear, make_small_net
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +57,9 @@ def test_the_frozen_classifier_is_untouched_bit_for_bit(trained_net, labelled, d
 def test_arts_contract(detector, classifier, labelled):
     """The same types and shapes that ART's own binary detector returns."""
     assert isinstance(detector, EvasionDetector)
-    head = PyTorchClassifier(torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 2)), torch.nn.CrossEntropyLoss(), SHAPE, 2)
+    head = PyTorchClassifier(
+        torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 2)), torch.nn.CrossEntropyLoss(), SHAPE, 2
+    )
     report, flagged = BinaryInputDetector(head).detect(labelled[0][:10])
     our_report, our_flagged = detector.detect(labelled[0][:10])
     assert flagged.shape == our_flagged.shape and flagged.dtype == our_flagged.dtype == bool
@@ -82,7 +84,9 @@ def test_the_threshold_flags_at_most_that_share_of_clean_images_and_is_the_lowes
     assert not len(lower) or (scores > lower.max()).mean() > fpr
 
 
-def test_a_saved_detector_scores_the_same_on_its_classifier_and_is_refused_on_another(detector, classifier, digits, tmp_path):
+def test_a_saved_detector_scores_the_same_on_its_classifier_and_is_refused_on_another(
+    detector, classifier, digits, tmp_path
+):
     detector.save(tmp_path / "detector.safetensors")
     loaded = SubnetworkDetector.load(tmp_path / "detector.safetensors", classifier)
     np.testing.assert_array_equal(loaded.scores(digits[2]), detector.scores(digits[2]))
@@ -113,7 +117,9 @@ def killed_after(epochs, monkeypatch):
 
 
 @pytest.mark.parametrize("kind", ["static", "dynamic"])
-def test_training_is_the_same_twice_and_the_same_after_a_kill(classifier, labelled, digits, tmp_path, monkeypatch, kind):
+def test_training_is_the_same_twice_and_the_same_after_a_kill(
+    classifier, labelled, digits, tmp_path, monkeypatch, kind
+):
     def train(checkpoint=None):
         detector = SubnetworkDetector(classifier, 1, lr=1e-3, seed=3)
         if kind == "static":

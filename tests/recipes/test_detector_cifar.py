@@ -10,13 +10,13 @@ import time
 import numpy as np
 import pandas as pd
 import pytest
+from advbench.recipes import _detector_cifar_exhibits as exhibits
 from click.testing import CliRunner
 
 from advbench import estimators, report
 from advbench.cli import main
 from advbench.data import load
 from advbench.detectors import SubnetworkDetector
-from advbench.recipes import _detector_cifar_exhibits as exhibits
 from advbench.report.verdicts import verdicts
 
 TINY = {
@@ -162,12 +162,19 @@ def test_the_verdicts_follow_the_targets_of_figure_5():
     weak = [*fig5("static", 0.3, 0.1, 0.72), *fig5("dynamic", 0.3, 0.4, 0.60)]
     assert judged(weak)[-3:] == [("M8", "missed"), ("M9", "missed"), ("M9", "missed")]
     only_where_accuracy_is_high = [*fig5("static", 0.3, 0.5, 0.52)]
-    assert judged(only_where_accuracy_is_high)[-3:] == [("M8", "not measured"), ("M9", "not measured"), ("M9", "not measured")]
+    assert judged(only_where_accuracy_is_high)[-3:] == [
+        ("M8", "not measured"),
+        ("M9", "not measured"),
+        ("M9", "not measured"),
+    ]
 
 
 def fig2(attack, eps, accuracy, seen):
     common = {"exhibit": "fig2-left", "attack": attack, "eps": eps, "n": 100, "ci_low": 0.0, "ci_high": 1.0}
-    return [{**common, "metric": "predictive_accuracy", "value": accuracy}, {**common, "metric": "detectability", "value": seen}]
+    return [
+        {**common, "metric": "predictive_accuracy", "value": accuracy},
+        {**common, "metric": "detectability", "value": seen},
+    ]
 
 
 def test_the_verdicts_follow_the_targets_of_figure_2():

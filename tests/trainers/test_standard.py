@@ -1,11 +1,11 @@
 import numpy as np
 import pytest
 import torch
+from conftest import make_small_net
 
 from advbench.checkpoint import Checkpoint
 from advbench.trainers import Schedule, train_classifier
 from advbench.trainers.standard import augmented_batches
-from conftest import make_small_net
 
 
 def test_the_papers_learning_rates():
@@ -48,7 +48,9 @@ def test_augmented_images_are_shifted_and_flipped_copies():
 def test_the_best_validation_epoch_is_kept(digits):
     x, y = (digits[0] * 255).astype(np.uint8), digits[1]
     net = make_small_net()
-    history = train_classifier(net, (x[:400], y[:400]), (x[400:600], y[400:600]), Schedule(6, 0.5, 0, batch_size=32, pad=1))
+    history = train_classifier(
+        net, (x[:400], y[:400]), (x[400:600], y[400:600]), Schedule(6, 0.5, 0, batch_size=32, pad=1)
+    )
     with torch.no_grad():
         accuracy = (net(torch.from_numpy(x[400:600]).float() / 255).argmax(1).numpy() == y[400:600]).mean()
     assert accuracy == pytest.approx(max(entry["validation_accuracy"] for entry in history))
