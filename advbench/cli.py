@@ -166,16 +166,20 @@ def show(run: Path) -> None:
 
 @main.command()
 @click.argument("run", type=click.Path(path_type=Path))
+@click.option(
+    "--docs", type=click.Path(path_type=Path), help="Write results.csv, charts and a Markdown page to this folder."
+)
 @_one_line
-def report(run: Path) -> None:
+def report(run: Path, docs: Path | None) -> None:
     """Write report.html of a run again, from its directory alone.
 
     \b
     advbench report runs/small
+    advbench report runs/small --docs docs/results/detector-cifar
     """
-    from advbench.report import write_report
+    from advbench.report import write_docs, write_report
 
-    click.echo(write_report(run))
+    click.echo(write_report(run) if docs is None else write_docs(run, docs))
 
 
 @main.group(cls=_Group)

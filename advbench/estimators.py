@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import warnings
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,26 +15,10 @@ from torch import Tensor, nn
 from torch.fx.experimental.optimization import fuse
 
 from advbench import models
-from advbench.errors import UsageError
+from advbench.device import bfloat16, float32, resolve_device
 from advbench.models.tapped import TappedModule
 
 Precision = Literal["exact", "fast"]
-
-
-def resolve_device(device: str = "auto") -> torch.device:
-    """The torch device for ``auto`` (a GPU where there is one), ``cpu``, ``cuda`` or ``cuda:N``.
-
-    :raises UsageError: for a device that this machine does not have.
-    """
-    if device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    name, _, index = device.partition(":")
-    if device == "cpu" or (
-        name == "cuda" and (not index or index.isdigit()) and int(index or 0) < torch.cuda.device_count()
-    ):
-        return torch.device(device)
-    there = ["auto", "cpu", *(["cuda"] if torch.cuda.is_available() else [])]
-    raise UsageError(f"device {device!r} is not available here; allowed: {', '.join(there)}")
 
 
 def classifier(
@@ -72,6 +56,11 @@ def load(
 def gradient_module(estimator: PyTorchClassifier) -> nn.Module:
     """The module to differentiate: the fast copy of a ``TorchClassifier``, the model of any other ART classifier."""
     return estimator.gradient_module if isinstance(estimator, TorchClassifier) else estimator.model
+
+
+def gradient_autocast(estimator: PyTorchClassifier) -> AbstractContextManager:
+    """The context for gradients: bfloat16 in precision ``fast`` on processors that compute in it."""
+    return bfloat16(estimator.device, wanted=getattr(estimator, "precision", "exact") == "fast")
 
 
 class TorchClassifier(PyTorchClassifier):
@@ -115,7 +104,8 @@ class TorchClassifier(PyTorchClassifier):
 
     def predict(self, x: np.ndarray, batch_size: int = 128, training_mode: bool = False, **kwargs: Any) -> np.ndarray:
         """The model's own float32 outputs (N, nb_classes) for images x (N, C, H, W), memory-mapped ones included."""
-        return super().predict(np.require(x, requirements="W"), batch_size, training_mode, **kwargs)
+        with float32():
+            return super().predict(np.require(x, requirements="W"), batch_size, training_mode, **kwargs)
 
     def to(self, device: torch.device) -> TorchClassifier:
         """Move the model to a device; ART's constructor only knows "the" GPU."""
@@ -139,12 +129,6 @@ class TorchClassifier(PyTorchClassifier):
             self._copy = (state, _fast_copy(self.model, self.input_shape, self._device))
         return self._copy[1]
 
-    def autocast(self) -> AbstractContextManager:
-        """The context for gradients: bfloat16 in precision ``fast`` on processors that compute in it."""
-        if self.precision == "fast" and has_bfloat16(self._device):
-            return torch.autocast(self._device.type, torch.bfloat16)
-        return nullcontext()
-
     def loss_gradient(
         self, x: np.ndarray | Tensor, y: np.ndarray | Tensor, training_mode: bool = False, **kwargs: Any
     ) -> np.ndarray | Tensor:
@@ -156,18 +140,10 @@ class TorchClassifier(PyTorchClassifier):
         labels = torch.as_tensor(y).to(self._device)
         if labels.ndim > 1:
             labels = self.reduce_labels(labels)
-        with torch.enable_grad(), self.autocast():
-            loss = self._loss(module(inputs), labels)
+        with torch.enable_grad(), gradient_autocast(self):
+            loss = self._loss(module(inputs).float(), labels)
         (gradient,) = torch.autograd.grad(loss, inputs)
         return gradient if isinstance(x, Tensor) else gradient.cpu().numpy()
-
-
-def has_bfloat16(device: torch.device) -> bool:
-    """Whether the processor multiplies matrices in bfloat16; emulating it would be slower than float32."""
-    if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    has = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
-    return bool(has.get("amx_bf16") or has.get("avx512_bf16"))
 
 
 def _one_hot(y: np.ndarray | Tensor, classes: int) -> np.ndarray | Tensor:

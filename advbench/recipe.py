@@ -53,21 +53,25 @@ class Recipe:
     """A study that ``advbench recipe NAME`` runs.
 
     :param dataset: the data set of the report.
+    :param embedded_shape: (C, H, W) that the embedded digits are scaled to where they stand in for it.
     :param presets: the config of each of quick, small and paper.
     :param body: computes the study.
     """
 
     name: str
     dataset: str
+    embedded_shape: tuple[int, int, int]
     presets: Mapping[str, Config]
     body: Callable[[Study], None]
 
 
-def recipe(name: str, dataset: str, presets: Mapping[str, Config]) -> Callable[[Callable[[Study], None]], Recipe]:
+def recipe(
+    name: str, dataset: str, embedded_shape: tuple[int, int, int], presets: Mapping[str, Config]
+) -> Callable[[Callable[[Study], None]], Recipe]:
     """Decorate the function that computes a study; see ``recipes/detector_cifar.py``."""
 
     def declare(body: Callable[[Study], None]) -> Recipe:
-        return Recipe(name, dataset, presets, body)
+        return Recipe(name, dataset, embedded_shape, presets, body)
 
     return declare
 

@@ -23,6 +23,9 @@ from advbench.errors import UsageError
 from advbench.evaluation import COLUMNS
 from advbench.progress import log
 
+Training = tuple[Callable[[Path], Any], list[dict[str, Any]]]
+"""What a training hands back: a function that saves the result to a path, and one dict an epoch."""
+
 _LIBRARIES = ("advbench", "adversarial-robustness-toolbox", "torch", "torchvision", "numpy", "pandas", "scikit-learn")
 
 
@@ -37,7 +40,7 @@ class Run:
         exhibits.json     the charts and tables of the page, in order
         report.html       the page
         log.txt           what was printed, with times
-        models/           weights, safetensors
+        models/           weights as safetensors, one csv of epochs a training
         arrays/           adversarial images and index sets, npy
         tables/           the rows of each stage, csv
         charts/           one Vega-Lite specification and one SVG an exhibit
@@ -66,6 +69,7 @@ class Run:
             raise UsageError(f"{directory} cannot be used as a run directory: {error.strerror}") from error
         self._tables: list[pd.DataFrame] = []
         self._exhibits: list[dict[str, Any]] = []
+        self._inside = 0.0  # seconds of the stages that the running stage asked for
 
     @contextmanager
     def logging(self) -> Iterator[None]:
@@ -97,18 +101,22 @@ class Run:
         files = self._stage(stage, keep)
         return {path.stem: np.load(path, mmap_mode="r") for path in files}
 
-    def trained(self, stage: str, train: Callable[[Path], Callable[[Path], None]]) -> Path:
-        """The weights file of a stage.
+    def trained(self, stage: str, train: Callable[[Path], Training]) -> Path:
+        """The weights file of a stage; its history, one row an epoch, is kept beside it.
 
-        :param train: is given a checkpoint file to resume from; returns a function that saves the result.
+        :param train: is given a checkpoint file to resume from.
         """
         path = self.directory / "models" / f"{stage}.safetensors"
         checkpoint = self.directory / "checkpoints" / f"{stage}.safetensors"
 
         def keep() -> list[Path]:
             checkpoint.parent.mkdir(exist_ok=True)
-            train(checkpoint)(path)
-            return [path]
+            save, history = train(checkpoint)
+            path.parent.mkdir(exist_ok=True)
+            save(path)
+            epochs = path.with_suffix(".csv")
+            _write(epochs, lambda stream: pd.DataFrame(history).to_csv(stream, index=False))
+            return [path, epochs]
 
         self._stage(stage, keep)
         checkpoint.unlink(missing_ok=True)
@@ -158,10 +166,6 @@ class Run:
         self._exhibits.append(entry)
         write_text(self.directory / "exhibits.json", json.dumps(self._exhibits, indent=1) + "\n")
 
-    def seconds(self) -> dict[str, float]:
-        """The wall-clock seconds of each finished stage, in the order in which they ended."""
-        return stage_seconds(self.directory)
-
     def _stage(self, name: str, keep: Callable[[], list[Path]]) -> list[Path]:
         marker = self.directory / "stages" / f"{name}.json"
         kept = _intact(marker, self.directory)
@@ -169,9 +173,11 @@ class Run:
             log.info("%s: kept from an earlier run", name)
             return kept
         log.info("%s ...", name)
-        start = time.monotonic()
+        start, outside = time.monotonic(), self._inside
+        self._inside = 0.0
         files = keep()
-        seconds = round(time.monotonic() - start, 1)
+        whole = time.monotonic() - start
+        seconds, self._inside = round(whole - self._inside, 1), outside + whole
         checksums = {str(path.relative_to(self.directory)): _sha256(path) for path in files}
         write_text(marker, json.dumps({"seconds": seconds, "ended": time.time(), "files": checksums}, indent=1) + "\n")
         log.info("%s: done in %.0f s", name, seconds)
@@ -179,9 +185,16 @@ class Run:
 
 
 def stage_seconds(directory: Path) -> dict[str, float]:
-    """The wall-clock seconds of each finished stage of a run directory, in the order in which they ended."""
+    """The wall-clock seconds of each finished stage alone, in the order in which they ended.
+
+    A training counts the seconds of all its epochs, those before an interruption included.
+    """
     markers = {path.stem: json.loads(path.read_text()) for path in (directory / "stages").glob("*.json")}
-    return {name: marker["seconds"] for name, marker in sorted(markers.items(), key=lambda item: item[1]["ended"])}
+    seconds = {name: marker["seconds"] for name, marker in sorted(markers.items(), key=lambda item: item[1]["ended"])}
+    for path in (directory / "models").glob("*.csv"):
+        if path.stem in seconds:
+            seconds[path.stem] = max(seconds[path.stem], round(float(pd.read_csv(path).seconds.sum()), 1))
+    return seconds
 
 
 def environment(device: str) -> dict[str, Any]:

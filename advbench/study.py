@@ -10,8 +10,8 @@ import torch
 
 from advbench import data
 from advbench.data import Dataset
+from advbench.device import resolve_device
 from advbench.errors import DataUnavailable
-from advbench.estimators import resolve_device
 from advbench.progress import log
 from advbench.recipe import Config, Recipe, configure, digest
 from advbench.report import write_report
@@ -90,7 +90,7 @@ def start(
         log.info("%s, preset %s, on %s, %s; results in %s", recipe.name, preset, name, where, directory)
         if note:
             log.warning("DATA: %s", note)
-        train, test = data.load(name, "train", data_dir), data.load(name, "test", data_dir)
+        train, test = (data.load(name, split, data_dir, recipe.embedded_shape) for split in ("train", "test"))
         recipe.body(Study(config, run, train, test, where, seed, name != recipe.dataset))
         run.write_results()
         page = write_report(directory)

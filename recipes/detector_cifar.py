@@ -19,6 +19,7 @@ from advbench.data import split_indices
 from advbench.detectors import SubnetworkDetector
 from advbench.progress import track
 from advbench.recipe import Config, Eps, Unit, recipe
+from advbench.runs import Training
 from advbench.study import Study
 from advbench.trainers import Schedule, train_classifier
 
@@ -27,7 +28,12 @@ SCHEDULES = {
     "report": Schedule(epochs=100, lr=0.1, weight_decay=1e-4, milestones=(41, 61)),
     # one cycle over images of 16, 24 and 32 pixels
     "fast": Schedule(
-        epochs=26, lr=0.2, weight_decay=5e-4, nesterov=True, sizes=((6 / 26, 16), (10 / 26, 24), (10 / 26, 0))
+        epochs=26,
+        lr=0.2,
+        weight_decay=5e-4,
+        nesterov=True,
+        bfloat16=True,
+        sizes=((6 / 26, 16), (10 / 26, 24), (10 / 26, 0)),
     ),
 }
 ITERATIONS = 10
@@ -73,7 +79,7 @@ PRESETS = {
     "paper": DetectorCifar(),
     "small": DetectorCifar(
         schedule="fast",
-        test_images=2000,
+        test_images=1000,
         eps_fgsm=(4 / 255,),
         eps_bim=(1 / 255,),
         eps_bim_l2=(40 / 255,),
@@ -83,18 +89,19 @@ PRESETS = {
         detector_lr=1e-3,
         detector_batch=64,
         depths=(),
-        dynamic_epochs=10,
-        sigma_images=500,
+        dynamic_epochs=12,
+        sigma_images=400,
+        check_iterations=20,
     ),
     "quick": DetectorCifar(
         schedule="fast",
         epochs=4,
-        train_images=8000,
-        test_images=200,
+        train_images=6000,
+        test_images=150,
         eps_fgsm=(4 / 255,),
         eps_bim=(1 / 255,),
         eps_bim_l2=(40 / 255,),
-        detector_images=400,
+        detector_images=300,
         validation_images=100,
         detector_epochs=3,
         detector_lr=1e-3,
@@ -137,7 +144,7 @@ class Images:
     y: np.ndarray
 
 
-@recipe("detector-cifar", dataset="cifar10", presets=PRESETS)
+@recipe("detector-cifar", dataset="cifar10", embedded_shape=(3, 16, 16), presets=PRESETS)
 def detector_cifar(study: Study) -> None:
     """The whole CIFAR-10 part of the report; each exhibit is a block of its own below."""
     config, run = study.config, study.run
@@ -208,10 +215,11 @@ class Laboratory:
     def _classifier(self) -> estimators.TorchClassifier:
         """ResNet-32, trained on crops and flips of the training split, the best validation epoch kept."""
         data, config = self.study.train, self.config
-        chosen = np.array(self.split["train"])
+        chosen, validation = self.split["train"], self.split["validation"]
         if config.train_images is not None and config.train_images < len(chosen):
             rng = np.random.default_rng(self.study.seed_of("classifier", "subset"))
             chosen = np.sort(rng.choice(chosen, config.train_images, replace=False))
+            validation = validation[: max(config.train_images // 8, 1)]
         x, y = data.x[chosen], data.y[chosen]
         mean, std = (
             (getattr(x, moment)(axis=(0, 2, 3), dtype=np.float64) / 255).round(4).tolist() for moment in ("mean", "std")
@@ -222,11 +230,11 @@ class Laboratory:
             schedule = schedule.of_length(config.epochs)
         seed = self.study.seed_of("classifier")
 
-        def train(checkpoint: Path) -> Any:
+        def train(checkpoint: Path) -> Training:
             module = models.create(spec, seed)
-            held_out = data.x[self.split["validation"]], data.y[self.split["validation"]]
-            train_classifier(module, (x, y), held_out, schedule, seed, self.study.device, checkpoint)
-            return lambda path: models.save(path, module, spec)
+            held_out = data.x[validation], data.y[validation]
+            history = train_classifier(module, (x, y), held_out, schedule, seed, self.study.device, checkpoint)
+            return lambda path: models.save(path, module, spec), history
 
         self.run.trained("classifier", train)
         return estimators.load(self.run.directory, "classifier", "fast", str(self.study.device))
@@ -255,18 +263,18 @@ class Laboratory:
             clean = self.clean[part].x
             return np.concatenate([clean, self.crafted(adversary, part)]), np.repeat([0, 1], len(clean))
 
-        def train(checkpoint: Path) -> Any:
+        def train(checkpoint: Path) -> Training:
             detector = SubnetworkDetector(
                 self.classifier, position, config.detector_lr, self.study.seed_of("detector", seed)
             )
-            detector.fit(
+            history = detector.fit(
                 *labelled("train"),
                 batch_size=config.detector_batch,
                 nb_epochs=config.detector_epochs,
                 validation=labelled("validation"),
                 checkpoint=checkpoint,
             )
-            return detector.save
+            return detector.save, history
 
         path = self.run.trained(f"detector-{adversary.label}-ad{position}-seed{seed}", train)
         return SubnetworkDetector.load(path, self.classifier)
@@ -275,9 +283,9 @@ class Laboratory:
         """Trained at AD(2) against the dynamic adversary, which attacks it as it learns (section 3.3)."""
         config, images = self.config, self.clean["train"]
 
-        def train(checkpoint: Path) -> Any:
+        def train(checkpoint: Path) -> Training:
             detector = SubnetworkDetector(self.classifier, 2, config.detector_lr, self.study.seed_of("detector", 0))
-            detector.fit_dynamic(
+            history = detector.fit_dynamic(
                 images.x,
                 images.y,
                 batch_size=config.detector_batch,
@@ -287,7 +295,7 @@ class Laboratory:
                 max_iter=ITERATIONS,
                 checkpoint=checkpoint,
             )
-            return detector.save
+            return detector.save, history
 
         return SubnetworkDetector.load(self.run.trained("detector-dynamic", train), self.classifier)
 

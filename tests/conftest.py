@@ -94,3 +94,20 @@ def linear():
 def interior():
     """Images near the middle of [0, 1], so that no attack meets the clip."""
     return (0.5 + 0.01 * np.random.default_rng(0).standard_normal((32, *SHAPE))).astype(np.float32)
+
+
+@pytest.fixture
+def finished_run(tmp_path):
+    """A run directory with one row, one chart and one target, made without any computing."""
+    from advbench import evaluation
+    from advbench.report import charts
+    from advbench.runs import Run
+
+    config = {"recipe": "r", "preset": "small", "dataset": "d", "seed": 0, "note": "", "settings": [], "config": {"n": 3}}
+    run = Run(tmp_path / "finished", config)
+    run.record_environment("cpu")
+    row = evaluation.proportion(9, 10).row("accuracy", target="M1", accept_low=0.8, reported=0.91)
+    rows = run.rows("clean", lambda: [row])
+    table = rows.assign(group="a")[["group", "value", "reported"]]
+    run.exhibit("one", "One", "A caption.", charts.scatter(table, "value", "reported", "group"), table)
+    return run.directory

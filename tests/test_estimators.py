@@ -9,6 +9,7 @@ from conftest import SHAPE, make_small_net
 from torch import nn
 
 from advbench import attacks, estimators, models
+from advbench.device import resolve_device
 from advbench.errors import UsageError
 
 
@@ -129,7 +130,7 @@ def test_a_model_file_comes_back_as_an_estimator(tmp_path):
 @pytest.mark.parametrize("device", ["cuda:99", "tpu", "cuda:x"])
 def test_a_device_that_is_not_here_is_named(device):
     with pytest.raises(UsageError, match=f"device '{device}'.*allowed: auto, cpu"):
-        estimators.resolve_device(device)
+        resolve_device(device)
 
 
 def test_an_unknown_precision_is_named(trained_net):

@@ -75,7 +75,7 @@ def test_a_file_can_declare_a_recipe(tmp_path):
     mine.write_text(
         "from advbench.recipe import Config, recipe\n"
         "class Mine(Config):\n    n: int = 3\n"
-        "@recipe('mine', dataset='digits', presets={'quick': Mine()})\n"
+        "@recipe('mine', dataset='digits', embedded_shape=(1, 8, 8), presets={'quick': Mine()})\n"
         "def body(study):\n    pass\n"
     )
     assert recipe.find(str(mine)).name == "mine"

@@ -3,7 +3,7 @@ import pytest
 
 from advbench import evaluation
 from advbench.errors import UsageError
-from advbench.runs import Run
+from advbench.runs import Run, stage_seconds
 from advbench.seeds import derive
 
 CONFIG = {"recipe": "r", "dataset": "d", "seed": 0, "note": "", "config": {"epochs": 3}}
@@ -54,12 +54,13 @@ def test_a_damaged_file_is_computed_again(run, caplog):
 def test_a_weights_file_replaces_its_checkpoint(run):
     def train(checkpoint):
         checkpoint.write_text("half")
-        return lambda path: (path.parent.mkdir(), path.write_text("weights"))
+        return lambda path: path.write_text("weights"), [{"epoch": 1, "seconds": 5.0}]
 
     path = run.trained("net", train)
     assert path.read_text() == "weights"
     assert not list((run.directory / "checkpoints").iterdir())
     assert again(run).trained("net", lambda _: never()) == path
+    assert stage_seconds(run.directory) == {"net": 5.0}
 
 
 def test_results_hold_every_row_in_order_with_all_columns(run):

@@ -19,8 +19,9 @@ from advbench import checks
 from advbench.attacks.dynamic import DynamicDetectorAttack
 from advbench.checkpoint import Checkpoint, load_tensors, save_tensors
 from advbench.detectors.network import DetectorSubnetwork
+from advbench.device import float32
 from advbench.errors import UsageError
-from advbench.estimators import gradient_module
+from advbench.estimators import gradient_autocast, gradient_module
 from advbench.models.tapped import TappedModule
 from advbench.progress import log, track
 from advbench.seeds import derive
@@ -199,11 +200,13 @@ class SubnetworkDetector(EvasionDetector):
     def _prepare(self, x: np.ndarray, y: np.ndarray, kind: str) -> tuple[Tensor, Tensor]:
         x = checks.images(x, f"{kind}x", self.classifier.input_shape)
         target = torch.from_numpy(checks.labels(y, len(x), 2, f"{kind}y")).to(self.classifier.device)
-        parts = []
-        for batch in torch.from_numpy(x).split(256):
-            features = self._trunk(batch.to(self.classifier.device))
-            parts.append(features.half().contiguous(memory_format=torch.channels_last))
-        return torch.cat(parts), target
+        device = self.classifier.device
+        shape = (len(x), *self._trunk(torch.from_numpy(x[:1]).to(device)).shape[1:])
+        features = torch.empty(shape, dtype=torch.float16, device=device, memory_format=torch.channels_last)
+        for start in range(0, len(x), 256):
+            batch = torch.from_numpy(x[start : start + 256])
+            features[start : start + 256] = self._trunk(batch.to(device))
+        return features, target
 
     @torch.no_grad()
     def _p_adv(self, features: Tensor) -> Tensor:
@@ -217,7 +220,10 @@ class SubnetworkDetector(EvasionDetector):
         """
         x = checks.images(x, "x", self.classifier.input_shape)
         device = self.classifier.device
-        parts = [self._p_adv(self._trunk(batch.to(device))).cpu() for batch in torch.from_numpy(x).split(batch_size)]
+        with float32():
+            parts = [
+                self._p_adv(self._trunk(batch.to(device))).cpu() for batch in torch.from_numpy(x).split(batch_size)
+            ]
         return torch.cat(parts).numpy()
 
     def detect(self, x: np.ndarray, batch_size: int = 128, **kwargs: Any) -> tuple[dict, np.ndarray]:
@@ -247,13 +253,13 @@ class SubnetworkDetector(EvasionDetector):
         x = x.detach().contiguous(memory_format=torch.channels_last).requires_grad_(True)
         cls: Tensor | float = 0.0
         det: Tensor | float = 0.0
-        with torch.enable_grad():
+        with torch.enable_grad(), gradient_autocast(self.classifier):
             features = module.features(x, self.position)
             if classifier:
-                loss = F.cross_entropy(module.forward_from(features, self.position), y, reduction="sum")
+                loss = F.cross_entropy(module.forward_from(features, self.position).float(), y, reduction="sum")
                 cls = torch.autograd.grad(loss, x, retain_graph=detector)[0].sign()
             if detector:
-                loss = F.cross_entropy(self.subnetwork(features), torch.ones_like(y), reduction="sum")
+                loss = F.cross_entropy(self.subnetwork(features).float(), torch.ones_like(y), reduction="sum")
                 det = torch.autograd.grad(loss, x)[0].sign()
         return cls, det
 

@@ -55,12 +55,12 @@ def write_report(directory: Path) -> Path:
     }
     bundle = javascript_bundle(None)  # type: ignore[arg-type]  # the stub forgets that None is the whole of vega-embed
     environment = Environment(loader=PackageLoader("advbench.report", "."), autoescape=True, undefined=StrictUndefined)
-    environment.filters["cell"] = _cell
+    environment.filters["cell"] = cell
     page = environment.get_template("page.html").render(
         **run,
         verdicts=found,
         summary=summary(found),
-        command=_command(run["config"]),
+        command=command_of(run["config"]),
         vega=Markup(_script(bundle)),
         specs=Markup(_script(json.dumps(specs))),
     )
@@ -69,7 +69,7 @@ def write_report(directory: Path) -> Path:
     return path
 
 
-def _command(config: dict[str, Any]) -> str:
+def command_of(config: dict[str, Any]) -> str:
     """The command that computes the run again."""
     command = f"advbench recipe {config['recipe']} --preset {config['preset']} --dataset {config['dataset']} --seed {config['seed']}"
     return command + "".join(f" --set {setting}" for setting in config["settings"])
@@ -80,7 +80,7 @@ def _script(text: str) -> str:
     return text.replace("</", "<\\/").replace("<!--", "<\\!--")
 
 
-def _cell(value: Any) -> str:
+def cell(value: Any) -> str:
     """A table cell: three decimals for a fraction, nothing for a missing value."""
     if value is None or value != value:
         return ""

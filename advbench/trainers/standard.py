@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from advbench.checkpoint import Checkpoint
+from advbench.device import bfloat16
 from advbench.progress import log, track
 from advbench.seeds import derive
 
@@ -24,9 +25,11 @@ class Schedule:
     :param milestones: epochs after which the learning rate falls to a tenth; none: one cycle, a linear climb
         over the first ``warmup`` of all steps and a linear descent to zero (Smith & Topin, 2018).
     :param sizes: (share of the epochs, image height) from first to last: small images first cost less
-        (progressive resizing); the shares sum to 1, height 0 stands for the native one.
+        (progressive resizing); the shares sum to 1, height 0 stands for the native one;
+        images are never enlarged.
     :param pad: pixels of zero padding before the random crop.
     :param flip: whether images are mirrored at random; digits and letters should not be.
+    :param bfloat16: compute in bfloat16 where the processor has it.
     """
 
     epochs: int
@@ -39,6 +42,7 @@ class Schedule:
     sizes: tuple[tuple[float, int], ...] = ((1.0, 0),)
     pad: int = 4
     flip: bool = True
+    bfloat16: bool = False
 
     def of_length(self, epochs: int) -> Schedule:
         """The same schedule squeezed or stretched to another number of epochs."""
@@ -83,7 +87,7 @@ def augmented_batches(
         columns = torch.where(flip[chosen, None], width - 1 - columns, columns) + shift[chosen, 1:]
         crops = padded[chosen[:, None, None], :, rows[:, :, None], columns[:, None, :]]  # channels come last here
         images = crops.to(y.device).permute(0, 3, 1, 2).float() / 255
-        if size and size != height:
+        if 0 < size < height:
             images = F.interpolate(images, size=(size, size), mode="bilinear", antialias=True, align_corners=False)
         yield images, y[chosen.to(y.device)]
 
@@ -136,7 +140,9 @@ def train_classifier(
         ):
             for group in optimizer.param_groups:
                 group["lr"] = schedule.rate(epoch, step / steps)
-            loss = F.cross_entropy(module(images), labels)
+            with bfloat16(device, schedule.bfloat16):
+                logits = module(images)
+            loss = F.cross_entropy(logits.float(), labels)
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()

@@ -97,7 +97,7 @@ def test_deepfool_brings_accuracy_to_zero_in_the_results(whole):
 
 def test_the_accuracy_in_the_results_is_that_of_the_kept_model(whole):
     rows = pd.read_csv(whole / "results.csv")
-    test = load("digits", "test")
+    test = load("digits", "test", shape=(3, 16, 16))
     predicted = estimators.load(whole, device="cpu").predict(test.x.astype(np.float32) / 255).argmax(1)
     assert rows[rows.metric == "accuracy"].value.item() == pytest.approx((predicted == test.y).mean())
 

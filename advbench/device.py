@@ -1,0 +1,42 @@
+"""Which processor to compute on, and in which precision."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+
+import torch
+
+from advbench.errors import UsageError
+
+
+def resolve_device(device: str = "auto") -> torch.device:
+    """The torch device for ``auto`` (a GPU where there is one), ``cpu``, ``cuda`` or ``cuda:N``.
+
+    :raises UsageError: for a device that this machine does not have.
+    """
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    name, _, index = device.partition(":")
+    is_gpu = name == "cuda" and (not index or index.isdigit()) and int(index or 0) < torch.cuda.device_count()
+    if device == "cpu" or is_gpu:
+        return torch.device(device)
+    there = ["auto", "cpu", *(["cuda"] if torch.cuda.is_available() else [])]
+    raise UsageError(f"device {device!r} is not available here; allowed: {', '.join(there)}")
+
+
+def has_bfloat16(device: torch.device) -> bool:
+    """Whether the processor multiplies matrices in bfloat16; emulating it would be slower than float32."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    has = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
+    return bool(has.get("amx_bf16") or has.get("avx512_bf16"))
+
+
+def bfloat16(device: torch.device, wanted: bool = True) -> AbstractContextManager:
+    """Autocast to bfloat16, where it is wanted and the processor has it."""
+    return torch.autocast(device.type, torch.bfloat16) if wanted and has_bfloat16(device) else nullcontext()
+
+
+def float32() -> AbstractContextManager:
+    """True float32 for what is reported: no TensorFloat-32 in the convolutions of a GPU."""
+    return torch.backends.cudnn.flags(enabled=True, allow_tf32=False)

@@ -1,0 +1,68 @@
+"""A run as a folder for the documentation: results.csv, charts as SVG and a short Markdown page."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from advbench.report.page import cell, command_of, read_run
+from advbench.report.verdicts import summary, verdicts
+from advbench.runs import write_text
+
+NOTES = "<!-- below this line the page is written by hand and kept -->"
+
+
+def write_docs(directory: Path, out: Path) -> Path:
+    """Write results.csv, charts and README.md of a run to a folder; what stands below its notes line is kept.
+
+    :raises UsageError: if it is not a run directory.
+    """
+    run = read_run(directory)
+    out.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(directory / "results.csv", out / "results.csv")
+    for exhibit in run["exhibits"]:
+        if "chart" in exhibit:
+            shutil.copyfile(
+                (directory / exhibit["chart"]).with_suffix("").with_suffix(".svg"), out / f"{exhibit['name']}.svg"
+            )
+    page = out / "README.md"
+    notes = page.read_text().partition(NOTES)[2] if page.is_file() else "\n"
+    write_text(page, "\n".join([*_head(run), *claims(run["results"]), "", *_charts(run), NOTES]) + notes)
+    return page
+
+
+def claims(results: pd.DataFrame) -> list[str]:
+    """The report's claims with our numbers, as the lines of a Markdown table."""
+    lines = [
+        "| target | measured | ours | 95 % interval | report | accepted | verdict |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for v in verdicts(results):
+        cells = [v.target, v.metric, cell(v.value), v.interval, cell(v.reported), v.accepted, f"**{v.word}**"]
+        lines.append(f"| {' | '.join(cells)} |")
+    return lines
+
+
+def _head(run: dict[str, Any]) -> list[str]:
+    config, machine = run["config"], run["environment"]
+    versions = ", ".join(f"{name} {number}" for name, number in machine["versions"].items())
+    minutes = sum(run["seconds"].values()) / 60
+    return [
+        f"# {config['recipe']}: preset {config['preset']} on {config['dataset']}, seed {config['seed']}",
+        "",
+        *([f"**Other data:** {config['note']}.", ""] if config["note"] else []),
+        f"`{command_of(config)}`",
+        "",
+        f"Ran on {machine['device']}: {machine['processor']}, {machine['cores']} cores, {machine['system']}; "
+        f"{minutes:.0f} minutes of work. Python {machine['python']}, {versions}; commit {machine['commit']}.",
+        "",
+        f"Of the report's claims: {summary(verdicts(run['results']))}. Every number is a row of [results.csv](results.csv).",
+        "",
+    ]
+
+
+def _charts(run: dict[str, Any]) -> list[str]:
+    return [f"![{exhibit['title']}]({exhibit['name']}.svg)" for exhibit in run["exhibits"] if "chart" in exhibit] + [""]

@@ -1,0 +1,34 @@
+"""The result pages of the documentation say what their results.csv says."""
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from advbench.report.docs import NOTES, claims
+
+PAGES = sorted((Path(__file__).parents[2] / "docs" / "results").glob("*/README.md"))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.parent.name)
+def test_the_table_of_claims_is_that_of_the_committed_results(page):
+    text = page.read_text()
+    for line in claims(pd.read_csv(page.parent / "results.csv")):
+        assert line in text
+    assert len(text.splitlines()) <= 60
+    for chart in page.parent.glob("*.svg"):
+        assert f"({chart.name})" in text
+
+
+def test_there_is_a_page():
+    assert PAGES
+
+
+def test_what_is_written_by_hand_stays(tmp_path, finished_run):
+    from advbench.report import write_docs
+
+    page = write_docs(finished_run, tmp_path)
+    assert page.read_text().rstrip().endswith(NOTES)
+    page.write_text(page.read_text() + "\nBecause.\n")
+    assert write_docs(finished_run, tmp_path).read_text().endswith(f"{NOTES}\n\nBecause.\n")
+    assert (tmp_path / "results.csv").read_bytes() == (finished_run / "results.csv").read_bytes()
