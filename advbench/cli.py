@@ -38,6 +38,9 @@ def _one_line(command: Callable) -> Callable:
         except AdvbenchError as error:
             click.echo(f"advbench: {error}", err=True)
             sys.exit(error.exit_code)
+        except OSError as error:
+            click.echo(f"advbench: {error}; what was finished is kept", err=True)
+            sys.exit(1)
         except KeyboardInterrupt:
             click.echo("advbench: stopped; the same command goes on from here", err=True)
             sys.exit(_INTERRUPTED)

@@ -55,7 +55,8 @@ def _m4_m5(rows: pd.DataFrame) -> Iterator[dict]:
     seen = _pick(rows, "fig2-right", "detectability")
     by_depth = seen.groupby(["attack", "position"]).value.mean().unstack()
     for target, attacks, best in (("M4", GRADIENT, 2), ("M5", DEEPFOOL, 4)):
-        gaps = [by_depth.loc[a].max() - by_depth.loc[a].get(best, float("nan")) for a in attacks if a in by_depth.index]
+        studied = by_depth.shape[1] > 1 and best in by_depth
+        gaps = [by_depth.loc[a].max() - by_depth.loc[a, best] for a in attacks if studied and a in by_depth.index]
         metric = f"largest lead of another depth over AD({best}), {' / '.join(attacks)}"
         yield _row(target, metric, max(gaps, default=float("nan")), None, 0.01, 0.0)
 
@@ -106,6 +107,8 @@ def _figure_2_left(run: Run, rows: pd.DataFrame) -> None:
     part = rows[rows.exhibit == "fig2-left"].assign(adversary=_named)
     table = part.pivot_table(index="adversary", columns="metric", values="value", sort=False).reset_index()
     table = table.merge(part[["adversary", "attack"]].drop_duplicates())
+    first = ["adversary", "predictive_accuracy", "detectability", "detectability_successful", "auc", "tpr_at_5_fpr"]
+    table = table[[*first, *(column for column in table if column not in first)]]
     chart = charts.scatter(table, "predictive_accuracy", "detectability", "attack", ["adversary", "auc"])
     run.exhibit(
         "fig2-left",

@@ -164,8 +164,9 @@ def detector_cifar(study: Study) -> None:
     reference = [_reference(attack, accuracy) for attack in dict.fromkeys(a.attack for a in adversaries)]
     if config.depths:
         run.rows("depth", partial(lab.depth, reference))
-    same_attack = [(fit, test) for fit in adversaries for test in adversaries if fit.attack == test.attack]
-    if len(same_attack) > len(adversaries):
+    pairs = [(fit, test) for fit in adversaries for test in adversaries]
+    same_attack = [(fit, test) for fit, test in pairs if fit.attack == test.attack and fit.eps is not None]
+    if any(fit != test for fit, test in same_attack):
         run.rows("eps-transfer", partial(lab.transfer, "fig3", same_attack))
     run.rows(
         "adversary-transfer", partial(lab.transfer, "fig4", [(fit, test) for fit in reference for test in reference])

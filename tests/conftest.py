@@ -103,7 +103,15 @@ def finished_run(tmp_path):
     from advbench.report import charts
     from advbench.runs import Run
 
-    config = {"recipe": "r", "preset": "small", "dataset": "d", "seed": 0, "note": "", "settings": [], "config": {"n": 3}}
+    config = {
+        "recipe": "r",
+        "preset": "small",
+        "dataset": "d",
+        "seed": 0,
+        "note": "",
+        "settings": [],
+        "config": {"n": 3},
+    }
     run = Run(tmp_path / "finished", config)
     run.record_environment("cpu")
     row = evaluation.proportion(9, 10).row("accuracy", target="M1", accept_low=0.8, reported=0.91)

@@ -26,10 +26,10 @@ def offline(monkeypatch, tmp_path):
     monkeypatch.setattr(store, "_npm", refuse)
 
 
-def test_help_imports_nothing_heavy():
+def test_help_imports_nothing_heavy(tmp_path):
     """What makes --help slow is imports; counted, not timed."""
     program = "import sys; from advbench.cli import main; main(['--help'], standalone_mode=False); print(*sys.modules)"
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=tmp_path)
     loaded = {name.split(".")[0] for name in done.stdout.splitlines()[-1].split()}
     assert not loaded & {"torch", "art", "pandas", "numpy", "sklearn", "pydantic", "altair", "rich"}
     assert "Usage:" in done.stdout

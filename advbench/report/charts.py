@@ -13,47 +13,38 @@ _WIDTH, _HEIGHT = 440, 280
 
 def scatter(
     table: pd.DataFrame, x: str, y: str, colour: str, details: Sequence[str] = (), connect: str | None = None
-) -> alt.LayerChart | alt.Chart:
-    """Marks at (x, y), both shares in 0..1, a colour a group; chance as a dashed line at 0.5.
+) -> alt.LayerChart:
+    """Marks at (x, y), both shares in 0..1, a colour and a shape a group; chance as a dashed line at 0.5.
 
     :param details: further columns for the tooltip.
     :param connect: the column along which the marks of a group are joined.
     """
-    table = table.reindex(columns=[*table.columns, *(c for c in (x, y, *details) if c not in table)]).astype(
-        {x: float, y: float}
-    )
+    missing = [column for column in (x, y, *details) if column not in table]
+    table = table.reindex(columns=[*table.columns, *missing]).astype({x: float, y: float})
+    legend = alt.Color(colour, title=_words(colour))
+    base = alt.Chart(table).encode(x=alt.X(x, scale=alt.Scale(domain=[0, 1]), title=_words(x)), y=_share(y, _words(y)))
     hover: list[Any] = [colour, *details, alt.Tooltip(x, format=".3f"), alt.Tooltip(y, format=".3f")]
-    base = alt.Chart(table).encode(
-        x=alt.X(x, scale=alt.Scale(domain=[0, 1]), title=_words(x)),
-        y=alt.Y(y, scale=alt.Scale(domain=[0.4, 1]), title=_words(y)),
-        color=alt.Color(colour, title=_words(colour)),
-        shape=alt.Shape(colour, title=_words(colour)),
-        tooltip=hover,
-    )
-    layers: list[Any] = [_chance(), base.mark_point(filled=True, size=80, clip=True)]
+    shape = alt.Shape(colour, title=_words(colour)) if connect is None else alt.Shape(colour, legend=None)
+    layers: list[Any] = [
+        _chance(),
+        base.mark_point(filled=True, size=80, clip=True).encode(color=legend, shape=shape, tooltip=hover),
+    ]
     if connect is not None:
-        path = base.encode(order=connect, shape=alt.value("circle")).mark_line(opacity=0.5, clip=True)
-        layers.insert(1, path)
+        layers.insert(1, base.mark_line(opacity=0.5, clip=True).encode(color=legend, order=connect))
     return _sized(alt.layer(*layers))
 
 
 def lines(
-    table: pd.DataFrame,
-    x: str,
-    y: str,
-    colour: str,
-    x_title: str,
-    y_title: str,
-    band: tuple[str, str] | None = None,
+    table: pd.DataFrame, x: str, y: str, colour: str, x_title: str, y_title: str, band: tuple[str, str] | None = None
 ) -> alt.LayerChart:
-    """One line a group over an ordinal x, with an optional band between two columns."""
+    """One line a group over an ordinal x, with an optional band between two columns; chance as a dashed line."""
     hover: list[Any] = [colour, x, alt.Tooltip(y, format=".3f")]
-    base = alt.Chart(table).encode(x=alt.X(f"{x}:O", title=x_title), color=alt.Color(colour, title=_words(colour)))
-    layers: list[Any] = [
-        base.mark_line(point=True).encode(y=alt.Y(y, scale=alt.Scale(zero=False), title=y_title), tooltip=hover)
-    ]
+    base = alt.Chart(table).encode(
+        x=alt.X(f"{x}:O", title=x_title, axis=alt.Axis(labelAngle=0)), color=alt.Color(colour, title=_words(colour))
+    )
+    layers: list[Any] = [_chance(), base.mark_line(point=True).encode(y=_share(y, y_title), tooltip=hover)]
     if band is not None:
-        layers.insert(0, base.mark_area(opacity=0.15).encode(y=alt.Y(band[0], title=y_title), y2=band[1]))
+        layers.insert(1, base.mark_area(opacity=0.15).encode(y=_share(band[0], y_title), y2=band[1]))
     return _sized(alt.layer(*layers))
 
 
@@ -74,8 +65,14 @@ def heat_map(cells: pd.DataFrame, x: str, y: str) -> alt.LayerChart:
     )
 
 
+def _share(column: str, title: str) -> alt.Y:
+    """A y axis for balanced accuracies: a little below chance to 1."""
+    return alt.Y(f"{column}:Q", scale=alt.Scale(domain=[0.4, 1]), title=title)
+
+
 def _chance() -> alt.Chart:
-    return alt.Chart(pd.DataFrame({"chance": [0.5]})).mark_rule(strokeDash=[4, 4], opacity=0.6).encode(y="chance:Q")
+    line = alt.Chart(pd.DataFrame({"chance": [0.5]}))
+    return line.mark_rule(strokeDash=[4, 4], opacity=0.6).encode(y=alt.Y("chance:Q", scale=alt.Scale(domain=[0.4, 1])))
 
 
 def _sized(chart: Any) -> Any:

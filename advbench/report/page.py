@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from markupsafe import Markup
 
 from advbench.errors import UsageError
 from advbench.report.verdicts import summary, verdicts
@@ -43,7 +45,6 @@ def write_report(directory: Path) -> Path:
     :raises UsageError: if it is not a run directory.
     """
     from jinja2 import Environment, PackageLoader, StrictUndefined
-    from markupsafe import Markup
     from vl_convert import javascript_bundle
 
     run = read_run(directory)
@@ -61,8 +62,8 @@ def write_report(directory: Path) -> Path:
         verdicts=found,
         summary=summary(found),
         command=command_of(run["config"]),
-        vega=Markup(_script(bundle)),
-        specs=Markup(_script(json.dumps(specs))),
+        vega=_library(bundle),
+        specs=_json(specs),
     )
     path = directory / "report.html"
     write_text(path, page)
@@ -75,9 +76,14 @@ def command_of(config: dict[str, Any]) -> str:
     return command + "".join(f" --set {setting}" for setting in config["settings"])
 
 
-def _script(text: str) -> str:
-    """Text that cannot end the script element it stands in."""
-    return text.replace("</", "<\\/").replace("<!--", "<\\!--")
+def _library(code: str) -> Markup:
+    """JavaScript that cannot end the script element it stands in; outside of strings the sequence does not occur."""
+    return Markup(re.sub(r"</(?=script)", r"<\\/", code, flags=re.IGNORECASE))
+
+
+def _json(value: Any) -> Markup:
+    """JSON that may stand in a script element, whatever names it holds."""
+    return Markup(json.dumps(value).replace("<", "\\u003c"))
 
 
 def cell(value: Any) -> str:

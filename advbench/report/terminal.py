@@ -8,10 +8,11 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from advbench.report.page import read_run
+from advbench.report.page import cell, read_run
 from advbench.report.verdicts import summary, verdicts
 
-_STYLE = {"holds": "green", "missed": "red", "not measured": "dim"}
+_COLUMNS = 7  # of a table, the page has the rest
+_STYLE = {"holds": "green", "missed": "red", "not measured": "dim", "other data": "dim"}
 
 
 def show(directory: Path) -> None:
@@ -32,23 +33,15 @@ def show(directory: Path) -> None:
         for v in found:
             style = _STYLE[v.word]
             table.add_row(
-                v.target, escape(v.metric), _number(v.value), _number(v.reported), v.accepted, f"[{style}]{v.word}[/]"
+                v.target, escape(v.metric), cell(v.value), cell(v.reported), v.accepted, f"[{style}]{v.word}[/]"
             )
         console.print(table)
         console.print(summary(found))
     for exhibit in run["exhibits"]:
         if "table" in exhibit:
-            table = Table(
-                *(str(column).replace("_", " ") for column in exhibit["table"]["columns"]),
-                title=escape(exhibit["title"]),
-            )
+            columns = exhibit["table"]["columns"][:_COLUMNS]
+            table = Table(*(str(column).replace("_", " ") for column in columns), title=escape(exhibit["title"]))
             for row in exhibit["table"]["data"]:
-                table.add_row(
-                    *(_number(value) if isinstance(value, float) else escape(str(value or "")) for value in row)
-                )
+                table.add_row(*(escape(cell(value)) for value in row[:_COLUMNS]))
             console.print(table)
     console.print(f"page: {directory / 'report.html'}", soft_wrap=True)
-
-
-def _number(value: float | None) -> str:
-    return "" if value is None or value != value else f"{value:.3f}"

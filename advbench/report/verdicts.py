@@ -7,6 +7,8 @@ from math import isnan
 
 import pandas as pd
 
+_WORST_FIRST = ("other data", "not measured", "missed", "holds")
+
 
 @dataclass(frozen=True)
 class Verdict:
@@ -20,10 +22,13 @@ class Verdict:
     reported: float
     accept_low: float
     accept_high: float
+    note: str
 
     @property
     def word(self) -> str:
-        """``holds``, ``missed`` or ``not measured``."""
+        """``holds``, ``missed``, ``not measured``, or ``other data`` where the run was not on the report's."""
+        if self.note:
+            return "other data"
         if isnan(self.value):
             return "not measured"
         return "missed" if self.value < self.accept_low or self.value > self.accept_high else "holds"
@@ -46,16 +51,16 @@ class Verdict:
 def verdicts(results: pd.DataFrame) -> list[Verdict]:
     """The targets among the rows of results.csv, in order."""
     columns = ["target", "metric", "value", "ci_low", "ci_high", "reported", "accept_low", "accept_high"]
-    return [Verdict(*row) for row in results.loc[results.target.notna(), columns].itertuples(index=False)]
+    rows = results[results.target.notna()]
+    numbers = rows[columns].astype({column: float for column in columns[2:]})
+    notes = rows.note.fillna("").astype(str)
+    return [Verdict(*row, note) for row, note in zip(numbers.itertuples(index=False), notes, strict=True)]
 
 
 def summary(found: list[Verdict]) -> str:
-    """One sentence: how many targets hold, which are missed, which were not measured."""
-    by_word: dict[str, list[str]] = {"holds": [], "missed": [], "not measured": []}
+    """One sentence: which targets hold, are missed or were not measured; a target is as good as its worst part."""
+    by_word: dict[str, list[str]] = {word: [] for word in reversed(_WORST_FIRST)}
     for target in dict.fromkeys(verdict.target for verdict in found):
         words = {verdict.word for verdict in found if verdict.target == target}
-        by_word["not measured" if "not measured" in words else "missed" if "missed" in words else "holds"].append(
-            target
-        )
-    parts = [f"{word}: {', '.join(ids)}" for word, ids in by_word.items() if ids]
-    return "; ".join(parts) or "no targets"
+        by_word[next(word for word in _WORST_FIRST if word in words)].append(target)
+    return "; ".join(f"{word}: {', '.join(ids)}" for word, ids in by_word.items() if ids) or "no targets"

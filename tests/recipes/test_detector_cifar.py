@@ -51,7 +51,7 @@ def whole(tmp_path_factory):
 def test_a_run_killed_while_it_trains_ends_the_same(whole, tmp_path):
     out = tmp_path / "killed"
     command = [sys.executable, "-m", "advbench", *ARGUMENTS, "--out", str(out)]
-    process = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL, cwd=tmp_path)
     checkpoint = out / "checkpoints" / "classifier.safetensors"
     deadline = time.monotonic() + 180
     while not checkpoint.exists() and process.poll() is None and time.monotonic() < deadline:
@@ -59,7 +59,7 @@ def test_a_run_killed_while_it_trains_ends_the_same(whole, tmp_path):
     process.send_signal(signal.SIGKILL)
     process.wait()
     assert checkpoint.exists() and not (out / "stages" / "classifier.json").exists()
-    subprocess.run(command, check=True, capture_output=True)
+    subprocess.run(command, check=True, capture_output=True, cwd=tmp_path)
     assert (out / "results.csv").read_bytes() == (whole / "results.csv").read_bytes()
     kept = (whole / "models" / "classifier.safetensors").read_bytes()
     assert (out / "models" / "classifier.safetensors").read_bytes() == kept
