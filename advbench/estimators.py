@@ -99,7 +99,7 @@ class TorchClassifier(PyTorchClassifier):
             **kwargs,
         )
         self.precision = precision
-        self._copy: tuple[int, nn.Module] | None = None
+        self._copy: tuple[tuple, nn.Module] | None = None
         self._model.eval()
 
     def predict(self, x: np.ndarray, batch_size: int = 128, training_mode: bool = False, **kwargs: Any) -> np.ndarray:
@@ -124,7 +124,7 @@ class TorchClassifier(PyTorchClassifier):
         self._model.eval()
         if self.precision == "exact":
             return self.model
-        state = sum(t._version for t in (*self.model.parameters(), *self.model.buffers()))
+        state = tuple((id(t), t._version) for t in (*self.model.parameters(), *self.model.buffers()))
         if self._copy is None or self._copy[0] != state:
             self._copy = (state, _fast_copy(self.model, self.input_shape, self._device))
         return self._copy[1]
@@ -141,7 +141,8 @@ class TorchClassifier(PyTorchClassifier):
         if labels.ndim > 1:
             labels = self.reduce_labels(labels)
         with torch.enable_grad(), gradient_autocast(self):
-            loss = self._loss(module(inputs).float(), labels)
+            outputs = module(inputs)
+            loss = self._loss(outputs.float() if outputs.dtype is torch.bfloat16 else outputs, labels)
         (gradient,) = torch.autograd.grad(loss, inputs)
         return gradient if isinstance(x, Tensor) else gradient.cpu().numpy()
 

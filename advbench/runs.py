@@ -8,6 +8,7 @@ import logging
 import os
 import platform
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -213,7 +214,17 @@ def environment(device: str) -> dict[str, Any]:
         "processor": _processor(),
         "cores": os.cpu_count(),
         "device": device,
+        "peak memory": _peak_memory(),
     }
+
+
+def _peak_memory() -> str:
+    try:
+        import resource
+    except ImportError:  # not on Windows
+        return "unknown"
+    unit = 1 if sys.platform == "darwin" else 1024
+    return f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**30:.2f} GiB"
 
 
 def _processor() -> str:

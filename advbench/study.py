@@ -93,6 +93,7 @@ def start(
         train, test = (data.load(name, split, data_dir, recipe.embedded_shape) for split in ("train", "test"))
         recipe.body(Study(config, run, train, test, where, seed, name != recipe.dataset))
         run.write_results()
+        run.record_environment(str(where))  # once more, for the peak memory
         page = write_report(directory)
         log.info("report: %s", page)
     return run

@@ -30,7 +30,8 @@ class DeepFool(EvasionAttack):
     :param batch_size: images in work at a time; a finished one gives its place to the next.
     :raises ValueError: for another norm or a non-positive number.
 
-    An attack costs ``candidates`` backward passes and one forward pass an image and iteration.
+    An iteration costs ``candidates`` backward passes and two forward passes an image, one of them to see whether it
+    has flipped, so that no gradient is computed for one that has.
     """
 
     attack_params = [*EvasionAttack.attack_params, "norm", "max_iter", "overshoot", "candidates", "batch_size"]
@@ -102,24 +103,26 @@ class DeepFool(EvasionAttack):
                 labels = torch.cat([labels, torch.from_numpy(original[fresh]).to(device)])
                 steps = torch.cat([steps, torch.zeros(free, dtype=torch.long, device=device)])
                 index = np.concatenate([index, fresh])
-            iterate = (x0 + (1 + self.overshoot) * r).clamp(0, 1)
-            flipped, step = self._linearise(module, iterate, labels)
-            done = flipped | (steps >= self.max_iter)
+            r = r + self._step(module, self._iterate(x0, r), labels)
+            steps = steps + 1
+            iterate = self._iterate(x0, r)
+            done = _has_left(module, iterate, labels) | (steps >= self.max_iter)
             if done.any():
                 out[index[done.cpu().numpy()]] = iterate[done].cpu().numpy()
-            keep = ~done
-            x0, r, labels, steps = x0[keep], (r + step)[keep], labels[keep], steps[keep] + 1
-            index = index[keep.cpu().numpy()]
+                keep = ~done
+                x0, r, labels, steps = x0[keep], r[keep], labels[keep], steps[keep]
+                index = index[keep.cpu().numpy()]
 
-    def _linearise(self, module: nn.Module, x: Tensor, k0: Tensor) -> tuple[Tensor, Tensor]:
-        """Whether each iterate has left class k0, and the step to its nearest linearised boundary (algorithm 2)."""
-        x = x.detach().contiguous(memory_format=torch.channels_last).requires_grad_(True)
+    def _iterate(self, x0: Tensor, r: Tensor) -> Tensor:
+        x = (x0 + (1 + self.overshoot) * r).clamp(0, 1)
+        return x.contiguous(memory_format=torch.channels_last)
+
+    def _step(self, module: nn.Module, x: Tensor, k0: Tensor) -> Tensor:
+        """The step from each iterate to its nearest linearised boundary (algorithm 2)."""
+        x = x.requires_grad_(True)
         with torch.enable_grad():
             f = module(x).float()
         others = f.detach().scatter(1, k0[:, None], -torch.inf)
-        flipped = others.amax(1) > f.detach().gather(1, k0[:, None])[:, 0] + _MARGIN
-        if flipped.all():
-            return flipped, torch.zeros_like(x)
         classes = others.topk(min(self.candidates or f.shape[1] - 1, f.shape[1] - 1)).indices
         distance = torch.full((len(x),), torch.inf, device=x.device)
         best_w, best_f = torch.zeros_like(x), torch.zeros(len(x), device=x.device)
@@ -134,4 +137,11 @@ class DeepFool(EvasionAttack):
             best_f = torch.where(nearer, margin.detach().abs(), best_f)
         dual = best_w.flatten(1).norm(p=2 if self.norm == 2 else 1, dim=1).clamp_min(1e-12)
         length = (best_f / dual + _SLACK)[:, None, None, None]
-        return flipped, length * (best_w / dual[:, None, None, None] if self.norm == 2 else best_w.sign())
+        return length * (best_w / dual[:, None, None, None] if self.norm == 2 else best_w.sign())
+
+
+@torch.no_grad()
+def _has_left(module: nn.Module, x: Tensor, k0: Tensor) -> Tensor:
+    """Whether another logit than that of class k0 wins."""
+    f = module(x).float()
+    return f.scatter(1, k0[:, None], -torch.inf).amax(1) > f.gather(1, k0[:, None])[:, 0] + _MARGIN

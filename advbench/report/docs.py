@@ -57,7 +57,7 @@ def _head(run: dict[str, Any]) -> list[str]:
         f"`{command_of(config)}`",
         "",
         f"Ran on {machine['device']}: {machine['processor']}, {machine['cores']} cores, {machine['system']}; "
-        f"{minutes:.0f} minutes of work. Python {machine['python']}, {versions}; commit {machine['commit']}.",
+        f"{minutes:.0f} minutes of work, peak memory {machine['peak memory']}. Python {machine['python']}, {versions}; commit {machine['commit']}.",
         "",
         f"Of the report's claims: {summary(verdicts(run['results']))}. Every number is a row of [results.csv](results.csv).",
         "",

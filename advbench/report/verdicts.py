@@ -53,7 +53,7 @@ def verdicts(results: pd.DataFrame) -> list[Verdict]:
     columns = ["target", "metric", "value", "ci_low", "ci_high", "reported", "accept_low", "accept_high"]
     rows = results[results.target.notna()]
     numbers = rows[columns].astype({column: float for column in columns[2:]})
-    notes = rows.note.fillna("").astype(str)
+    notes = ["" if note != note else str(note) for note in rows.note]
     return [Verdict(*row, note) for row, note in zip(numbers.itertuples(index=False), notes, strict=True)]
 
 

@@ -126,3 +126,20 @@ def test_deepfool_names_the_wrong_argument(classifier, arguments):
 def test_an_attack_without_its_eps_says_so(classifier):
     with pytest.raises(ValueError, match="eps is needed by bim"):
         attacks.create("bim", classifier)
+
+
+def test_deepfool_spends_no_gradient_on_a_flipped_image(linear, interior, monkeypatch):
+    """A linear model flips at the first step: one forward pass with gradients an image, and one to see that it left."""
+    seen = {True: 0, False: 0}
+    forward = linear.model.forward
+
+    def counted(x):
+        seen[x.requires_grad] += len(x)
+        return forward(x)
+
+    original = linear.predict(interior).argmax(1)
+    monkeypatch.setattr(linear.model, "forward", counted)
+    DeepFool(linear, batch_size=8).generate(interior, original)
+    monkeypatch.undo()
+    assert seen[True] == len(interior)
+    assert seen[False] == 2 * len(interior)  # ART's predict at the start is the other

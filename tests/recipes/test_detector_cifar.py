@@ -27,7 +27,7 @@ TINY = {
     "validation_images": 16,
     "detector_epochs": 2,
     "eps_bim": "[1/255,8/255]",
-    "depths": "[2]",
+    "depths": "[2,4]",
     "depth_seeds": 1,
     "dynamic_epochs": 2,
     "sigmas": "[0,1]",

@@ -1,0 +1,30 @@
+import sys
+
+import pytest
+
+from advbench import progress
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_every_item_comes_once_and_in_order_nested_too(monkeypatch, terminal):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: terminal, raising=False)
+    seen = [(i, j) for i in progress.track(range(3), "outer", 3) for j in progress.track(range(2), "inner", 2)]
+    assert seen == [(i, j) for i in range(3) for j in range(2)]
+    assert progress._bars is None
+
+
+def test_lines_tell_the_time_left(monkeypatch, caplog):
+    clock = iter(range(0, 1000, 20))
+    monkeypatch.setattr(progress.time, "monotonic", lambda: next(clock))
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: False, raising=False)
+    with caplog.at_level("INFO", "advbench"):
+        list(progress.track("abc", "work", 3))
+    assert caplog.messages == ["work: 1 of 3, about 40 s left", "work: 2 of 3, about 20 s left"]
+
+
+def test_a_bar_is_taken_down_after_an_error(monkeypatch):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+    with pytest.raises(RuntimeError):
+        for _ in progress.track(range(3), "outer", 3):
+            raise RuntimeError
+    assert progress._bars is None
