@@ -3,25 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
-from functools import cache, partial
-from pathlib import Path
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
-from advbench.recipes import _detector_cifar_exhibits as exhibits
 from pydantic import Field, PositiveInt
 
-from advbench import attacks, estimators, evaluation, models
+from advbench import evaluation
 from advbench.attacks import DynamicDetectorAttack
-from advbench.attacks.registry import NORMS
-from advbench.data import split_indices
-from advbench.detectors import SubnetworkDetector
-from advbench.progress import track
 from advbench.recipe import Config, Eps, Unit, recipe
-from advbench.runs import Training
+from advbench.recipes import _detector_cifar_exhibits as exhibits
+from advbench.recipes._detector_cifar_lab import ITERATIONS, STEP, Adversary, Images, Laboratory, generate
 from advbench.study import Study
-from advbench.trainers import Schedule, train_classifier
+from advbench.trainers import Schedule
 
 SCHEDULES = {
     # section 4.1: 0.1, then 0.01 after 41 epochs and 0.001 after 61
@@ -36,8 +30,6 @@ SCHEDULES = {
         sizes=((6 / 26, 16), (10 / 26, 24), (10 / 26, 0)),
     ),
 }
-ITERATIONS = 10
-STEP = {"bim": 1 / 255, "bim-l2": 20 / 255}
 
 
 class DetectorCifar(Config):
@@ -116,39 +108,12 @@ PRESETS = {
 }
 
 
-@dataclass(frozen=True)
-class Adversary:
-    """An attack at one eps; DeepFool has none."""
-
-    attack: str
-    eps: float | None = None
-
-    @property
-    def label(self) -> str:
-        return self.attack if self.eps is None else f"{self.attack}-{round(self.eps * 255, 3):g}"
-
-    @property
-    def position(self) -> int:
-        """Where the report attaches the detector for this adversary (section 4.1)."""
-        return 4 if self.attack.startswith("deepfool") else 2
-
-    def columns(self) -> dict[str, Any]:
-        return {"attack": self.attack, "norm": NORMS[self.attack], "eps": self.eps}
-
-
-@dataclass(frozen=True)
-class Images:
-    """Clean images, float32 in [0, 1], and their labels."""
-
-    x: np.ndarray
-    y: np.ndarray
-
-
 @recipe("detector-cifar", dataset="cifar10", embedded_shape=(3, 16, 16), presets=PRESETS)
 def detector_cifar(study: Study) -> None:
     """The whole CIFAR-10 part of the report; each exhibit is a block of its own below."""
     config, run = study.config, study.run
-    lab = Laboratory(study)
+    schedule = SCHEDULES[config.schedule]
+    lab = Laboratory(study, schedule.of_length(config.epochs) if config.epochs else schedule)
     adversaries = [
         *(Adversary("fgsm", eps) for eps in config.eps_fgsm),
         *(Adversary("bim", eps) for eps in config.eps_bim),
@@ -157,24 +122,24 @@ def detector_cifar(study: Study) -> None:
         Adversary("deepfool-linf"),
     ]
 
-    run.rows("clean", lab.clean_accuracy)
+    run.rows("clean", partial(clean_accuracy, lab))
     for adversary in adversaries:
-        run.rows(f"static-{adversary.label}", partial(lab.detection, adversary))
+        run.rows(f"static-{adversary.label}", partial(detection, lab, adversary))
     accuracy = {adversary: lab.accuracy_under(adversary).value for adversary in adversaries}
     reference = [_reference(attack, accuracy) for attack in dict.fromkeys(a.attack for a in adversaries)]
     if config.depths:
-        run.rows("depth", partial(lab.depth, reference))
+        run.rows("depth", partial(depth, lab, reference))
     pairs = [(fit, test) for fit in adversaries for test in adversaries]
     same_attack = [(fit, test) for fit, test in pairs if fit.attack == test.attack and fit.eps is not None]
     if any(fit != test for fit, test in same_attack):
-        run.rows("eps-transfer", partial(lab.transfer, "fig3", same_attack))
+        run.rows("eps-transfer", partial(transfer, lab, "fig3", same_attack))
     run.rows(
-        "adversary-transfer", partial(lab.transfer, "fig4", [(fit, test) for fit in reference for test in reference])
+        "adversary-transfer", partial(transfer, lab, "fig4", [(fit, test) for fit in reference for test in reference])
     )
     for kind in ("static", "dynamic"):
         for sigma in config.sigmas:
-            run.rows(f"sigma-{kind}-{sigma:g}", partial(lab.under_dynamic_adversary, kind, sigma))
-    run.rows("check", lab.finer_steps)
+            run.rows(f"sigma-{kind}-{sigma:g}", partial(under_dynamic_adversary, lab, kind, sigma))
+    run.rows("check", partial(finer_steps, lab))
     run.rows("targets", lambda: exhibits.targets(run.results()))
     exhibits.show(run)
 
@@ -185,246 +150,115 @@ def _reference(attack: str, accuracy: dict[Adversary, float]) -> Adversary:
     return next((adversary for adversary in grid if accuracy[adversary] < 0.3), grid[-1])
 
 
-class Laboratory:
-    """The materials of the study: each is made once, kept by the run and handed out from there."""
+def clean_accuracy(lab: Laboratory) -> list[dict[str, Any]]:
+    """The classifier on the whole test set, and on the part of it that is attacked."""
+    whole = lab.images(lab.study.test, np.arange(len(lab.study.test)), None)
+    attacked = lab.clean["test"]
+    common = {"split": "test", "model": "resnet32", "exhibit": "classifier"}
+    return [
+        evaluation.accuracy(lab.predicted(images.x), images.y).row(metric, **common)
+        for metric, images in (("accuracy", whole), ("accuracy_on_attacked", attacked))
+    ]
 
-    def __init__(self, study: Study) -> None:
-        self.study, self.config, self.run = study, study.config, study.run
-        train = study.train
-        held_out = len(train) // 10
-        self.split = split = self.run.arrays(
-            "split",
-            lambda: dict(zip(("train", "validation"), split_indices(len(train), held_out, study.seed), strict=True)),
-        )
-        self.classifier = self._classifier()
-        self.clean = {
-            "train": self._images(train, split["train"], self.config.detector_images),
-            "validation": self._images(train, split["validation"], self.config.validation_images),
-            "test": self._images(study.test, np.arange(len(study.test)), self.config.test_images),
-        }
-        self.crafted = cache(self._crafted)
-        self.static_detector = cache(self._static_detector)
-        self.dynamic_detector = cache(self._dynamic_detector)
-        self.scores = cache(self._scores)
 
-    def _images(self, dataset: Any, indices: np.ndarray, n: int | None) -> Images:
-        if n is not None and n < len(indices):
-            rng = np.random.default_rng(self.study.seed_of("subset", dataset.split, n))
-            indices = np.sort(rng.choice(indices, n, replace=False))
-        return Images(dataset.x[indices].astype(np.float32) / 255, dataset.y[indices])
+def detection(lab: Laboratory, adversary: Adversary) -> Iterator[dict[str, Any]]:
+    """Figure 2, left: predictive accuracy under an adversary, and how well its own detector sees it."""
+    position = adversary.position
+    adversarial, images = lab.crafted(adversary, "test"), lab.clean["test"]
+    success = lab.predicted(adversarial) != images.y
+    changed = np.any(adversarial != images.x, axis=(1, 2, 3))
+    clean = lab.scores(adversary, position, 0, None)
+    flagged = lab.scores(adversary, position, 0, adversary)
+    common = {"split": "test", "model": "resnet32", "exhibit": "fig2-left", **adversary.columns()}
+    yield lab.accuracy_under(adversary).row("predictive_accuracy", **common)
+    yield evaluation.proportion(int((~changed).sum()), len(changed)).row("unchanged_images", **common)
+    common |= {"detector": "static", "position": position, "fit_attack": adversary.attack, "fit_eps": adversary.eps}
+    detector = lab.static_detector(adversary, position)
+    thresholds = {percent: detector.threshold_at(percent / 100, lab.clean["validation"].x) for percent in (1, 5)}
+    for suffix, score in (("", flagged), ("_successful", flagged[success])):
+        yield evaluation.detectability(clean, score).row(f"detectability{suffix}", **common)
+        yield evaluation.auc(clean, score).row(f"auc{suffix}", **common)
+        for percent, threshold in thresholds.items():
+            yield evaluation.true_positive_rate(score, threshold).row(f"tpr_at_{percent}_fpr{suffix}", **common)
 
-    def _classifier(self) -> estimators.TorchClassifier:
-        """ResNet-32, trained on crops and flips of the training split, the best validation epoch kept."""
-        data, config = self.study.train, self.config
-        chosen, validation = self.split["train"], self.split["validation"]
-        if config.train_images is not None and config.train_images < len(chosen):
-            rng = np.random.default_rng(self.study.seed_of("classifier", "subset"))
-            chosen = np.sort(rng.choice(chosen, config.train_images, replace=False))
-            validation = validation[: max(config.train_images // 8, 1)]
-        x, y = data.x[chosen], data.y[chosen]
-        mean, std = (
-            (getattr(x, moment)(axis=(0, 2, 3), dtype=np.float64) / 255).round(4).tolist() for moment in ("mean", "std")
-        )
-        spec = models.ModelSpec("resnet32", x.shape[1:], len(data.classes), tuple(mean), tuple(std))
-        schedule = replace(SCHEDULES[config.schedule], flip=data.name == "cifar10")  # a mirrored digit is none
-        if config.epochs is not None:
-            schedule = schedule.of_length(config.epochs)
-        seed = self.study.seed_of("classifier")
 
-        def train(checkpoint: Path) -> Training:
-            module = models.create(spec, seed)
-            held_out = data.x[validation], data.y[validation]
-            history = train_classifier(module, (x, y), held_out, schedule, seed, self.study.device, checkpoint)
-            return lambda path: models.save(path, module, spec), history
-
-        self.run.trained("classifier", train)
-        return estimators.load(self.run.directory, "classifier", "fast", str(self.study.device))
-
-    def _crafted(self, adversary: Adversary, part: str) -> np.ndarray:
-        """The adversarial version of every image of a part of the data, crafted with the true labels."""
-        images = self.clean[part]
-        step = STEP.get(adversary.attack)
-        attack = attacks.create(
-            adversary.attack,
-            self.classifier,
-            adversary.eps,
-            eps_step=min(step, adversary.eps) if step and adversary.eps else None,
-            max_iter=ITERATIONS if step else None,
-        )
-        return self.run.arrays(
-            f"adversarial-{adversary.label}-{part}",
-            lambda: {"x": _generate(attack, images, f"{adversary.label} on {part}")},
-        )["x"]
-
-    def _static_detector(self, adversary: Adversary, position: int, seed: int = 0) -> SubnetworkDetector:
-        """Trained on clean and precomputed adversarial images, the best validation epoch kept (section 3.2)."""
-        config = self.config
-
-        def labelled(part: str) -> tuple[np.ndarray, np.ndarray]:
-            clean = self.clean[part].x
-            return np.concatenate([clean, self.crafted(adversary, part)]), np.repeat([0, 1], len(clean))
-
-        def train(checkpoint: Path) -> Training:
-            detector = SubnetworkDetector(
-                self.classifier, position, config.detector_lr, self.study.seed_of("detector", seed)
-            )
-            history = detector.fit(
-                *labelled("train"),
-                batch_size=config.detector_batch,
-                nb_epochs=config.detector_epochs,
-                validation=labelled("validation"),
-                checkpoint=checkpoint,
-            )
-            return detector.save, history
-
-        path = self.run.trained(f"detector-{adversary.label}-ad{position}-seed{seed}", train)
-        return SubnetworkDetector.load(path, self.classifier)
-
-    def _dynamic_detector(self) -> SubnetworkDetector:
-        """Trained at AD(2) against the dynamic adversary, which attacks it as it learns (section 3.3)."""
-        config, images = self.config, self.clean["train"]
-
-        def train(checkpoint: Path) -> Training:
-            detector = SubnetworkDetector(self.classifier, 2, config.detector_lr, self.study.seed_of("detector", 0))
-            history = detector.fit_dynamic(
-                images.x,
-                images.y,
-                batch_size=config.detector_batch,
-                nb_epochs=config.dynamic_epochs,
-                eps=config.dynamic_eps,
-                eps_step=min(STEP["bim"], config.dynamic_eps),
-                max_iter=ITERATIONS,
-                checkpoint=checkpoint,
-            )
-            return detector.save, history
-
-        return SubnetworkDetector.load(self.run.trained("detector-dynamic", train), self.classifier)
-
-    def _scores(
-        self, fit: Adversary, position: int, seed: int, test: Adversary | None, part: str = "test"
-    ) -> np.ndarray:
-        """p_adv of a static detector on clean (no test adversary) or adversarial images."""
-        x = self.clean[part].x if test is None else self.crafted(test, part)
-        return self.static_detector(fit, position, seed).scores(x)
-
-    def predicted(self, x: np.ndarray) -> np.ndarray:
-        return self.classifier.predict(x, batch_size=256).argmax(1)
-
-    def accuracy_under(self, adversary: Adversary) -> evaluation.Figure:
-        return evaluation.accuracy(self.predicted(self.crafted(adversary, "test")), self.clean["test"].y)
-
-    def clean_accuracy(self) -> list[dict[str, Any]]:
-        whole = self._images(self.study.test, np.arange(len(self.study.test)), None)
-        attacked = self.clean["test"]
-        common = {"split": "test", "model": "resnet32", "exhibit": "classifier"}
-        return [
-            evaluation.accuracy(self.predicted(images.x), images.y).row(metric, **common)
-            for metric, images in (("accuracy", whole), ("accuracy_on_attacked", attacked))
-        ]
-
-    def detection(self, adversary: Adversary) -> Iterator[dict[str, Any]]:
-        """Figure 2, left: predictive accuracy under an adversary, and how well its own detector sees it."""
-        position = adversary.position
-        adversarial, images = self.crafted(adversary, "test"), self.clean["test"]
-        success = self.predicted(adversarial) != images.y
-        changed = np.any(adversarial != images.x, axis=(1, 2, 3))
-        clean = self.scores(adversary, position, 0, None)
-        flagged = self.scores(adversary, position, 0, adversary)
-        common = {"split": "test", "model": "resnet32", "exhibit": "fig2-left", **adversary.columns()}
-        yield self.accuracy_under(adversary).row("predictive_accuracy", **common)
-        yield evaluation.proportion(int((~changed).sum()), len(changed)).row("unchanged_images", **common)
-        common |= {"detector": "static", "position": position, "fit_attack": adversary.attack, "fit_eps": adversary.eps}
-        held_out = self.scores(adversary, position, 0, None, "validation")
-        for suffix, score in (("", flagged), ("_successful", flagged[success])):
-            yield evaluation.detectability(clean, score).row(f"detectability{suffix}", **common)
-            yield evaluation.auc(clean, score).row(f"auc{suffix}", **common)
-            for percent in (1, 5):
-                threshold = float(np.quantile(held_out, 1 - percent / 100, method="higher"))
-                yield evaluation.true_positive_rate(score, threshold).row(f"tpr_at_{percent}_fpr{suffix}", **common)
-
-    def depth(self, reference: list[Adversary]) -> Iterator[dict[str, Any]]:
-        """Figure 2, right: the same detector attached at every depth, over several seeds."""
-        for adversary in reference:
-            for position in self.config.depths:
-                for seed in range(self.config.depth_seeds):
-                    figure = evaluation.detectability(
-                        self.scores(adversary, position, seed, None), self.scores(adversary, position, seed, adversary)
-                    )
-                    yield figure.row(
-                        "detectability",
-                        split="test",
-                        model="resnet32",
-                        exhibit="fig2-right",
-                        detector=f"static, seed {seed}",
-                        position=position,
-                        fit_attack=adversary.attack,
-                        fit_eps=adversary.eps,
-                        **adversary.columns(),
-                    )
-
-    def transfer(self, exhibit: str, pairs: list[tuple[Adversary, Adversary]]) -> Iterator[dict[str, Any]]:
-        """Figures 3 and 4: a detector trained on one adversary meets another."""
-        for fit, test in pairs:
-            clean = self.scores(fit, fit.position, 0, None)
-            yield evaluation.detectability(clean, self.scores(fit, fit.position, 0, test)).row(
-                "detectability",
-                split="test",
-                model="resnet32",
-                exhibit=exhibit,
-                detector="static",
-                position=fit.position,
-                fit_attack=fit.attack,
-                fit_eps=fit.eps,
-                **test.columns(),
-            )
-
-    def under_dynamic_adversary(self, kind: str, sigma: float, **finer: Any) -> Iterator[dict[str, Any]]:
-        """Figure 5: accuracy of classifier and detector, the latter on clean against successful adversarial images.
-
-        :param finer: attack parameters in place of the report's; the rows are then of the exhibit "check".
-        """
-        config = self.config
-        base = Adversary("bim", config.dynamic_eps)
-        detector = self.static_detector(base, 2) if kind == "static" else self.dynamic_detector()
-        images = Images(*(a[: config.sigma_images] for a in (self.clean["test"].x, self.clean["test"].y)))
-        parameters = {"eps_step": min(STEP["bim"], config.dynamic_eps), "max_iter": ITERATIONS, **finer}
-        attack = DynamicDetectorAttack(self.classifier, detector, config.dynamic_eps, sigma=sigma, **parameters)
-        adversarial = _generate(attack, images, f"dynamic adversary, {kind} detector, sigma {sigma:g}")
-        predicted = self.predicted(adversarial)
-        success = predicted != images.y
-        common = {
-            "split": "test",
-            "model": "resnet32",
-            "exhibit": "check" if finer else "fig5",
-            "detector": kind,
-            "position": 2,
-            "attack": f"dynamic, {parameters['max_iter']} steps of {parameters['eps_step'] * 255:g}/255",
-            "norm": "linf",
-            "eps": config.dynamic_eps,
-            "sigma": sigma,
-        }
-        yield evaluation.accuracy(predicted, images.y).row("predictive_accuracy", **common)
-        yield evaluation.Figure(float(success.sum()), len(success)).row("successes", **common)
-        if success.sum() >= config.min_successes:
-            clean, flagged = detector.scores(images.x), detector.scores(adversarial[success])
-            yield evaluation.detectability(clean, flagged).row("balanced_accuracy", **common)
-            yield evaluation.auc(clean, flagged).row("auc", **common)
-
-    def finer_steps(self) -> Iterator[dict[str, Any]]:
-        """What breaks figure 5? A step of alpha = eps jumps between corners of the ball; a finer one descends."""
-        rows = self.run.results()
-        for kind in ("static", "dynamic"):
-            seen = rows[(rows.exhibit == "fig5") & (rows.metric == "balanced_accuracy") & (rows.detector == kind)]
-            if len(seen):
-                worst = float(seen.loc[seen.value.idxmin()].sigma)
-                step = self.config.dynamic_eps / 4
-                yield from self.under_dynamic_adversary(
-                    kind, worst, eps_step=step, max_iter=self.config.check_iterations
+def depth(lab: Laboratory, reference: list[Adversary]) -> Iterator[dict[str, Any]]:
+    """Figure 2, right: the same detector attached at every depth, over several seeds."""
+    for adversary in reference:
+        for position in lab.config.depths:
+            for seed in range(lab.config.depth_seeds):
+                figure = evaluation.detectability(
+                    lab.scores(adversary, position, seed, None), lab.scores(adversary, position, seed, adversary)
+                )
+                yield figure.row(
+                    "detectability",
+                    split="test",
+                    model="resnet32",
+                    exhibit="fig2-right",
+                    detector=f"static, seed {seed}",
+                    position=position,
+                    fit_attack=adversary.attack,
+                    fit_eps=adversary.eps,
+                    **adversary.columns(),
                 )
 
 
-def _generate(attack: Any, images: Images, label: str) -> np.ndarray:
-    """The attack on all images, 500 at a time so that progress shows."""
-    starts = range(0, len(images.x), 500)
-    parts = [attack.generate(images.x[i : i + 500], images.y[i : i + 500]) for i in track(starts, label, len(starts))]
-    return np.concatenate(parts)
+def transfer(lab: Laboratory, exhibit: str, pairs: list[tuple[Adversary, Adversary]]) -> Iterator[dict[str, Any]]:
+    """Figures 3 and 4: a detector trained on one adversary meets another."""
+    for fit, test in pairs:
+        clean = lab.scores(fit, fit.position, 0, None)
+        yield evaluation.detectability(clean, lab.scores(fit, fit.position, 0, test)).row(
+            "detectability",
+            split="test",
+            model="resnet32",
+            exhibit=exhibit,
+            detector="static",
+            position=fit.position,
+            fit_attack=fit.attack,
+            fit_eps=fit.eps,
+            **test.columns(),
+        )
+
+
+def under_dynamic_adversary(lab: Laboratory, kind: str, sigma: float, **finer: Any) -> Iterator[dict[str, Any]]:
+    """Figure 5: accuracy of classifier and detector, the latter on clean against successful adversarial images.
+
+    :param finer: attack parameters in place of the report's; the rows are then of the exhibit "check".
+    """
+    config = lab.config
+    base = Adversary("bim", config.dynamic_eps)
+    detector = lab.static_detector(base, 2) if kind == "static" else lab.dynamic_detector()
+    images = Images(*(a[: config.sigma_images] for a in (lab.clean["test"].x, lab.clean["test"].y)))
+    parameters = {"eps_step": min(STEP["bim"], config.dynamic_eps), "max_iter": ITERATIONS, **finer}
+    attack = DynamicDetectorAttack(lab.classifier, detector, config.dynamic_eps, sigma=sigma, **parameters)
+    adversarial = generate(attack, images, f"dynamic adversary, {kind} detector, sigma {sigma:g}")
+    predicted = lab.predicted(adversarial)
+    success = predicted != images.y
+    common = {
+        "split": "test",
+        "model": "resnet32",
+        "exhibit": "check" if finer else "fig5",
+        "detector": kind,
+        "position": 2,
+        "attack": f"dynamic, {parameters['max_iter']} steps of {parameters['eps_step'] * 255:g}/255",
+        "norm": "linf",
+        "eps": config.dynamic_eps,
+        "sigma": sigma,
+    }
+    yield evaluation.accuracy(predicted, images.y).row("predictive_accuracy", **common)
+    yield evaluation.Figure(float(success.sum()), len(success)).row("successes", **common)
+    if success.sum() >= config.min_successes:
+        clean, flagged = detector.scores(images.x), detector.scores(adversarial[success])
+        yield evaluation.detectability(clean, flagged).row("balanced_accuracy", **common)
+        yield evaluation.auc(clean, flagged).row("auc", **common)
+
+
+def finer_steps(lab: Laboratory) -> Iterator[dict[str, Any]]:
+    """What breaks figure 5? A step of alpha = eps jumps between corners of the ball; a finer one descends."""
+    rows = lab.run.results()
+    for kind in ("static", "dynamic"):
+        seen = rows[(rows.exhibit == "fig5") & (rows.metric == "balanced_accuracy") & (rows.detector == kind)]
+        if len(seen):
+            worst = float(seen.loc[seen.value.idxmin()].sigma)
+            step = lab.config.dynamic_eps / 4
+            yield from under_dynamic_adversary(lab, kind, worst, eps_step=step, max_iter=lab.config.check_iterations)

@@ -10,13 +10,13 @@ import time
 import numpy as np
 import pandas as pd
 import pytest
-from advbench.recipes import _detector_cifar_exhibits as exhibits
 from click.testing import CliRunner
 
 from advbench import estimators, report
 from advbench.cli import main
 from advbench.data import load
 from advbench.detectors import SubnetworkDetector
+from advbench.recipes import _detector_cifar_exhibits as exhibits
 from advbench.report.verdicts import verdicts
 
 TINY = {
