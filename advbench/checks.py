@@ -20,7 +20,7 @@ def images(x: np.ndarray, name: str = "x", shape: tuple[int, ...] | None = None)
     low, high = float(x.min()), float(x.max())
     if not (low >= 0 and high <= 1):  # NaN fails both comparisons
         raise ValueError(f"{name} must lie in [0, 1], found {low:g}..{high:g}")
-    return np.ascontiguousarray(x, dtype=np.float32)
+    return np.require(x, np.float32, ("C", "W"))  # torch warns of arrays that it cannot write to
 
 
 def labels(y: np.ndarray, n: int, classes: int, name: str = "y") -> np.ndarray:
