@@ -136,3 +136,16 @@ def test_a_device_that_is_not_here_is_named(device):
 def test_an_unknown_precision_is_named(trained_net):
     with pytest.raises(ValueError, match="precision"):
         estimators.classifier(trained_net, SHAPE, 10, precision="half")
+
+
+def test_bfloat16_gradients_agree_and_predictions_stay_float32(trained_net, classifier, digits, monkeypatch):
+    from advbench import device
+
+    monkeypatch.setattr(device, "has_bfloat16", lambda _: True)
+    x, y = digits[2], digits[3]
+    fast = estimators.classifier(trained_net, SHAPE, 10, precision="fast", device="cpu")
+    half, whole = fast.loss_gradient(x, y), classifier.loss_gradient(x, y)
+    assert half.dtype == np.float32
+    assert not np.allclose(half, whole, rtol=1e-4)  # bfloat16 was really used
+    assert (np.sign(half) == np.sign(whole)).mean() > 0.9
+    np.testing.assert_array_equal(fast.predict(x), classifier.predict(x))

@@ -183,3 +183,25 @@ def test_the_verdicts_follow_the_targets_of_figure_2():
     rows = fig2("bim", 0.01, 0.2, 0.75) + fig2("deepfool-l2", None, 0.05, 0.8)
     assert judged(rows)[1:3] == [("M2", "missed"), ("M3", "missed")]
     assert [word for _, word in judged([])[1:]] == ["not measured"] * 9
+
+
+def test_the_python_of_the_readme_runs(whole):
+    """Word for word, but for the names of the run and the data set and the number of images."""
+    from pathlib import Path
+
+    from advbench import models
+
+    readme = (Path(__file__).parents[2] / "README.md").read_text()
+    (program,) = re.findall(r"```python\n(.*?)```", readme, flags=re.S)
+    for said, here in (
+        ("runs/small", str(whole)),
+        ('data.load("cifar10", "test")', 'data.load("digits", "test", shape=(3, 16, 16))'),
+        ("[:256]", "[:8]"),
+    ):
+        assert said in program
+        program = program.replace(said, here)
+    names = {"my_module": models.create("resnet32")}
+    exec(program, names)
+    assert names["flagged"].shape == (8,)
+    assert names["adaptive"].shape == names["adversarial"].shape == (8, 3, 16, 16)
+    assert names["mine"].precision == "fast"

@@ -80,3 +80,15 @@ def test_training_is_the_same_after_a_kill(digits, tmp_path, monkeypatch):
     resumed, resumed_losses = train(tmp_path / "checkpoint")
     assert resumed_losses == losses
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
+
+
+def test_bfloat16_training_learns_and_leaves_float32_weights(digits, monkeypatch):
+    from advbench import device
+
+    monkeypatch.setattr(device, "has_bfloat16", lambda _: True)
+    x, y = (digits[0] * 255).astype(np.uint8), digits[1]
+    net = make_small_net()
+    schedule = Schedule(8, 0.1, 1e-4, batch_size=64, pad=1, flip=False, bfloat16=True)
+    history = train_classifier(net, (x[:1000], y[:1000]), (x[1000:], y[1000:]), schedule)
+    assert max(entry["validation_accuracy"] for entry in history) > 0.7
+    assert {parameter.dtype for parameter in net.parameters()} == {torch.float32}
