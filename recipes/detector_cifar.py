@@ -81,7 +81,7 @@ PRESETS = {
         detector_lr=1e-3,
         detector_batch=32,
         depths=(),
-        dynamic_epochs=10,
+        dynamic_epochs=8,
         sigma_images=300,
         check_iterations=20,
     ),
