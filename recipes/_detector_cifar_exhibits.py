@@ -77,17 +77,28 @@ def _m7(rows: pd.DataFrame) -> Iterator[dict]:
 
 def _m8_m9(rows: pd.DataFrame) -> Iterator[dict]:
     seen = _pick(rows, "fig5", "balanced_accuracy")
-    accuracy = _pick(rows, "fig5", "predictive_accuracy").set_index(["detector", "sigma"]).value
+    per_detector = _pick(rows, "fig5", "predictive_accuracy").groupby("detector")
+    accuracy = {kind: group.set_index("sigma").value for kind, group in per_detector}
     lowest = {kind: group.loc[group.value.idxmin()] for kind, group in seen.groupby("detector")}
-    static = seen[seen.detector == "static"]
-    fooled = static[[accuracy[(row.detector, row.sigma)] < 0.3 for row in static.itertuples()]]
-    weakest = _figure(fooled.loc[fooled.value.idxmin()]) if len(fooled) else Figure(float("nan"), 0)
-    metric = "lowest balanced accuracy of the static detector at a sigma with accuracy below 30%"
-    yield _row("M8", metric, weakest, None, 0.60, 0.5)
+    yield _m8(seen[seen.detector == "static"], accuracy.get("static", pd.Series(dtype=float)))
     dynamic = _figure(lowest["dynamic"]) if "dynamic" in lowest else Figure(float("nan"), 0)
     yield _row("M9", "lowest balanced accuracy of the dynamic detector over sigma", dynamic, 0.65, None, 0.7)
     lead = dynamic.value - lowest["static"].value if "static" in lowest else float("nan")
     yield _row("M9", "its lead over the lowest of the static detector", lead, 0.1, None, None)
+
+
+def _m8(static: pd.DataFrame, accuracy: pd.Series) -> dict:
+    """The claim needs both at one sigma; where none has both, what is missing is measured instead."""
+    static = static.set_index("sigma")
+    fooled = static[accuracy.reindex(static.index) < 0.3]
+    if len(fooled):
+        metric = "lowest balanced accuracy of the static detector at a sigma with accuracy below 30%"
+        return _row("M8", metric, _figure(fooled.loc[fooled.value.idxmin()]), None, 0.60, 0.5)
+    blind = static[static.value < 0.60]
+    if len(blind):
+        metric = "lowest accuracy at a sigma that brings the static detector below 0.60"
+        return _row("M8", metric, accuracy[blind.index].min(), None, 0.30, 0.3)
+    return _row("M8", "lowest balanced accuracy of the static detector", static.value.min(), None, 0.60, 0.5)
 
 
 def show(run: Run) -> None:

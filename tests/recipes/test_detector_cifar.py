@@ -161,9 +161,11 @@ def test_the_verdicts_follow_the_targets_of_figure_5():
     assert judged(holds)[-3:] == [("M8", "holds"), ("M9", "holds"), ("M9", "holds")]
     weak = [*fig5("static", 0.3, 0.1, 0.72), *fig5("dynamic", 0.3, 0.4, 0.60)]
     assert judged(weak)[-3:] == [("M8", "missed"), ("M9", "missed"), ("M9", "missed")]
+    neither = [*fig5("static", 0.3, 0.5, 0.7)]
+    assert judged(neither)[-3] == ("M8", "missed")
     only_where_accuracy_is_high = [*fig5("static", 0.3, 0.5, 0.52)]
     assert judged(only_where_accuracy_is_high)[-3:] == [
-        ("M8", "not measured"),
+        ("M8", "missed"),
         ("M9", "not measured"),
         ("M9", "not measured"),
     ]
