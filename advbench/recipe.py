@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import hashlib
-import importlib.util
 import json
 import sys
 from collections.abc import Callable, Mapping
@@ -13,6 +12,7 @@ from fractions import Fraction
 from importlib import import_module
 from importlib.metadata import entry_points
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
@@ -151,12 +151,13 @@ def _folder() -> Path:
 def _from_file(path: Path) -> Recipe:
     if not path.is_file():
         raise UsageError(f"no recipe file at {path}")
-    spec = importlib.util.spec_from_file_location(f"advbench_recipe_{path.stem}", path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
+    module = ModuleType(f"advbench_recipe_{path.stem}")
+    module.__file__ = str(path)
+    sys.modules[module.__name__] = module  # where pydantic looks up the names in annotations
     try:
-        spec.loader.exec_module(module)
+        exec(
+            compile(path.read_text(), str(path), "exec"), vars(module)
+        )  # not importlib: its bytecode cache may be stale
     except Exception as error:
         raise UsageError(f"{path} does not import: {type(error).__name__}: {error}") from error
     return _only_recipe(module, path)

@@ -52,9 +52,10 @@ def verdicts(results: pd.DataFrame) -> list[Verdict]:
     """The targets among the rows of results.csv, in order."""
     columns = ["target", "metric", "value", "ci_low", "ci_high", "reported", "accept_low", "accept_high"]
     rows = results[results.target.notna()]
-    numbers = rows[columns].astype({column: float for column in columns[2:]})
-    notes = ["" if note != note else str(note) for note in rows.note]
-    return [Verdict(*row, note) for row, note in zip(numbers.itertuples(index=False), notes, strict=True)]
+    rows = rows.astype({column: float for column in columns[2:]}).assign(
+        note=["" if note != note else str(note) for note in rows.note]
+    )
+    return [Verdict(*row) for row in rows[[*columns, "note"]].itertuples(index=False)]
 
 
 def summary(found: list[Verdict]) -> str:
