@@ -21,10 +21,7 @@ from advbench.seeds import derive
 
 @dataclass(frozen=True)
 class Study:
-    """One execution of a recipe.
-
-    :param substituted: whether the embedded data stand in for the recipe's own.
-    """
+    """One execution of a recipe."""
 
     config: Any
     run: Run
@@ -32,7 +29,6 @@ class Study:
     test: Dataset
     device: torch.device
     seed: int
-    substituted: bool
 
     def seed_of(self, *path: object) -> int:
         """The seed of a named part of the study."""
@@ -91,7 +87,7 @@ def start(
         if note:
             log.warning("DATA: %s", note)
         train, test = (data.load(name, split, data_dir, recipe.embedded_shape) for split in ("train", "test"))
-        recipe.body(Study(config, run, train, test, where, seed, name != recipe.dataset))
+        recipe.body(Study(config, run, train, test, where, seed))
         run.write_results()
         run.record_environment(str(where))  # once more, for the peak memory
         page = write_report(directory)
