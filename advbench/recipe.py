@@ -56,6 +56,7 @@ class Recipe:
     :param embedded_shape: (C, H, W) that the embedded digits are scaled to where they stand in for it.
     :param presets: the config of each of quick, small and paper.
     :param body: computes the study.
+    :param question: what the study asks, in one sentence for a reader who has not read the report.
     """
 
     name: str
@@ -63,15 +64,16 @@ class Recipe:
     embedded_shape: tuple[int, int, int]
     presets: Mapping[str, Config]
     body: Callable[[Study], None]
+    question: str = ""
 
 
 def recipe(
-    name: str, dataset: str, embedded_shape: tuple[int, int, int], presets: Mapping[str, Config]
+    name: str, dataset: str, embedded_shape: tuple[int, int, int], presets: Mapping[str, Config], question: str = ""
 ) -> Callable[[Callable[[Study], None]], Recipe]:
     """Decorate the function that computes a study; see ``recipes/detector_cifar.py``."""
 
     def declare(body: Callable[[Study], None]) -> Recipe:
-        return Recipe(name, dataset, embedded_shape, presets, body)
+        return Recipe(name, dataset, embedded_shape, presets, body, question)
 
     return declare
 

@@ -10,10 +10,11 @@ import platform
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
+from operator import methodcaller
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,7 @@ class Run:
 
         config.json       what was asked: recipe, preset, data set, seed, every config field
         environment.json  what it ran on: versions, commit, machine, device
+        about.json        the question of the recipe
         results.csv       one row a figure
         exhibits.json     the charts and tables of the page, in order
         report.html       the page
@@ -45,6 +47,7 @@ class Run:
         arrays/           adversarial images and index sets, npy
         tables/           the rows of each stage, csv
         charts/           one Vega-Lite specification and one SVG an exhibit
+        explorer/         images, perturbations, probabilities and scores that the page lets a reader look through
         checkpoints/      trainings that are not finished
         stages/           one json a finished stage: its files, their checksums, its seconds
 
@@ -87,6 +90,10 @@ class Run:
     def record_environment(self, device: str) -> None:
         """Write environment.json."""
         write_text(self.directory / "environment.json", json.dumps(environment(device), indent=2) + "\n")
+
+    def record_question(self, question: str) -> None:
+        """Write about.json: what the study asks, which the page states first."""
+        write_text(self.directory / "about.json", json.dumps({"question": question}) + "\n")
 
     def arrays(self, stage: str, make: Callable[[], Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
         """The named arrays of a stage, memory-mapped; ``make`` computes them where they are not kept yet."""
@@ -150,11 +157,31 @@ class Run:
         """Write results.csv from the rows so far."""
         _write(self.directory / "results.csv", lambda stream: self.results().to_csv(stream, index=False))
 
+    def explorer(self, make: Callable[[], Mapping[str, bytes]]) -> None:
+        """Keep the files of the page's explorer; ``make`` is asked for them (``report.bundle``) where they are not kept yet."""
+
+        def keep() -> list[Path]:
+            files = {self.directory / "explorer" / name: content for name, content in make().items()}
+            for path, content in files.items():
+                _write(path, methodcaller("write", content))
+            return list(files)
+
+        self._stage("explorer", keep)
+
     def exhibit(
-        self, name: str, title: str, caption: str, chart: Any = None, table: pd.DataFrame | None = None
+        self,
+        name: str,
+        title: str,
+        caption: str,
+        chart: Any = None,
+        table: pd.DataFrame | None = None,
+        targets: Sequence[str] = (),
     ) -> None:
-        """Add a chart (Altair), a table, or both to the page."""
-        entry: dict[str, Any] = {"name": name, "title": title, "caption": caption}
+        """Add a chart (Altair), a table, or both to the page.
+
+        :param targets: the claims of the report that this exhibit shows.
+        """
+        entry: dict[str, Any] = {"name": name, "title": title, "caption": caption, "targets": list(targets)}
         if chart is not None:
             import vl_convert
 

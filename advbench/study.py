@@ -82,6 +82,7 @@ def start(
     directory = out or Path("runs") / f"{recipe.name}-{preset}-{name}-{digest(asked)}"
     run = Run(directory, asked)
     run.record_environment(str(where))
+    run.record_question(recipe.question)
     with run.logging():
         log.info("%s, preset %s, on %s, %s; results in %s", recipe.name, preset, name, where, directory)
         if note:

@@ -130,6 +130,7 @@ def _figure_2_left(run: Run, rows: pd.DataFrame) -> None:
         "thresholds of the true-positive rates were fixed on clean validation images.",
         chart,
         table.drop(columns="attack"),
+        targets=("M2", "M3"),
     )
 
 
@@ -147,6 +148,7 @@ def _figure_2_right(run: Run, rows: pd.DataFrame) -> None:
             mean, "position", "mean", "adversary", x_title="AD(k)", y_title="detectability", band=("min", "max")
         ),
         mean,
+        targets=("M4", "M5"),
     )
 
 
@@ -160,6 +162,7 @@ def _figure_3(run: Run, rows: pd.DataFrame) -> None:
             "Detectability of a detector trained at eps_fit on adversarial images of eps_test, in units of 1/255.",
             charts.heat_map(cells, "eps_fit", "eps_test"),
             cells.pivot_table(index="eps_test", columns="eps_fit", values="value").reset_index(),
+            targets=("M6",),
         )
 
 
@@ -172,6 +175,7 @@ def _figure_4(run: Run, rows: pd.DataFrame) -> None:
         "smallest eps measured that leaves the classifier below 30 % accuracy.",
         charts.heat_map(cells, "fit_attack", "attack"),
         cells.pivot_table(index="attack", columns="fit_attack", values="value", sort=False).reset_index(),
+        targets=("M7",),
     )
 
 
@@ -188,6 +192,7 @@ def _figure_5(run: Run, rows: pd.DataFrame) -> None:
         "accuracy is on clean against successful adversarial images, in equal weight; a sigma with too few successes has none.",
         chart,
         wide,
+        targets=("M8", "M9"),
     )
 
 

@@ -14,6 +14,7 @@ from advbench.attacks.registry import NORMS
 from advbench.data import Dataset, split_indices
 from advbench.detectors import SubnetworkDetector
 from advbench.progress import track
+from advbench.report import Attacked, bundle
 from advbench.runs import Training
 from advbench.study import Study
 from advbench.trainers import Schedule, train_classifier
@@ -171,6 +172,23 @@ class Laboratory:
 
     def predicted(self, x: np.ndarray) -> np.ndarray:
         return self.classifier.predict(x, batch_size=256).argmax(1)
+
+    def explorer(self, adversaries: list[Adversary]) -> dict[str, bytes]:
+        """Test images for the page, each adversary beside its own detector at 5 % false positives."""
+
+        def attacked(adversary: Adversary) -> Attacked:
+            detector = self.static_detector(adversary, adversary.position)
+            return Attacked(
+                adversary.attack,
+                adversary.eps,
+                self.crafted(adversary, "test"),
+                self.classifier,
+                detector=detector,
+                threshold=detector.threshold_at(0.05, self.clean["validation"].x),
+            )
+
+        images, classes = self.clean["test"], self.study.test.classes
+        return bundle(images.x, images.y, classes, [attacked(adversary) for adversary in adversaries])
 
     def accuracy_under(self, adversary: Adversary) -> evaluation.Figure:
         return evaluation.accuracy(self.predicted(self.crafted(adversary, "test")), self.clean["test"].y)

@@ -108,7 +108,14 @@ PRESETS = {
 }
 
 
-@recipe("detector-cifar", dataset="cifar10", embedded_shape=(3, 16, 16), presets=PRESETS)
+@recipe(
+    "detector-cifar",
+    dataset="cifar10",
+    embedded_shape=(3, 16, 16),
+    presets=PRESETS,
+    question="Can a small network that reads a classifier's inner features tell adversarial images from clean ones, and "
+    "does it survive an adversary who knows it?",
+)
 def detector_cifar(study: Study) -> None:
     """The whole CIFAR-10 part of the report; each exhibit is a block of its own below."""
     config, run = study.config, study.run
@@ -142,6 +149,7 @@ def detector_cifar(study: Study) -> None:
     run.rows("check", partial(finer_steps, lab))
     run.rows("targets", lambda: exhibits.targets(run.results()))
     exhibits.show(run)
+    run.explorer(partial(lab.explorer, adversaries))
 
 
 def _reference(attack: str, accuracy: dict[Adversary, float]) -> Adversary:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from torch import nn
 
-from advbench import data, estimators
+from advbench import data, estimators, evaluation
 from advbench.models.tapped import Normalize, TappedModule
+from advbench.report import Attacked, bundle, charts
+from advbench.runs import Run
 from advbench.trainers import Schedule, train_classifier
 
 SHAPE = (1, 8, 8)
@@ -96,26 +99,68 @@ def interior():
     return (0.5 + 0.01 * np.random.default_rng(0).standard_normal((32, *SHAPE))).astype(np.float32)
 
 
-@pytest.fixture
-def finished_run(tmp_path):
-    """A run directory with one row, one chart and one target, made without any computing."""
-    from advbench import evaluation
-    from advbench.report import charts
-    from advbench.runs import Run
+class Thresholded:
+    """As classifier and as detector: what it says of an image follows from the image's mean alone."""
 
+    def predict(self, x):
+        mean = x.reshape(len(x), -1).mean(axis=1)
+        return np.stack([np.zeros_like(mean), 100 * (mean - 0.5)], axis=1)
+
+    def scores(self, x):
+        return x.reshape(len(x), -1).mean(axis=1)
+
+
+def explorer_files(classes=("dark", "light")):
+    """Twelve grey images of which the first six are dark; one attack lights up every second one a lot, one all a little."""
+    level = np.linspace(0.2, 0.8, 12, dtype=np.float32)
+    x = np.tile(level[:, None, None, None], (1, 1, 4, 4))
+    y = (level > 0.5).astype(np.int64)
+    bright = np.where(np.arange(12)[:, None, None, None] % 2 == 0, np.minimum(x + 0.5, 1), x).astype(np.float32)
+    judge = Thresholded()
+    attacked = [
+        Attacked("lamp", 0.5, bright, judge, detector=judge, threshold=0.75),
+        Attacked("candle", 0.01, x + np.float32(0.01), judge, detector=judge, threshold=0.75),
+        Attacked("candle", 0.002, x + np.float32(0.002), judge, detector=judge, threshold=0.75),
+    ]
+    return bundle(x, y, classes, attacked)
+
+
+def make_run(directory, hostile="", seed=0, value=9):
+    """A run directory with two claims, two charts and an explorer, made without any computing.
+
+    :param hostile: is put into every name that a recipe, a model or a user may choose.
+    """
     config = {
-        "recipe": "r",
+        "recipe": f"r{hostile}",
         "preset": "small",
-        "dataset": "d",
-        "seed": 0,
+        "dataset": f"d{hostile}",
+        "seed": seed,
         "note": "",
         "settings": [],
-        "config": {"n": 3},
+        "config": {"n": 3, "name": hostile},
     }
-    run = Run(tmp_path / "finished", config)
+    run = Run(directory, config)
     run.record_environment("cpu")
-    row = evaluation.proportion(9, 10).row("accuracy", target="M1", accept_low=0.8, reported=0.91)
-    rows = run.rows("clean", lambda: [row])
-    table = rows.assign(group="a")[["group", "value", "reported"]]
-    run.exhibit("one", "One", "A caption.", charts.scatter(table, "value", "reported", "group"), table)
-    return run.directory
+    run.record_question(f"Is it so{hostile}?")
+    target = {"target": "M1", "accept_low": 0.8, "reported": 0.91}
+    run.rows(
+        "clean",
+        lambda: [
+            evaluation.proportion(value, 10).row("accuracy", model=f"net{hostile}", **target),
+            evaluation.proportion(3, 10).row(f"flips{hostile}", attack="fgsm", target="M2", accept_high=0.2),
+            evaluation.Figure(float("nan"), 0).row("never", target="M3", accept_high=0.2),
+        ],
+    )
+    table = pd.DataFrame({"group": ["a", f"b{hostile}", "c"], "value": [0.9, 0.5, 0.7], "reported": [0.91, None, 0.8]})
+    chart = charts.scatter(table, "value", "reported", "group")
+    run.exhibit("one", f"One{hostile}", "A caption.", chart, table, targets=("M1", "M2"))
+    cells = pd.DataFrame({"fit": ["a", "b"] * 2, "test": ["a"] * 2 + ["b"] * 2, "value": [0.9, 0.6, 0.7, 1.0]})
+    run.exhibit("matrix", "A matrix", "Cells.", charts.heat_map(cells, "fit", "test"), cells)
+    run.explorer(lambda: explorer_files((f"dark{hostile}", "light")))
+    return run
+
+
+@pytest.fixture
+def finished_run(tmp_path):
+    """The directory of a finished run, made without any computing."""
+    return make_run(tmp_path / "finished").directory

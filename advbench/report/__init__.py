@@ -2,4 +2,13 @@
 
 from advbench.lazy import exports
 
-__getattr__, __all__ = exports(__name__, {"show": "terminal", "write_docs": "docs", "write_report": "page"})
+__getattr__, __all__ = exports(
+    __name__,
+    {
+        "Attacked": "explorer",
+        "bundle": "explorer",
+        "show": "terminal",
+        "write_docs": "docs",
+        "write_report": "page",
+    },
+)

@@ -1,14 +1,23 @@
-"""The chart forms of the exhibits, as Altair charts: one specification serves the page and the SVG."""
+"""The chart forms of the exhibits, as Altair charts: one specification serves the page and the figures for a paper.
+
+Every chart by groups has a parameter ``hidden``: the page lists there what its reader has switched off.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import altair as alt
 import pandas as pd
 
+COLOURS = ["#1f77b4", "#cc4b37", "#2a9134", "#8e63ce", "#a86b00", "#0e8a8a", "#c2459b", "#7a7a7a"]
+"""Each at least 3 : 1 against white and against the page's dark paper."""
+
 _WIDTH, _HEIGHT = 440, 280
+_GREY = "#7a7a7a"
+_SHARES = alt.Scale(domain=[0.4, 1.02], nice=False)  # a little more than the whole: a mark at 1 is not cut in half
 
 
 def scatter(
@@ -21,17 +30,21 @@ def scatter(
     """
     missing = [column for column in (x, y, *details) if column not in table]
     table = table.reindex(columns=[*table.columns, *missing]).astype({x: float, y: float})
-    legend = alt.Color(colour, title=_words(colour))
-    base = alt.Chart(table).encode(x=alt.X(x, scale=alt.Scale(domain=[0, 1]), title=_words(x)), y=_share(y, _words(y)))
+    base = _shown(table, colour).encode(
+        x=alt.X(x, scale=alt.Scale(domain=[-0.02, 1.02], nice=False), axis=alt.Axis(tickCount=6), title=_words(x)),
+        y=_share(y, _words(y)),
+        color=_colour(colour, table[colour]),
+    )
     hover: list[Any] = [colour, *details, alt.Tooltip(x, format=".3f"), alt.Tooltip(y, format=".3f")]
-    shape = alt.Shape(colour, title=_words(colour)) if connect is None else alt.Shape(colour, legend=None)
+    domain = alt.Scale(domain=_groups(table[colour]))
+    shape = alt.Shape(colour, title=_words(colour), scale=domain)
     layers: list[Any] = [
         _chance(),
-        base.mark_point(filled=True, size=80, clip=True).encode(color=legend, shape=shape, tooltip=hover),
+        base.mark_point(filled=True, opacity=1, size=80, clip=True).encode(shape=shape, tooltip=hover),
     ]
     if connect is not None:
-        layers.insert(1, base.mark_line(opacity=0.5, clip=True).encode(color=legend, order=connect))
-    return _sized(alt.layer(*layers))
+        layers.insert(1, base.mark_line(opacity=0.5, clip=True).encode(order=connect))
+    return _sized(alt.layer(*layers).add_params(_hidden()))
 
 
 def lines(
@@ -39,24 +52,24 @@ def lines(
 ) -> alt.LayerChart:
     """One line a group over an ordinal x, with an optional band between two columns; chance as a dashed line."""
     hover: list[Any] = [colour, x, alt.Tooltip(y, format=".3f")]
-    base = alt.Chart(table).encode(
-        x=alt.X(f"{x}:O", title=x_title, axis=alt.Axis(labelAngle=0)), color=alt.Color(colour, title=_words(colour))
+    base = _shown(table, colour).encode(
+        x=alt.X(f"{x}:O", title=x_title, axis=alt.Axis(labelAngle=0)), color=_colour(colour, table[colour])
     )
     layers: list[Any] = [_chance(), base.mark_line(point=True).encode(y=_share(y, y_title), tooltip=hover)]
     if band is not None:
         layers.insert(1, base.mark_area(opacity=0.15).encode(y=_share(band[0], y_title), y2=band[1]))
-    return _sized(alt.layer(*layers))
+    return _sized(alt.layer(*layers).add_params(_hidden()))
 
 
 def heat_map(cells: pd.DataFrame, x: str, y: str) -> alt.LayerChart:
     """A matrix of ``value`` in 0.5..1 with the number in each cell; axes in the order of the rows."""
     base = alt.Chart(cells[[x, y, "value"]]).encode(
-        x=alt.X(f"{x}:O", sort=list(dict.fromkeys(cells[x])), title=_words(x), axis=alt.Axis(labelAngle=0)),
+        x=alt.X(f"{x}:O", sort=list(dict.fromkeys(cells[x])), title=_words(x), axis=alt.Axis(labelAngle=-45)),
         y=alt.Y(f"{y}:O", sort=list(dict.fromkeys(cells[y])), title=_words(y)),
         tooltip=[x, y, alt.Tooltip("value", format=".3f")],
     )
     colour = alt.Color("value", scale=alt.Scale(scheme="blues", domain=[0.5, 1], clamp=True), title="detectability")
-    ink = alt.condition("datum.value > 0.8", alt.value("white"), alt.value("black"))
+    ink = alt.condition("datum.value > 0.86", alt.value("white"), alt.value("black"))
     return _sized(
         alt.layer(
             base.mark_rect().encode(color=colour),
@@ -65,18 +78,39 @@ def heat_map(cells: pd.DataFrame, x: str, y: str) -> alt.LayerChart:
     )
 
 
+def _shown(table: pd.DataFrame, group: str) -> alt.Chart:
+    return alt.Chart(table).transform_filter(f"indexof(hidden, datum[{json.dumps(group)}]) < 0")
+
+
+def _hidden() -> alt.Parameter:
+    return alt.param(name="hidden", value=[])
+
+
+def _colour(column: str, values: Iterable[Any]) -> alt.Color:
+    """Colours by a fixed domain: a group keeps its own when others are switched off."""
+    return alt.Color(column, title=_words(column), scale=alt.Scale(domain=_groups(values), range=COLOURS))
+
+
+def _groups(values: Iterable[Any]) -> list[Any]:
+    return list(dict.fromkeys(values))
+
+
 def _share(column: str, title: str) -> alt.Y:
     """A y axis for balanced accuracies: a little below chance to 1."""
-    return alt.Y(f"{column}:Q", scale=alt.Scale(domain=[0.4, 1]), title=title)
+    return alt.Y(f"{column}:Q", scale=_SHARES, title=title)
 
 
 def _chance() -> alt.Chart:
-    line = alt.Chart(pd.DataFrame({"chance": [0.5]}))
-    return line.mark_rule(strokeDash=[4, 4], opacity=0.6).encode(y=alt.Y("chance:Q", scale=alt.Scale(domain=[0.4, 1])))
+    line = alt.Chart(pd.DataFrame({"chance": [0.5]})).mark_rule(strokeDash=[4, 4], color=_GREY)
+    return line.encode(y=alt.Y("chance:Q", scale=_SHARES))
 
 
 def _sized(chart: Any) -> Any:
-    return chart.properties(width=_WIDTH, height=_HEIGHT).configure_view(strokeOpacity=0)
+    return (
+        chart.properties(width=_WIDTH, height=_HEIGHT)
+        .configure_view(strokeOpacity=0)
+        .configure_axis(labelFontSize=12, titleFontSize=12)
+    )
 
 
 def _words(column: str) -> str:

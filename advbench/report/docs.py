@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from advbench.report.page import cell, command_of, read_run
+from advbench.report.source import cell, command_of, read_run
 from advbench.report.verdicts import summary, verdicts
 from advbench.runs import write_text
 

@@ -2,41 +2,22 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
+from base64 import b64encode
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 from markupsafe import Markup
 
-from advbench.errors import UsageError
-from advbench.report.verdicts import summary, verdicts
-from advbench.runs import stage_seconds, write_text
+from advbench.report.answer import answer
+from advbench.report.source import cell, command_of, read_run
+from advbench.report.verdicts import verdicts
+from advbench.runs import write_text
 
-
-def read_run(directory: Path) -> dict[str, Any]:
-    """What a run directory says of itself: config, environment, results, exhibits, stages.
-
-    :raises UsageError: if it is not a run directory, or nothing in it is finished yet.
-    """
-    if not (directory / "config.json").is_file():
-        raise UsageError(f"{directory} is not a run directory (no config.json)")
-    if not (directory / "results.csv").is_file():
-        raise UsageError(f"{directory} has no results yet; run the same recipe command again to go on")
-    try:
-        exhibits = directory / "exhibits.json"
-        return {
-            "config": json.loads((directory / "config.json").read_text()),
-            "environment": json.loads((directory / "environment.json").read_text()),
-            "results": pd.read_csv(directory / "results.csv"),
-            "exhibits": json.loads(exhibits.read_text()) if exhibits.is_file() else [],
-            "seconds": stage_seconds(directory),
-        }
-    except (OSError, ValueError, KeyError) as error:
-        raise UsageError(
-            f"{directory} cannot be read as a run: {(str(error).splitlines() or ['damaged'])[0]}"
-        ) from error
+_SCRIPTS = ("charts.js", "tables.js", "explorer.js", "links.js")
 
 
 def write_report(directory: Path) -> Path:
@@ -44,52 +25,70 @@ def write_report(directory: Path) -> Path:
 
     :raises UsageError: if it is not a run directory.
     """
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-    from vl_convert import javascript_bundle
-
     run = read_run(directory)
     found = verdicts(run["results"])
-    specs = {
-        exhibit["name"]: json.loads((directory / exhibit["chart"]).read_text())
-        for exhibit in run["exhibits"]
-        if "chart" in exhibit
-    }
-    bundle = javascript_bundle(None)  # type: ignore[arg-type]  # the stub forgets that None is the whole of vega-embed
-    environment = Environment(loader=PackageLoader("advbench.report", "."), autoescape=True, undefined=StrictUndefined)
-    environment.filters["cell"] = cell
-    page = environment.get_template("page.html").render(
-        **run,
-        verdicts=found,
-        summary=summary(found),
-        command=command_of(run["config"]),
-        vega=_library(bundle),
-        specs=_json(specs),
-    )
     path = directory / "report.html"
+    page = render(
+        "report.html",
+        data={"specs": run.pop("specs"), "explorer": run["explorer"]},
+        **run,
+        rows=_rows(run["results"]),
+        verdicts=found,
+        answer=answer(run["config"], found),
+        command=command_of(run["config"]),
+        shows={target: e for e in reversed(run["exhibits"]) for target in e.get("targets", ())},
+    )
     write_text(path, page)
     return path
 
 
-def command_of(config: dict[str, Any]) -> str:
-    """The command that computes the run again."""
-    command = f"advbench recipe {config['recipe']} --preset {config['preset']} --dataset {config['dataset']} --seed {config['seed']}"
-    return command + "".join(f" --set {setting}" for setting in config["settings"])
+def render(template: str, data: dict[str, Any], **context: Any) -> str:
+    """A template of the folder ``web`` as one page that asks no host for anything.
+
+    :param data: what the scripts draw; ``specs`` are Vega-Lite specifications by name.
+    """
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(
+        loader=PackageLoader("advbench.report", "web"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["cell"] = cell
+    scripts = [_unbreakable(code) for code in ([_vega()] if data["specs"] else [])]
+    scripts += [_unbreakable(_file(name)) for name in _SCRIPTS]
+    return environment.get_template(template).render(
+        style=Markup(_file("page.css")),
+        scripts=scripts,
+        hashes=[_hash(script) for script in scripts],
+        data=Markup(json.dumps(data).replace("<", "\\u003c")),
+        **context,
+    )
 
 
-def _library(code: str) -> Markup:
+def _rows(results: Any) -> Any:
+    """The rows of results.csv as a table, its empty columns and those that are the same in every run left out."""
+    table = results.dropna(axis=1, how="all").drop(columns=["recipe", "dataset", "seed", "note"], errors="ignore")
+    return json.loads(table.to_json(orient="split", index=False, double_precision=6))
+
+
+def _vega() -> str:
+    from vl_convert import javascript_bundle
+
+    return javascript_bundle(None)  # type: ignore[arg-type]  # the stub forgets that None is the whole of vega-embed
+
+
+def _file(name: str) -> str:
+    return (files("advbench.report") / "web" / name).read_text()
+
+
+def _unbreakable(code: str) -> Markup:
     """JavaScript that cannot end the script element it stands in; outside of strings the sequence does not occur."""
     return Markup(re.sub(r"</(?=script)", r"<\\/", code, flags=re.IGNORECASE))
 
 
-def _json(value: Any) -> Markup:
-    """JSON that may stand in a script element, whatever names it holds."""
-    return Markup(json.dumps(value).replace("<", "\\u003c"))
-
-
-def cell(value: Any) -> str:
-    """A table cell: three decimals for a fraction, nothing for a missing value."""
-    if value is None or value != value:
-        return ""
-    if isinstance(value, float) and not value.is_integer():
-        return f"{value:.3f}"
-    return f"{value:g}" if isinstance(value, float) else str(value)
+def _hash(script: str) -> str:
+    """The source expression by which the page allows this script and no other."""
+    return "sha256-" + b64encode(hashlib.sha256(script.encode()).digest()).decode()

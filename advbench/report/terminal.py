@@ -8,8 +8,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from advbench.report.page import cell, read_run
-from advbench.report.verdicts import summary, verdicts
+from advbench.report.answer import answer
+from advbench.report.source import cell, read_run
+from advbench.report.verdicts import verdicts
 
 _COLUMNS = 7  # of a table, the page has the rest
 _STYLE = {"holds": "green", "missed": "red", "not measured": "dim", "other data": "dim"}
@@ -28,6 +29,8 @@ def show(directory: Path) -> None:
     if config["note"]:
         console.print(f"[red]Other data: {escape(config['note'])}[/]")
     found = verdicts(run["results"])
+    for sentence in [run["question"], *answer(config, found)]:
+        console.print(escape(sentence))
     if found:
         table = Table("target", "measured", "ours", "report", "accepted", "verdict")
         for v in found:
@@ -36,7 +39,6 @@ def show(directory: Path) -> None:
                 v.target, escape(v.metric), cell(v.value), cell(v.reported), v.accepted, f"[{style}]{v.word}[/]"
             )
         console.print(table)
-        console.print(summary(found))
     for exhibit in run["exhibits"]:
         if "table" in exhibit:
             columns = exhibit["table"]["columns"][:_COLUMNS]

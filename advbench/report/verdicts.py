@@ -12,7 +12,10 @@ _WORST_FIRST = ("other data", "not measured", "missed", "holds")
 
 @dataclass(frozen=True)
 class Verdict:
-    """One target of the report, with what was measured; numbers are NaN where there is none."""
+    """One target of the report, with what was measured; numbers are NaN where there is none.
+
+    :param line: its line in results.csv, whose first line is the header.
+    """
 
     target: str
     metric: str
@@ -23,6 +26,7 @@ class Verdict:
     accept_low: float
     accept_high: float
     note: str
+    line: int
 
     @property
     def word(self) -> str:
@@ -53,15 +57,21 @@ def verdicts(results: pd.DataFrame) -> list[Verdict]:
     columns = ["target", "metric", "value", "ci_low", "ci_high", "reported", "accept_low", "accept_high"]
     rows = results[results.target.notna()]
     rows = rows.astype({column: float for column in columns[2:]}).assign(
-        note=["" if note != note else str(note) for note in rows.note]
+        note=["" if note != note else str(note) for note in rows.note], line=rows.index + 2
     )
-    return [Verdict(*row) for row in rows[[*columns, "note"]].itertuples(index=False)]
+    return [Verdict(*row) for row in rows[[*columns, "note", "line"]].itertuples(index=False)]
+
+
+def by_target(found: list[Verdict]) -> dict[str, str]:
+    """The word of each target, which is as good as its worst part."""
+    words: dict[str, str] = {}
+    for verdict in found:
+        words[verdict.target] = min(words.get(verdict.target, "holds"), verdict.word, key=_WORST_FIRST.index)
+    return words
 
 
 def summary(found: list[Verdict]) -> str:
-    """One sentence: which targets hold, are missed or were not measured; a target is as good as its worst part."""
-    by_word: dict[str, list[str]] = {word: [] for word in reversed(_WORST_FIRST)}
-    for target in dict.fromkeys(verdict.target for verdict in found):
-        words = {verdict.word for verdict in found if verdict.target == target}
-        by_word[next(word for word in _WORST_FIRST if word in words)].append(target)
-    return "; ".join(f"{word}: {', '.join(ids)}" for word, ids in by_word.items() if ids) or "no targets"
+    """One sentence: which targets hold, are missed or were not measured."""
+    words = by_target(found)
+    groups = {word: [target for target in words if words[target] == word] for word in reversed(_WORST_FIRST)}
+    return "; ".join(f"{word}: {', '.join(ids)}" for word, ids in groups.items() if ids) or "no targets"

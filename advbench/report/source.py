@@ -1,0 +1,61 @@
+"""What a run directory says of itself."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from advbench.errors import UsageError
+from advbench.report import explorer
+from advbench.runs import stage_seconds
+
+
+def read_run(directory: Path) -> dict[str, Any]:
+    """Config, environment, question, results, exhibits, chart specifications, explorer and stages of a run.
+
+    :raises UsageError: if it is not a run directory, or nothing in it is finished yet.
+    """
+    if not (directory / "config.json").is_file():
+        raise UsageError(f"{directory} is not a run directory (no config.json)")
+    if not (directory / "results.csv").is_file():
+        raise UsageError(f"{directory} has no results yet; run the same recipe command again to go on")
+    try:
+        exhibits = _json(directory / "exhibits.json", [])
+        return {
+            "config": _json(directory / "config.json"),
+            "environment": _json(directory / "environment.json"),
+            "question": _json(directory / "about.json", {}).get("question", ""),
+            "results": pd.read_csv(directory / "results.csv"),
+            "exhibits": exhibits,
+            "specs": {e["name"]: _json(directory / e["chart"]) for e in exhibits if "chart" in e},
+            "explorer": explorer.read(directory),
+            "seconds": stage_seconds(directory),
+        }
+    except (OSError, ValueError, KeyError) as error:
+        raise UsageError(
+            f"{directory} cannot be read as a run: {(str(error).splitlines() or ['damaged'])[0]}"
+        ) from error
+
+
+def command_of(config: dict[str, Any]) -> str:
+    """The command that computes the run again."""
+    command = f"advbench recipe {config['recipe']} --preset {config['preset']} --dataset {config['dataset']} --seed {config['seed']}"
+    return command + "".join(f" --set {setting}" for setting in config["settings"])
+
+
+def cell(value: Any) -> str:
+    """A table cell: three decimals for a fraction, nothing for a missing value."""
+    if value is None or value != value:
+        return ""
+    if isinstance(value, float) and not value.is_integer():
+        return f"{value:.3f}"
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _json(path: Path, otherwise: Any = None) -> Any:
+    if otherwise is not None and not path.is_file():
+        return otherwise
+    return json.loads(path.read_text())

@@ -1,0 +1,69 @@
+import re
+
+import pandas as pd
+import pytest
+from click.testing import CliRunner
+from conftest import make_run
+
+from advbench.cli import main
+from advbench.report import charts, write_report
+from advbench.report.answer import answer
+from advbench.report.verdicts import verdicts
+
+
+def said(run, **config):
+    return answer({"preset": "small", "note": "", **config}, verdicts(pd.read_csv(run / "results.csv")))
+
+
+def test_the_answer_is_what_the_verdicts_say(finished_run):
+    first, holds, misses = said(finished_run)
+    assert first == "Of the report's 3 claims, held: 1; missed: 1; not measured by preset small: 1."
+    assert "accuracy is 0.900" in holds and "the report has 0.910 [M1]" in holds
+    assert "flips is 0.300" in misses and "accepted at most 0.2 [M2]" in misses
+
+
+def test_other_data_decide_nothing():
+    assert answer({"note": "digits"}, [None])[0].startswith("Nothing is decided")
+    assert "no number beside a report" in answer({"note": ""}, [])[0]
+
+
+def test_a_claim_leads_to_its_row_and_its_exhibit(finished_run):
+    page = write_report(finished_run).read_text()
+    rows = (finished_run / "results.csv").read_text().splitlines()
+    for target in ("M1", "M2", "M3"):
+        (line,) = re.findall(rf'<a href="#row-(\d+)"[^>]*>{target}</a>', page)
+        assert f",{target}," in rows[int(line) - 1] and f'id="row-{line}"' in page
+    assert re.search(r'<a href="#exhibit-one" aria-label="M2: One">', page) and 'id="exhibit-one"' in page
+
+
+def test_the_page_of_a_run_from_before_the_explorer_is_still_made(finished_run):
+    for kept in ("about.json", "explorer/explorer.json"):
+        (finished_run / kept).unlink()
+    page = write_report(finished_run).read_text()
+    assert "Look at the images" not in page and "The report's claims" in page
+
+
+def test_no_name_becomes_markup(tmp_path):
+    hostile = "<img src=x onerror=alert(1)></script><script>alert(2)</script>"
+    page = write_report(make_run(tmp_path / "run", hostile).directory).read_text()
+    assert "<img src=x" not in page and "<script>alert" not in page
+
+
+def test_a_damaged_run_is_one_line(finished_run):
+    (finished_run / "exhibits.json").write_text("[")
+    result = CliRunner().invoke(main, ["report", str(finished_run)])
+    assert result.exit_code == 2 and len(result.stderr.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize("paper", ["#ffffff", "#16181c"])
+def test_every_colour_of_the_charts_stands_out_from_the_paper(paper):
+    """WCAG 2: graphics need a contrast of 3 to what is beside them."""
+
+    def luminance(colour):
+        channels = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+        linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
+        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+    for colour in charts.COLOURS:
+        light, dark = sorted((luminance(colour), luminance(paper)), reverse=True)
+        assert (light + 0.05) / (dark + 0.05) >= 3, colour
