@@ -31,9 +31,12 @@
     const spec = specs[figure.dataset.chart];
     const filters = (spec.params ?? []).some((param) => param.name === "hidden");
     const own = { ...spec, background: "transparent", width: "container", autosize: { type: "fit-x", contains: "padding" } };
-    const config = { legend: filters ? { disable: true } : { orient: "bottom" }, aria: false };
-    vegaEmbed(figure.querySelector(".plot"), own, { actions: false, renderer: "svg", config })
-      .then(({ view }) => filters && legend(figure.querySelector(".legend"), view));
+    const config = { legend: filters ? { disable: true } : { orient: "bottom" } };
+    const plot = figure.querySelector(".plot");
+    vegaEmbed(plot, own, { actions: false, renderer: "svg", config }).then(({ view }) => {
+      plot.querySelector("svg").setAttribute("aria-hidden", "true"); // what is read out is the label of the plot
+      if (filters) legend(figure.querySelector(".legend"), view);
+    });
     if (!filters) figure.querySelector(".legend").remove();
   }
 })();
