@@ -172,17 +172,47 @@ def show(run: Path) -> None:
 @click.option(
     "--docs", type=click.Path(path_type=Path), help="Write results.csv, charts and a Markdown page to this folder."
 )
+@click.option(
+    "--figures",
+    type=click.Path(path_type=Path),
+    help="Write each chart and each table (CSV, Markdown, LaTeX) to this folder.",
+)
+@click.option("--format", "form", default="svg", show_default=True, help="Of the charts: svg, pdf or png.")
 @_one_line
-def report(run: Path, docs: Path | None) -> None:
-    """Write report.html of a run again, from its directory alone.
+def report(run: Path, docs: Path | None, figures: Path | None, form: str) -> None:
+    """Write report.html of a run again, from its directory alone; or what else a document needs of it.
 
     \b
     advbench report runs/small
     advbench report runs/small --docs docs/results/detector-cifar
+    advbench report runs/small --figures figures --format pdf
     """
-    from advbench.report import write_docs, write_report
+    from advbench.report import write_docs, write_figures, write_report
 
-    click.echo(write_report(run) if docs is None else write_docs(run, docs))
+    if docs is not None:
+        click.echo(write_docs(run, docs))
+    if figures is not None:
+        click.echo("\n".join(str(path) for path in write_figures(run, figures, form)))
+    if docs is None and figures is None:
+        click.echo(write_report(run))
+
+
+@main.command()
+@click.argument("runs", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--out", type=click.Path(path_type=Path), help="Write a page to this file or folder as well.")
+@_one_line
+def compare(runs: tuple[Path, ...], out: Path | None) -> None:
+    """Differences between the first run and the others, with intervals, and what was asked differently.
+
+    \b
+    advbench compare runs/small runs/small-seed1
+    advbench compare runs/a runs/b --out compare.html
+    """
+    from advbench.report import show_comparison, write_comparison
+
+    show_comparison(runs)
+    if out is not None:
+        click.echo(write_comparison(runs, out))
 
 
 @main.group(cls=_Group)

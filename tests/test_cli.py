@@ -43,7 +43,7 @@ def test_list_names_things_and_their_meaning(kind):
 
 
 def test_every_command_has_an_example_in_its_help():
-    for command in ("recipe", "show", "report", "list"):
+    for command in ("recipe", "show", "report", "compare", "list"):
         assert "advbench " + command in call(command, "--help").stdout
 
 
@@ -60,6 +60,9 @@ def test_every_command_has_an_example_in_its_help():
         (("list", "attack"), "did you mean 'attacks'"),
         (("show", "nowhere"), "not a run directory"),
         (("report", "nowhere"), "not a run directory"),
+        (("report", "nowhere", "--figures", "f", "--format", "jpg"), "choose one of svg, pdf, png"),
+        (("compare", "nowhere"), "two runs or more"),
+        (("compare", "nowhere", "elsewhere"), "not a run directory"),
         (("data", "verify", "mnist"), "advbench data fetch mnist"),
         (("data", "fetch", "cifar"), "did you mean 'cifar10'"),
     ],

@@ -7,8 +7,12 @@ __getattr__, __all__ = exports(
     {
         "Attacked": "explorer",
         "bundle": "explorer",
+        "compare": "comparison",
         "show": "terminal",
+        "show_comparison": "terminal",
+        "write_comparison": "comparison",
         "write_docs": "docs",
+        "write_figures": "paper",
         "write_report": "page",
     },
 )

@@ -78,6 +78,21 @@ def heat_map(cells: pd.DataFrame, x: str, y: str) -> alt.LayerChart:
     )
 
 
+def differences(table: pd.DataFrame) -> alt.LayerChart:
+    """One line a ``figure`` with its ``difference`` and the interval ``low`` to ``high``, in the order of the rows."""
+    table = table[["figure", "difference", "low", "high"]]
+    hover: list[Any] = ["figure", *(alt.Tooltip(column, format="+.3f") for column in ("difference", "low", "high"))]
+    y = alt.Y("figure:N", sort=list(dict.fromkeys(table.figure)), title=None, axis=alt.Axis(labels=False, ticks=False))
+    base = alt.Chart(table).encode(y=y, tooltip=hover)
+    zero = alt.Chart(pd.DataFrame({"zero": [0]})).mark_rule(strokeDash=[4, 4], color=_GREY).encode(x="zero:Q")
+    interval = base.mark_rule(strokeWidth=3, color=COLOURS[0]).encode(x=alt.X("low:Q", title="difference"), x2="high:Q")
+    points = base.mark_point(filled=True, opacity=1, size=80, color=COLOURS[1]).encode(x="difference:Q")
+    names = base.mark_text(align="left", dy=-9, fontSize=11, limit=alt.expr("width - 8")).encode(
+        x=alt.value(4), text="figure:N"
+    )
+    return _sized(alt.layer(zero, interval, points, names)).properties(height=32 * len(table))
+
+
 def _shown(table: pd.DataFrame, group: str) -> alt.Chart:
     return alt.Chart(table).transform_filter(f"indexof(hidden, datum[{json.dumps(group)}]) < 0")
 

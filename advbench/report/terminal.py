@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -9,11 +10,37 @@ from rich.markup import escape
 from rich.table import Table
 
 from advbench.report.answer import answer
+from advbench.report.comparison import compare, label
 from advbench.report.source import cell, read_run
 from advbench.report.verdicts import verdicts
 
+_DIFFERENCES = 25  # the page has all
 _COLUMNS = 7  # of a table, the page has the rest
 _STYLE = {"holds": "green", "missed": "red", "not measured": "dim", "other data": "dim"}
+
+
+def show_comparison(directories: Sequence[Path]) -> None:
+    """Print what differs between runs: settings first, then the largest differences.
+
+    :raises UsageError: as ``compare`` does.
+    """
+    found, console = compare(directories), Console()
+    first, *others = (escape(name) for name in found["runs"])
+    console.print(f"[bold]{', '.join(others)}[/] against [bold]{first}[/]")
+    table = Table(*(escape(column) for column in found["config"].columns), title="What was asked differently")
+    for row in found["config"].itertuples(index=False):
+        table.add_row(*(escape(value) for value in row))
+    console.print(table)
+    table = Table("figure", "first", "other", "difference", "95 % interval")
+    for row in found["figures"].head(_DIFFERENCES).to_dict("records"):
+        interval = f"{row['low']:.3f} to {row['high']:.3f}" if row["apart"] else ""
+        numbers = (cell(row["first"]), cell(row["other"]), f"{row['difference']:+.3f}", interval)
+        table.add_row(escape(label(row, found["figures"])), *numbers, style="bold" if row["apart"] == "yes" else "")
+    console.print(table)
+    console.print(
+        f"{found['apart']} of {len(found['figures'])} differences have an interval without zero (bold); "
+        f"{found['unmatched']} figures are in one run alone"
+    )
 
 
 def show(directory: Path) -> None:

@@ -3,7 +3,7 @@
 import pytest
 from conftest import make_run
 
-from advbench.report import write_report
+from advbench.report import write_comparison, write_report
 
 
 def column(page, table, index):
@@ -125,3 +125,18 @@ def test_even_script_that_slipped_through_would_not_run(open_page, tmp_path, pag
     )
     opened = open_page(broken)
     assert opened.complaints and not {"1", "2"} & set(opened.complaints), "refused, and said so"
+
+
+def test_the_comparison_of_runs(open_page, tmp_path):
+    runs = [
+        make_run(tmp_path / name, HOSTILE, seed, value).directory
+        for seed, (name, value) in enumerate(zip("ab", (9, 1)))
+    ]
+    opened = open_page(write_comparison(runs, tmp_path / "compare.html"), width=400)
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="the extra 'browser' is not installed")
+    found = axe.Axe().run(opened.page)
+    assert found.violations_count == 0, found.generate_report()
+    assert opened.complaints == [] and len(opened.requests) == 1
+    assert opened.page.evaluate("document.documentElement.scrollWidth") <= 400
+    assert opened.page.locator("[data-chart=differences] .mark-symbol.role-mark path").count() == 2
+    assert "-0.800" in opened.page.locator("[aria-label='Table: differences']").inner_text()
