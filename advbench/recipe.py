@@ -7,7 +7,7 @@ import hashlib
 import json
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from importlib import import_module
 from importlib.metadata import entry_points
@@ -57,6 +57,7 @@ class Recipe:
     :param presets: the config of each of quick, small and paper.
     :param body: computes the study.
     :param question: what the study asks, in one sentence for a reader who has not read the report.
+    :param file: the path by which it was asked for, empty for an installed recipe.
     """
 
     name: str
@@ -65,6 +66,7 @@ class Recipe:
     presets: Mapping[str, Config]
     body: Callable[[Study], None]
     question: str = ""
+    file: str = ""
 
 
 def recipe(
@@ -162,7 +164,7 @@ def _from_file(path: Path) -> Recipe:
         )  # not importlib: its bytecode cache may be stale
     except Exception as error:
         raise UsageError(f"{path} does not import: {type(error).__name__}: {error}") from error
-    return _only_recipe(module, path)
+    return replace(_only_recipe(module, path), file=str(path))
 
 
 def _only_recipe(module: Any, path: Path) -> Recipe:

@@ -38,7 +38,7 @@ class Run:
 
         config.json       what was asked: recipe, preset, data set, seed, every config field
         environment.json  what it ran on: versions, commit, machine, device
-        about.json        the question of the recipe
+        about.json        the question of the recipe, and by what name it was started
         results.csv       one row a figure
         exhibits.json     the charts and tables of the page, in order
         report.html       the page
@@ -91,9 +91,10 @@ class Run:
         """Write environment.json."""
         write_text(self.directory / "environment.json", json.dumps(environment(device), indent=2) + "\n")
 
-    def record_question(self, question: str) -> None:
-        """Write about.json: what the study asks, which the page states first."""
-        write_text(self.directory / "about.json", json.dumps({"question": question}) + "\n")
+    def record_about(self, question: str, asked_for: str) -> None:
+        """Write about.json: what the study asks, which the page states first, and the name or path it was started by."""
+        about = {"question": question, "asked_for": asked_for}
+        write_text(self.directory / "about.json", json.dumps(about, indent=2) + "\n")
 
     def arrays(self, stage: str, make: Callable[[], Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
         """The named arrays of a stage, memory-mapped; ``make`` computes them where they are not kept yet."""

@@ -82,7 +82,7 @@ def start(
     directory = out or Path("runs") / f"{recipe.name}-{preset}-{name}-{digest(asked)}"
     run = Run(directory, asked)
     run.record_environment(str(where))
-    run.record_question(recipe.question)
+    run.record_about(question=recipe.question, asked_for=recipe.file or recipe.name)
     with run.logging():
         log.info("%s, preset %s, on %s, %s; results in %s", recipe.name, preset, name, where, directory)
         if note:

@@ -141,7 +141,7 @@ def make_run(directory, hostile="", seed=0, value=9):
     }
     run = Run(directory, config)
     run.record_environment("cpu")
-    run.record_question(f"Is it so{hostile}?")
+    run.record_about(f"Is it so{hostile}?", asked_for=f"r{hostile}")
     target = {"target": "M1", "accept_low": 0.8, "reported": 0.91}
     run.rows(
         "clean",

@@ -37,6 +37,7 @@ def test_the_attack_keeps_its_bound_and_the_defence_hides_the_gradient_only(run)
 
 def test_its_page_has_question_table_and_explorer_of_both_models(run):
     page = (run / "report.html").read_text()
+    assert f"advbench recipe {DOCS / 'my_study.py'} --preset quick" in page
     assert "only hide the gradient?" in page and "Accuracy under attack" in page
     assert '"plain": {"predicted"' in page and '"rounded": {"predicted"' in page
 

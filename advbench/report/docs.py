@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from advbench.report.source import cell, command_of, read_run
+from advbench.report.source import cell, read_run
 from advbench.report.verdicts import summary, verdicts
 from advbench.runs import write_text
 
@@ -54,7 +54,7 @@ def _head(run: dict[str, Any]) -> list[str]:
         f"# {config['recipe']}: preset {config['preset']} on {config['dataset']}, seed {config['seed']}",
         "",
         *([f"**Other data:** {config['note']}.", ""] if config["note"] else []),
-        f"`{command_of(config)}`",
+        f"`{run['command']}`",
         "",
         f"Ran on {machine['device']}: {machine['processor']}, {machine['cores']} cores, {machine['system']}; "
         f"{minutes:.0f} minutes of work, peak memory {machine['peak memory']}. Python {machine['python']}, {versions}; commit {machine['commit']}.",

@@ -13,7 +13,7 @@ from typing import Any
 from markupsafe import Markup
 
 from advbench.report.answer import answer
-from advbench.report.source import cell, command_of, read_run
+from advbench.report.source import cell, read_run
 from advbench.report.verdicts import verdicts
 from advbench.runs import write_text
 
@@ -35,7 +35,6 @@ def write_report(directory: Path) -> Path:
         rows=_rows(run["results"]),
         verdicts=found,
         answer=answer(run["config"], found),
-        command=command_of(run["config"]),
         shows={target: e for e in reversed(run["exhibits"]) for target in e.get("targets", ())},
     )
     write_text(path, page)

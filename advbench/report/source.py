@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from advbench.runs import stage_seconds
 
 
 def read_run(directory: Path) -> dict[str, Any]:
-    """Config, environment, question, results, exhibits, chart specifications, explorer and stages of a run.
+    """Config, environment, question, command, results, exhibits, chart specifications, explorer and stages of a run.
 
     :raises UsageError: if it is not a run directory, or nothing in it is finished yet.
     """
@@ -24,10 +25,12 @@ def read_run(directory: Path) -> dict[str, Any]:
         raise UsageError(f"{directory} has no results yet; run the same recipe command again to go on")
     try:
         exhibits = _json(directory / "exhibits.json", [])
+        config, about = _json(directory / "config.json"), _json(directory / "about.json", {})
         return {
-            "config": _json(directory / "config.json"),
+            "config": config,
             "environment": _json(directory / "environment.json"),
-            "question": _json(directory / "about.json", {}).get("question", ""),
+            "question": about.get("question", ""),
+            "command": _command(config, about.get("asked_for", config["recipe"])),
             "results": pd.read_csv(directory / "results.csv"),
             "exhibits": exhibits,
             "specs": {e["name"]: _json(directory / e["chart"]) for e in exhibits if "chart" in e},
@@ -38,12 +41,6 @@ def read_run(directory: Path) -> dict[str, Any]:
         raise UsageError(
             f"{directory} cannot be read as a run: {(str(error).splitlines() or ['damaged'])[0]}"
         ) from error
-
-
-def command_of(config: dict[str, Any]) -> str:
-    """The command that computes the run again."""
-    command = f"advbench recipe {config['recipe']} --preset {config['preset']} --dataset {config['dataset']} --seed {config['seed']}"
-    return command + "".join(f" --set {setting}" for setting in config["settings"])
 
 
 def cell(value: Any) -> str:
@@ -59,3 +56,10 @@ def _json(path: Path, otherwise: Any = None) -> Any:
     if otherwise is not None and not path.is_file():
         return otherwise
     return json.loads(path.read_text())
+
+
+def _command(config: dict[str, Any], name: str) -> str:
+    """The command that computes the run again."""
+    command = f"advbench recipe {shlex.quote(name)} --preset {config['preset']} --dataset {config['dataset']}"
+    settings = "".join(f" --set {shlex.quote(setting)}" for setting in config["settings"])
+    return f"{command} --seed {config['seed']}{settings}"
