@@ -124,6 +124,13 @@ def _names(kind: str) -> dict[str, str]:
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0))
 @click.option(
+    "--workers",
+    default=1,
+    show_default=True,
+    type=click.IntRange(min=1),
+    help="Processes for independent trainings, in recipes that have them; one core each.",
+)
+@click.option(
     "--set", "settings", multiple=True, metavar="KEY=VALUE", help="Any field of the recipe's config; repeatable."
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the result rows as JSON at the end.")

@@ -27,16 +27,28 @@ def classifier(
     classes: int,
     precision: Precision = "exact",
     device: str | torch.device = "auto",
+    optimizer: torch.optim.Optimizer | None = None,
+    clip_values: tuple[float, float] | None = (0.0, 1.0),
 ) -> TorchClassifier:
     """Wrap a module (images float (N, C, H, W) in [0, 1] -> logits (N, classes)) for every ART attack and defence.
 
     :param precision: ``exact`` for stock ART's gradients bit for bit; ``fast`` for gradients of a copy with batch
         norm folded, channels last and, where the processor has it, bfloat16. Predictions are the module's own in
         float32 either way.
+    :param optimizer: what trainers step; attacks need none.
+    :param clip_values: to what attacks confine images; None where a report did not.
     :raises ValueError: for another precision.
     """
+    loss = nn.CrossEntropyLoss()
     wrapped = TorchClassifier(
-        module, nn.CrossEntropyLoss(), tuple(input_shape), classes, precision=precision, device_type="cpu"
+        module,
+        loss,
+        tuple(input_shape),
+        classes,
+        optimizer,
+        precision=precision,
+        clip_values=clip_values,
+        device_type="cpu",
     )
     wrapped.to(resolve_device(device) if isinstance(device, str) else device)
     return wrapped
@@ -82,7 +94,7 @@ class TorchClassifier(PyTorchClassifier):
         nb_classes: int,
         optimizer: torch.optim.Optimizer | None = None,
         precision: Precision = "exact",
-        clip_values: tuple[float, float] = (0.0, 1.0),
+        clip_values: tuple[float, float] | None = (0.0, 1.0),
         preprocessing: Any = None,
         **kwargs: Any,
     ) -> None:

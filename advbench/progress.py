@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 log = logging.getLogger("advbench")
 T = TypeVar("T")
 _SECONDS_BETWEEN_LINES = 15.0
+bars_allowed = True
 _bars: Any = None  # the one live display of the process, shared by nested tracks
 
 
@@ -19,7 +20,7 @@ def track(items: Iterable[T], label: str, total: int) -> Iterator[T]:
 
     :param total: the number of items, for the time left.
     """
-    return _on_terminal(items, label, total) if sys.stderr.isatty() else _in_lines(items, label, total)
+    return _on_terminal(items, label, total) if bars_allowed and sys.stderr.isatty() else _in_lines(items, label, total)
 
 
 def _on_terminal(items: Iterable[T], label: str, total: int) -> Iterator[T]:

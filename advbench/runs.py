@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import logging
 import os
 import platform
 import subprocess
@@ -14,6 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
+from logging import FileHandler, Formatter, Handler
 from operator import methodcaller
 from pathlib import Path
 from typing import Any
@@ -78,14 +78,19 @@ class Run:
     @contextmanager
     def logging(self) -> Iterator[None]:
         """Copy what is logged to log.txt for as long as the context lasts."""
-        handler = logging.FileHandler(self.directory / "log.txt")
-        handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
-        log.addHandler(handler)
+        handler = self.log_to_file()
         try:
             yield
         finally:
             log.removeHandler(handler)
             handler.close()
+
+    def log_to_file(self) -> Handler:
+        """Copy what this process logs to log.txt from now on."""
+        handler = FileHandler(self.directory / "log.txt")
+        handler.setFormatter(Formatter("%(asctime)s %(message)s"))
+        log.addHandler(handler)
+        return handler
 
     def record_environment(self, device: str) -> None:
         """Write environment.json."""
@@ -150,9 +155,11 @@ class Run:
         """All rows so far, with every column of results.csv."""
         tables = [table.dropna(axis=1, how="all") for table in self._tables]
         merged = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
-        for column in ("recipe", "dataset", "seed", "note"):
+        merged = merged.reindex(columns=COLUMNS)
+        for column in ("recipe", "dataset", "note"):
             merged[column] = self.config[column]
-        return merged.reindex(columns=COLUMNS)
+        merged["seed"] = merged.seed.fillna(self.config["seed"]).astype(int)
+        return merged
 
     def write_results(self) -> None:
         """Write results.csv from the rows so far."""
@@ -199,7 +206,7 @@ class Run:
         marker = self.directory / "stages" / f"{name}.json"
         kept = _intact(marker, self.directory)
         if kept is not None:
-            log.info("%s: kept from an earlier run", name)
+            log.info("%s: kept", name)
             return kept
         log.info("%s ...", name)
         start, outside = time.monotonic(), self._inside

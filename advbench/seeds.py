@@ -3,9 +3,27 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 
 def derive(seed: int, *path: object) -> int:
     """A 63-bit seed for a named part of a run: the same for the same (seed, path) on any machine."""
     text = "/".join(map(str, (seed, *path)))
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
+
+
+@contextmanager
+def global_state(seed: int) -> Iterator[None]:
+    """Seed the global generators of NumPy and torch, which attacks of other libraries draw from, and restore them."""
+    import numpy as np
+    import torch
+
+    state = np.random.get_state()
+    try:
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            np.random.seed(seed % 2**32)
+            yield
+    finally:
+        np.random.set_state(state)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from advbench.recipe import Config, Recipe, configure, digest
 from advbench.report import write_report
 from advbench.runs import Run
 from advbench.seeds import derive
+from advbench.workers import Item, each
 
 
 @dataclass(frozen=True)
@@ -29,10 +31,15 @@ class Study:
     test: Dataset
     device: torch.device
     seed: int
+    workers: int = 1
 
     def seed_of(self, *path: object) -> int:
         """The seed of a named part of the study."""
         return derive(self.seed, *path)
+
+    def each(self, work: Callable[[Study, Item], Any], items: Sequence[Item]) -> None:
+        """Do independent work in all workers; see :func:`advbench.workers.each`."""
+        each(self, work, items)
 
 
 def choose_dataset(recipe: Recipe, preset: str, dataset: str, data_dir: Path | None) -> tuple[str, str]:
@@ -61,8 +68,11 @@ def start(
     device: str = "auto",
     seed: int = 0,
     settings: tuple[str, ...] = (),
+    workers: int = 1,
 ) -> Run:
     """Run a recipe to its end, or on from where it was stopped, and write its page.
+
+    :param workers: processes for the independent pieces of a recipe that has them; they change no result.
 
     :raises UsageError: for a wrong preset, setting, device or directory.
     :raises DataUnavailable: where the data set cannot be had.
@@ -88,7 +98,7 @@ def start(
         if note:
             log.warning("DATA: %s", note)
         train, test = (data.load(name, split, data_dir, recipe.embedded_shape) for split in ("train", "test"))
-        recipe.body(Study(config, run, train, test, where, seed))
+        recipe.body(Study(config, run, train, test, where, seed, workers))
         run.write_results()
         run.record_environment(str(where))  # once more, for the peak memory
         page = write_report(directory)

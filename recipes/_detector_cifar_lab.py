@@ -151,6 +151,9 @@ class Laboratory:
 
         def train(checkpoint: Path) -> Training:
             detector = SubnetworkDetector(self.classifier, 2, config.detector_lr, self.study.seed_of("detector", 0))
+            if config.dynamic_start == "static":
+                static = self.static_detector(Adversary("bim", config.dynamic_eps), 2)
+                detector.subnetwork.load_state_dict(static.subnetwork.state_dict())
             history = detector.fit_dynamic(
                 images.x,
                 images.y,

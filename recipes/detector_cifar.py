@@ -59,6 +59,9 @@ class DetectorCifar(Config):
     depth_seeds: PositiveInt = 3
     dynamic_eps: Eps = 1 / 255
     dynamic_epochs: PositiveInt = 20
+    dynamic_start: Literal["fresh", "static"] = Field(
+        "fresh", description="weights that dynamic training starts from: new ones, or the static detector's"
+    )
     sigmas: tuple[Unit, ...] = tuple(i / 10 for i in range(11))
     sigma_images: PositiveInt | None = None
     check_iterations: PositiveInt = Field(
@@ -81,7 +84,8 @@ PRESETS = {
         detector_lr=1e-3,
         detector_batch=32,
         depths=(),
-        dynamic_epochs=8,
+        dynamic_epochs=12,
+        dynamic_start="static",
         sigma_images=300,
         check_iterations=20,
     ),
@@ -100,6 +104,7 @@ PRESETS = {
         detector_batch=32,
         depths=(),
         dynamic_epochs=3,
+        dynamic_start="static",
         sigmas=(0, 0.3, 0.6, 1),
         sigma_images=100,
         check_iterations=10,

@@ -16,6 +16,8 @@ ATTACKS = {
     "bim-l2": "iterative l2 method, no random start (Metzen et al., 2017); ART's PGD",
     "pgd": "projected gradient descent, l-inf, random start (Madry et al., 2018); ART's",
     "pgd-l2": "projected gradient descent, l2, random start; ART's",
+    "autoattack": "AutoAttack standard, l-inf (Croce & Hein, 2020); the authors' code",
+    "autoattack-l2": "AutoAttack standard, l2",
     "deepfool-l2": "DeepFool, l2 (Moosavi-Dezfooli et al., 2016), batched",
     "deepfool-linf": "DeepFool, l-inf, batched",
 }
@@ -42,6 +44,7 @@ def create(
     from art.attacks.evasion import FastGradientMethod, ProjectedGradientDescent
 
     from advbench import checks
+    from advbench.attacks.autoattack import AutoAttack
     from advbench.attacks.deepfool import DeepFool
 
     if name not in ATTACKS:
@@ -51,6 +54,8 @@ def create(
         return DeepFool(classifier, norm, max_iter=max_iter or 50, batch_size=batch_size)
     if eps is None:
         raise ValueError(f"eps is needed by {name}")
+    if name.startswith("autoattack"):
+        return AutoAttack(classifier, norm, eps, batch_size=batch_size)
     eps = float(checks.positive(eps, "eps", zero=True))
     smallest = 1 / 255  # ART rejects a step of 0, which eps = 0 would lead to
     if name == "fgsm":

@@ -1,7 +1,9 @@
 """Pure functions from predictions and scores to figures: a value, its n and its 95 % interval."""
 
+from advbench.evaluation.confidence import confidence
 from advbench.evaluation.detection import auc, detectability, true_positive_rate
-from advbench.evaluation.figures import COLUMNS, Figure, accuracy, balanced, proportion
+from advbench.evaluation.figures import COLUMNS, Figure, accuracy, balanced, mean, proportion
+from advbench.evaluation.robustness import still_correct
 
 __all__ = [
     "COLUMNS",
@@ -9,7 +11,10 @@ __all__ = [
     "accuracy",
     "auc",
     "balanced",
+    "confidence",
     "detectability",
+    "mean",
     "proportion",
+    "still_correct",
     "true_positive_rate",
 ]

@@ -20,6 +20,7 @@ COLUMNS = [
     "position",
     "fit_attack",
     "fit_eps",
+    "source",
     "attack",
     "norm",
     "eps",
@@ -75,6 +76,20 @@ def proportion(hits: int, n: int) -> Figure:
     return Figure(
         p, n, min(p, max(0.0, centre - half)), max(p, min(1.0, centre + half))
     )  # p itself, whatever rounding does
+
+
+def mean(values: np.ndarray) -> Figure:
+    """The mean of values (N,) with Student's t interval; NaN where there are none, no interval where there is one."""
+    n = len(values)
+    if n == 0:
+        return Figure(float("nan"), 0)
+    centre = float(np.mean(values))
+    if n == 1:
+        return Figure(centre, 1)
+    from scipy.stats import t
+
+    half = float(t.ppf(0.975, n - 1) * np.std(values, ddof=1) / sqrt(n))
+    return Figure(centre, n, centre - half, centre + half)
 
 
 def balanced(first: Figure, second: Figure) -> Figure:

@@ -12,8 +12,11 @@ from advbench.errors import UsageError, did_you_mean
 if TYPE_CHECKING:
     from advbench.models.tapped import TappedModule
 
-MODELS = {"resnet32": "ResNet-32 of Metzen et al. (2017), section 4.1, with taps AD(0)..AD(4)"}
-_CLASSES = {"resnet32": "advbench.models.resnet:ResNet32"}
+MODELS = {
+    "lenet": "LeNet of report 002, with taps AD(0)..AD(3)",
+    "resnet32": "ResNet-32 of Metzen et al. (2017), section 4.1, with taps AD(0)..AD(4)",
+}
+_CLASSES = {"lenet": "advbench.models.lenet:LeNet", "resnet32": "advbench.models.resnet:ResNet32"}
 
 
 @dataclass(frozen=True)
@@ -32,15 +35,21 @@ class ModelSpec:
     std: tuple[float, ...] = (0.2470, 0.2435, 0.2616)
 
 
+_FORMS = {
+    "lenet": ModelSpec("lenet", (1, 28, 28), 10, (0.0,), (1.0,)),
+    "resnet32": ModelSpec("resnet32"),
+}
+
+
 def create(name: str | ModelSpec, seed: int = 0) -> TappedModule:
     """A report model with freshly drawn weights, in eval mode; the global random state is left as it was.
 
-    :param name: a registry name (its CIFAR-10 form), or a whole specification.
+    :param name: a registry name (the form of its report), or a whole specification.
     :raises UsageError: for an unknown name.
     """
     import torch
 
-    spec = ModelSpec(name) if isinstance(name, str) else name
+    spec = _FORMS.get(name, ModelSpec(name)) if isinstance(name, str) else name
     if spec.name not in MODELS:
         raise did_you_mean("model", spec.name, list(MODELS))
     module_name, class_name = _CLASSES[spec.name].split(":")

@@ -61,15 +61,62 @@ def lines(
     return _sized(alt.layer(*layers).add_params(_hidden()))
 
 
-def heat_map(cells: pd.DataFrame, x: str, y: str) -> alt.LayerChart:
-    """A matrix of ``value`` in 0.5..1 with the number in each cell; axes in the order of the rows."""
+def bars(
+    table: pd.DataFrame,
+    x: str,
+    y: str,
+    colour: str,
+    y_title: str,
+    error: tuple[str, str] | None = None,
+    mark: str | None = None,
+) -> alt.LayerChart:
+    """Grouped bars of shares in 0..1, in the order of the rows.
+
+    :param error: the columns of the lower and upper end of an error bar.
+    :param mark: a column that is marked with a line across each bar, such as the number of a report.
+    """
+    order, groups = list(dict.fromkeys(table[x])), alt.Scale(domain=_groups(table[colour]))
+    columns = [x, y, colour, *(error or ()), *([mark] if mark else [])]
+    base = _shown(table[columns], colour).encode(
+        x=alt.X(f"{x}:N", sort=order, title=None, axis=alt.Axis(labelAngle=0)),
+        xOffset=alt.XOffset(f"{colour}:N", scale=groups),
+        tooltip=[x, colour, *(alt.Tooltip(column, format=".3f") for column in columns if column not in (x, colour))],
+    )
+    share = alt.Y(f"{y}:Q", scale=alt.Scale(domain=[0, 1]), title=y_title)
+    layers: list[Any] = [base.mark_bar().encode(y=share, color=_colour(colour, table[colour]))]
+    if error is not None:
+        layers.append(base.mark_rule(color="black").encode(y=alt.Y(f"{error[0]}:Q", title=y_title), y2=error[1]))
+    if mark is not None:
+        layers.append(base.mark_tick(color="black", thickness=2).encode(y=alt.Y(f"{mark}:Q", title=y_title)))
+    return _sized(alt.layer(*layers).add_params(_hidden()))
+
+
+def curves(table: pd.DataFrame, x: str, y: str, colour: str, y_title: str, log: bool = False) -> alt.Chart:
+    """One line a group over a number, such as an epoch."""
+    scale = alt.Scale(type="log") if log else alt.Scale(zero=True)
+    lines = _shown(table[[x, y, colour]], colour).mark_line()
+    return _sized(
+        lines.encode(
+            x=alt.X(f"{x}:Q", title=_words(x)),
+            y=alt.Y(f"{y}:Q", title=y_title, scale=scale),
+            color=_colour(colour, table[colour]),
+            tooltip=[colour, x, alt.Tooltip(y, format=".4f")],
+        ).add_params(_hidden())
+    )
+
+
+def heat_map(
+    cells: pd.DataFrame, x: str, y: str, domain: tuple[float, float] = (0.5, 1), title: str = "detectability"
+) -> alt.LayerChart:
+    """A matrix of ``value`` with the number in each cell; axes in the order of the rows, colours over ``domain``."""
     base = alt.Chart(cells[[x, y, "value"]]).encode(
         x=alt.X(f"{x}:O", sort=list(dict.fromkeys(cells[x])), title=_words(x), axis=alt.Axis(labelAngle=-45)),
         y=alt.Y(f"{y}:O", sort=list(dict.fromkeys(cells[y])), title=_words(y)),
         tooltip=[x, y, alt.Tooltip("value", format=".3f")],
     )
-    colour = alt.Color("value", scale=alt.Scale(scheme="blues", domain=[0.5, 1], clamp=True), title="detectability")
-    ink = alt.condition("datum.value > 0.86", alt.value("white"), alt.value("black"))
+    colour = alt.Color("value", scale=alt.Scale(scheme="blues", domain=list(domain), clamp=True), title=title)
+    dark = domain[0] + 0.72 * (domain[1] - domain[0])
+    ink = alt.condition(f"datum.value > {dark:g}", alt.value("white"), alt.value("black"))
     return _sized(
         alt.layer(
             base.mark_rect().encode(color=colour),

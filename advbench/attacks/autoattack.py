@@ -1,0 +1,81 @@
+"""The standard ensemble AutoAttack (Croce & Hein, 2020) as an ART attack; ART's class of that name is another ensemble."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from art.attacks.attack import EvasionAttack
+from art.estimators.classification import PyTorchClassifier
+
+from advbench import checks
+from advbench.seeds import global_state
+
+_NORMS = {np.inf: "Linf", 2.0: "L2"}
+
+
+class AutoAttack(EvasionAttack):
+    """APGD-CE, targeted APGD-DLR, targeted FAB and Square, each on the images that the ones before did not beat.
+
+    The authors' own code (package ``pyautoattack``) in version "standard".
+
+    :param classifier: an ART PyTorch classifier that returns logits of at least four classes for images in [0, 1].
+    :param norm: ``inf`` or 2.
+    :param eps: the bound in that norm, for images in [0, 1].
+    :param seed: of the random starts.
+    :param batch_size: images a batch.
+    :raises ValueError: for another norm, a non-positive eps or too few classes.
+    """
+
+    attack_params = [*EvasionAttack.attack_params, "norm", "eps", "seed", "batch_size"]
+    _estimator_requirements = (PyTorchClassifier,)
+
+    def __init__(
+        self,
+        classifier: PyTorchClassifier,
+        norm: float | str = np.inf,
+        eps: float = 8 / 255,
+        seed: int = 0,
+        batch_size: int = 250,
+    ) -> None:
+        super().__init__(estimator=classifier)
+        self.norm = float(norm)
+        self.eps = eps
+        self.seed = seed
+        self.batch_size = batch_size
+        self._check_params()
+
+    def _check_params(self) -> None:
+        if self.norm not in _NORMS:
+            raise ValueError(f"norm must be inf or 2, not {self.norm}")
+        checks.positive(self.eps, "eps")
+        checks.positive(self.batch_size, "batch_size")
+        if self.estimator.nb_classes < 4:
+            raise ValueError(
+                f"classifier must have at least 4 classes for the DLR loss, not {self.estimator.nb_classes}"
+            )
+
+    def generate(self, x: np.ndarray, y: np.ndarray | None = None, **kwargs: object) -> np.ndarray:
+        """Adversarial versions within eps of the images; those that no attack beats are returned unchanged.
+
+        :param x: float (N, C, H, W) in [0, 1].
+        :param y: true labels, indices or one-hot; without them the predicted ones.
+        :return: float32 (N, C, H, W) in [0, 1].
+        :raises ValueError: for images or labels out of range.
+        """
+        from pyautoattack import AutoAttack as Ensemble
+
+        x = checks.images(x, "x", self.estimator.input_shape)
+        if y is None:
+            y = self.estimator.predict(x, batch_size=self.batch_size).argmax(1)
+        y = checks.labels(y, len(x), self.estimator.nb_classes)
+        n_classes = min(self.estimator.nb_classes - 1, 9)
+        module = self.estimator.model.eval()
+        with global_state(self.seed):
+            ensemble = Ensemble(
+                module, eps=self.eps, norm=_NORMS[self.norm], seed=self.seed % 2**32, device=self.estimator.device
+            )
+            ensemble.apgd_targeted.n_target_classes = ensemble.fab.n_target_classes = n_classes
+            adversarial, _ = ensemble.run_standard_evaluation(
+                torch.from_numpy(x), torch.from_numpy(y), batch_size=self.batch_size
+            )
+        return adversarial.cpu().numpy()

@@ -1,0 +1,175 @@
+"""Adversarial training on a weighted sum of losses (Goodfellow et al., 2015, section 6; reports 002 and 003)."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from art.attacks.attack import EvasionAttack
+from art.attacks.evasion import FastGradientMethod
+from art.defences.trainer import Trainer
+from art.estimators.classification import PyTorchClassifier
+from torch import Tensor
+
+from advbench import checks
+from advbench.checkpoint import Checkpoint
+from advbench.progress import log, track
+from advbench.seeds import derive, global_state
+
+EachEpoch = Callable[[int], "dict[str, Any]"]
+
+
+class WeightedAdversarialTrainer(Trainer):
+    """Minimises J'(x) = a0 J(x) + a1 J(p1(x)) + ... + an J(pn(x)), each p an attack on the current weights.
+
+    Attacks are crafted each batch with the true labels, and the perturbation counts as constant. No attacks and the
+    weight 1 are standard training.
+
+    :param classifier: an ART PyTorch classifier for images in [0, 1] that has an optimizer; J is its loss.
+    :param attacks: ART evasion attacks on that classifier, p1 .. pn.
+    :param weights: a0 .. an, not negative, of sum 1.
+    :raises ValueError: for weights of another number or sum, an attack on another classifier, a classifier without
+        an optimizer or with ART preprocessing that changes images.
+
+    A step costs a forward and a backward pass for each loss, and what the attacks cost. Untargeted l-inf FGSM costs
+    nothing more: the pass over the clean batch that gives the weight gradient gives the input gradient too, with the
+    network in the mode it trains in. So does a0 = 0.
+    """
+
+    def __init__(
+        self, classifier: PyTorchClassifier, attacks: Sequence[EvasionAttack], weights: Sequence[float]
+    ) -> None:
+        super().__init__(classifier)
+        self.attacks = tuple(attacks)
+        self.weights = tuple(float(weight) for weight in weights)
+        if len(self.weights) != len(self.attacks) + 1:
+            raise ValueError(
+                f"weights must hold {len(self.attacks) + 1} numbers, one for the clean loss and one an attack, "
+                f"not {len(self.weights)}"
+            )
+        if not np.isclose(sum(self.weights), 1, atol=1e-6) or min(self.weights) < 0:
+            raise ValueError(f"weights must not be negative and must sum to 1, not {self.weights}")
+        if any(attack.estimator is not classifier for attack in self.attacks):
+            raise ValueError("attacks must be attacks on the classifier that is trained")
+        if classifier.optimizer is None:
+            raise ValueError("classifier must have an optimizer")
+
+    def fit(
+        self,
+        x: np.ndarray,
+        y: np.ndarray,
+        batch_size: int = 128,
+        nb_epochs: int = 20,
+        targets: np.ndarray | None = None,
+        each_epoch: EachEpoch | None = None,
+        seed: int = 0,
+        checkpoint: Path | None = None,
+        label: str = "classifier",
+        **kwargs: Any,
+    ) -> list[dict[str, Any]]:
+        """Train the classifier in place; the last epoch's weights stay.
+
+        :param x: float (N, C, H, W) in [0, 1].
+        :param y: true labels, indices or one-hot.
+        :param targets: the labels that targeted attacks aim at, indices or one-hot.
+        :param each_epoch: is called with the number of epochs done, the classifier in eval mode; what it returns
+            joins the history. It may change the state of the optimizer.
+        :param seed: of the order of the images and of random attacks.
+        :param checkpoint: a file to resume from and to keep each epoch in.
+        :param label: what progress calls the training.
+        :return: one dict an epoch: epoch, loss (J'), what ``each_epoch`` returned, seconds.
+        :raises ValueError: for images or labels out of range, or a targeted attack without targets.
+        """
+        classifier, device = self.classifier, self.classifier.device
+        x = checks.images(x, "x", classifier.input_shape)
+        labels = torch.from_numpy(checks.labels(y, len(x), classifier.nb_classes))
+        if any(getattr(attack, "targeted", False) for attack in self.attacks) and targets is None:
+            raise ValueError("targets are needed: one of the attacks is targeted")
+        aims = labels if targets is None else torch.from_numpy(checks.labels(targets, len(x), classifier.nb_classes))
+        _refuse_preprocessing(classifier, x[:1])
+        batch_size = min(batch_size, len(x))
+        steps = len(x) // batch_size
+        module, optimizer, images = classifier.model, classifier.optimizer, torch.from_numpy(x)
+        module.to(memory_format=torch.channels_last)
+        kept = Checkpoint(checkpoint)
+        _, history = kept.restore(module, optimizer)
+        for epoch in range(len(history), nb_epochs):
+            start = time.monotonic()
+            generator = torch.Generator().manual_seed(derive(seed, "epoch", epoch))
+            order = torch.randperm(len(x), generator=generator)
+            total = torch.zeros((), device=device)
+            with global_state(derive(seed, "attacks", epoch)):
+                for step in track(range(steps), f"{label}, epoch {epoch + 1}/{nb_epochs}", steps):
+                    chosen = order[step * batch_size : (step + 1) * batch_size]
+                    batch = images[chosen].to(device).contiguous(memory_format=torch.channels_last)
+                    optimizer.zero_grad()
+                    total += self._backward(batch, labels[chosen].to(device), aims[chosen].to(device))
+                    optimizer.step()
+            module.eval()
+            entry = {"epoch": epoch + 1, "loss": float(total) / steps}
+            entry |= each_epoch(epoch + 1) if each_epoch else {}
+            entry["seconds"] = round(time.monotonic() - start, 1)
+            history.append(entry)
+            if not np.isfinite(entry["loss"]):
+                log.warning("%s: the loss is not finite; the learning rate is too high", label)
+            log.info("%s: %s", label, ", ".join(f"{key} {value:.4g}" for key, value in entry.items()))
+            kept.save(module, optimizer, {}, history)
+        optimizer.zero_grad()
+        module.eval()
+        return history
+
+    def _backward(self, x: Tensor, y: Tensor, aims: Tensor) -> Tensor:
+        """Put the gradient of J' on a batch into the parameters; returns J'."""
+        clean, sign = self._clean(x, y, self.weights[0], any(map(is_fgsm, self.attacks)))
+        total = self.weights[0] * clean
+        for attack, weight in zip(self.attacks, self.weights[1:], strict=True):
+            adversarial = self._crafted(attack, x, aims if getattr(attack, "targeted", False) else y, sign)
+            if weight:
+                total = total + weight * self._loss(adversarial, y, weight)
+        return total
+
+    def _clean(self, x: Tensor, y: Tensor, weight: float, input_sign: bool) -> tuple[Tensor, Tensor | None]:
+        """J(x), its weighted gradient added to the parameters, and sgn(grad_x J(x)) from the same pass."""
+        if not weight and not input_sign:
+            return torch.zeros((), device=x.device), None
+        self.classifier.model.train()
+        inputs = x.detach().requires_grad_(input_sign)
+        loss = self.classifier.loss(self.classifier.model(inputs), y)
+        if not weight:
+            return loss.detach(), torch.autograd.grad(loss, inputs)[0].sign()
+        (weight * loss).backward()
+        return loss.detach(), None if inputs.grad is None else inputs.grad.sign()
+
+    def _loss(self, x: Tensor, y: Tensor, weight: float) -> Tensor:
+        """J(x), its weighted gradient added to the parameters."""
+        return self._clean(x, y, weight, input_sign=False)[0]
+
+    def _crafted(self, attack: EvasionAttack, x: Tensor, y: Tensor, sign: Tensor | None) -> Tensor:
+        if is_fgsm(attack):
+            assert sign is not None
+            moved = x + float(attack.eps) * sign
+            clip = self.classifier.clip_values
+            return moved if clip is None else moved.clamp(float(clip[0]), float(clip[1]))
+        self.classifier.model.eval()
+        return torch.from_numpy(attack.generate(x.cpu().numpy(), y.cpu().numpy())).to(x.device)
+
+
+def is_fgsm(attack: EvasionAttack) -> bool:
+    """Whether the attack is one step along the sign of the loss gradient at the images themselves."""
+    return (
+        type(attack) is FastGradientMethod
+        and attack.norm in (np.inf, "inf")
+        and not (attack.targeted or attack.minimal or attack.num_random_init)
+        and np.isscalar(attack.eps)
+    )
+
+
+def _refuse_preprocessing(classifier: PyTorchClassifier, x: np.ndarray) -> None:
+    if classifier.preprocessing_operations and not np.array_equal(
+        classifier._apply_preprocessing(x, y=None, fit=False)[0], x
+    ):
+        raise ValueError("classifier must have no ART preprocessing; make it a layer of the module")

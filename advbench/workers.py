@@ -1,0 +1,79 @@
+"""Independent pieces of a study, one after another or in several processes: the result is the same."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from multiprocessing import get_context
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import torch
+
+from advbench import progress
+
+if TYPE_CHECKING:
+    from advbench.study import Study
+
+Item = TypeVar("Item")
+
+
+def each(study: Study, work: Callable[[Study, Item], Any], items: Sequence[Item]) -> None:
+    """Call ``work(study, item)`` for every item, in ``study.workers`` processes; what it makes must be kept by the run.
+
+    On a CPU each piece computes on one thread, so the number of workers changes no result; and small networks gain
+    little from a second one.
+
+    :param work: a function of a module that other processes can import; of a recipe given by path, work is done
+        in this process.
+    """
+    workers = min(study.workers, len(items))
+    if workers > 1 and work.__module__ in sys.modules and sys.modules[work.__module__].__spec__ is None:
+        progress.log.warning("a recipe given by path has one worker")
+        workers = 1
+    if workers <= 1:
+        with _one_thread(study.device):
+            for item in items:
+                work(study, item)
+        return
+    with ProcessPoolExecutor(workers, get_context("spawn"), _begin, (study,)) as pool:
+        try:
+            for done in [pool.submit(_work, work, item) for item in items]:
+                done.result()
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+@contextmanager
+def _one_thread(device: torch.device) -> Iterator[None]:
+    threads = torch.get_num_threads()
+    if device.type == "cpu":
+        torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+_study: Study | None = None  # of this worker process
+
+
+def _begin(study: Study) -> None:
+    global _study
+    _study = study
+    progress.bars_allowed = False  # several processes cannot share one live display
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
+    progress.log.addHandler(handler)
+    progress.log.setLevel(logging.INFO)
+    study.run.log_to_file()
+    if study.device.type == "cpu":
+        torch.set_num_threads(1)
+
+
+def _work(work: Callable[[Study, Item], Any], item: Item) -> None:
+    assert _study is not None
+    work(_study, item)

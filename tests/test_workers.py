@@ -1,0 +1,62 @@
+"""Work in other processes: done, in the run's own folder, and with one line where it fails."""
+
+import os
+
+import pytest
+import torch
+
+from advbench.errors import UsageError
+from advbench.runs import Run
+from advbench.study import Study
+
+
+def note(study, item):
+    (study.run.directory / f"{item}.txt").write_text(f"{os.getpid()} {torch.get_num_threads()}")
+
+
+def fail(study, item):
+    raise UsageError(f"no {item}")
+
+
+@pytest.fixture
+def make(tmp_path):
+    config = {"recipe": "r", "preset": "small", "dataset": "d", "seed": 0, "note": "", "settings": [], "config": {}}
+    run = Run(tmp_path / "run", config)
+    return lambda workers: Study(None, run, None, None, torch.device("cpu"), 0, workers)
+
+
+def test_one_worker_is_this_process_on_one_thread(make):
+    threads = torch.get_num_threads()
+    study = make(1)
+    study.each(note, ["a", "b"])
+    said = [(study.run.directory / f"{name}.txt").read_text() for name in "ab"]
+    assert said == [f"{os.getpid()} 1"] * 2 and torch.get_num_threads() == threads
+
+
+def test_two_workers_are_other_processes_on_one_thread_each(make):
+    study = make(2)
+    study.each(note, ["a", "b", "c"])
+    said = [(study.run.directory / f"{name}.txt").read_text().split() for name in "abc"]
+    assert str(os.getpid()) not in {pid for pid, _ in said} and {threads for _, threads in said} == {"1"}
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_mistake_in_a_worker_reaches_the_caller(make, workers):
+    with pytest.raises(UsageError, match="no a"):
+        make(workers).each(fail, ["a", "b"])
+
+
+def test_a_recipe_by_path_has_one_worker(make):
+    from types import ModuleType
+
+    module = ModuleType("advbench_recipe_mine")
+    exec("def work(study, item): (study.run.directory / item).write_text('x')", vars(module))
+    import sys
+
+    sys.modules[module.__name__] = module
+    try:
+        study = make(2)
+        study.each(module.work, ["a", "b"])
+    finally:
+        del sys.modules[module.__name__]
+    assert (study.run.directory / "b").exists()
