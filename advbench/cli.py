@@ -133,9 +133,10 @@ def _names(kind: str) -> dict[str, str]:
 @click.option(
     "--set", "settings", multiple=True, metavar="KEY=VALUE", help="Any field of the recipe's config; repeatable."
 )
+@click.option("--track", "tracker", help="Hand epochs and results to tensorboard or mlflow at the end.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result rows as JSON at the end.")
 @_one_line
-def recipe(name: str, as_json: bool, **options: Any) -> None:
+def recipe(name: str, as_json: bool, tracker: str | None, **options: Any) -> None:
     """Run a study, or go on with it where it was stopped.
 
     NAME is a recipe from 'advbench list recipes', or the path of a Python file that declares one.
@@ -149,8 +150,13 @@ def recipe(name: str, as_json: bool, **options: Any) -> None:
 
     found = find(name)
     configure(found, options["preset"], options["settings"])  # before the slow imports
+    if tracker is not None:
+        from advbench.report import check_tracker
+
+        check_tracker(tracker)
     _log_to_terminal()
     from advbench.report import show as show_run
+    from advbench.report import track
     from advbench.study import start
 
     run = start(found, **options)
@@ -158,6 +164,8 @@ def recipe(name: str, as_json: bool, **options: Any) -> None:
         click.echo(run.results().to_json(orient="records", indent=1))
     else:
         show_run(run.directory)
+    if tracker is not None:
+        click.echo(track(run.directory, tracker), err=True)
 
 
 @main.command()
@@ -185,22 +193,26 @@ def show(run: Path) -> None:
     help="Write each chart and each table (CSV, Markdown, LaTeX) to this folder.",
 )
 @click.option("--format", "form", default="svg", show_default=True, help="Of the charts: svg, pdf or png.")
+@click.option("--track", "tracker", help="Hand epochs and results to tensorboard or mlflow.")
 @_one_line
-def report(run: Path, docs: Path | None, figures: Path | None, form: str) -> None:
+def report(run: Path, docs: Path | None, figures: Path | None, form: str, tracker: str | None) -> None:
     """Write report.html of a run again, from its directory alone; or what else a document needs of it.
 
     \b
     advbench report runs/small
     advbench report runs/small --docs docs/results/detector-cifar
     advbench report runs/small --figures figures --format pdf
+    advbench report runs/small --track tensorboard
     """
-    from advbench.report import write_docs, write_figures, write_report
+    from advbench.report import track, write_docs, write_figures, write_report
 
     if docs is not None:
         click.echo(write_docs(run, docs))
     if figures is not None:
         click.echo("\n".join(str(path) for path in write_figures(run, figures, form)))
-    if docs is None and figures is None:
+    if tracker is not None:
+        click.echo(track(run, tracker))
+    if docs is None and figures is None and tracker is None:
         click.echo(write_report(run))
 
 

@@ -61,6 +61,7 @@ def test_every_command_has_an_example_in_its_help():
         (("show", "nowhere"), "not a run directory"),
         (("report", "nowhere"), "not a run directory"),
         (("report", "nowhere", "--figures", "f", "--format", "jpg"), "choose one of svg, pdf, png"),
+        (("report", "nowhere", "--track", "wandb"), "choose one of tensorboard, mlflow"),
         (("compare", "nowhere"), "two runs or more"),
         (("compare", "nowhere", "elsewhere"), "not a run directory"),
         (("data", "verify", "mnist"), "advbench data fetch mnist"),

@@ -7,9 +7,11 @@ __getattr__, __all__ = exports(
     {
         "Attacked": "explorer",
         "bundle": "explorer",
+        "check_tracker": "tracking",
         "compare": "comparison",
         "show": "terminal",
         "show_comparison": "terminal",
+        "track": "tracking",
         "write_comparison": "comparison",
         "write_docs": "docs",
         "write_figures": "paper",

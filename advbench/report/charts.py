@@ -97,7 +97,7 @@ def curves(table: pd.DataFrame, x: str, y: str, colour: str, y_title: str, log: 
     lines = _shown(table[[x, y, colour]], colour).mark_line()
     return _sized(
         lines.encode(
-            x=alt.X(f"{x}:Q", title=_words(x)),
+            x=alt.X(f"{x}:Q", title=_words(x), axis=alt.Axis(tickCount=6)),
             y=alt.Y(f"{y}:Q", title=y_title, scale=scale),
             color=_colour(colour, table[colour]),
             tooltip=[colour, x, alt.Tooltip(y, format=".4f")],

@@ -28,11 +28,14 @@ _NAMING = {
     "model": "",
     "defence": "",
     "detector": "",
+    "position": "position ",
     "fit_attack": "fitted on ",
     "fit_eps": "eps ",
     "attack": "against ",
     "eps": "eps ",
     "sigma": "sigma ",
+    "source": "made on ",
+    "seed": "seed ",
 }
 _DRAWN = 25
 _WHAT = [column for column in COLUMNS if column not in _MEASURED | _OF_THE_RUN]
