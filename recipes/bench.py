@@ -48,8 +48,8 @@ PRESETS = {
     "paper": Bench(images=512, deepfool_images=256, epoch_images=4096, train_images=45_000, epochs=26),
     "small": Bench(),
     "quick": Bench(
-        train_images=1000,
-        epochs=2,
+        train_images=2000,
+        epochs=6,
         images=32,
         deepfool_images=8,
         epoch_images=128,
@@ -84,7 +84,7 @@ def _classifier(study: Study) -> estimators.TorchClassifier:
         n = min(config.train_images, len(data) - 500)
         spec = models.ModelSpec("resnet32", data.x.shape[1:], len(data.classes))
         module = models.create(spec, study.seed_of("classifier"))
-        schedule = Schedule(config.epochs, lr=0.2, weight_decay=5e-4, nesterov=True, flip=data.name == "cifar10")
+        schedule = Schedule(config.epochs, lr=0.1, weight_decay=5e-4, nesterov=True, flip=data.name == "cifar10")
         held_out = data.x[-500:], data.y[-500:]
         seed = study.seed_of("order")
         history = train_classifier(module, (data.x[:n], data.y[:n]), held_out, schedule, seed, study.device, checkpoint)
