@@ -12,8 +12,11 @@ from advbench.errors import UsageError, did_you_mean
 if TYPE_CHECKING:
     from advbench.models.tapped import TappedModule
 
-MODELS = {"resnet32": "ResNet-32 of Metzen et al. (2017), section 4.1, with taps AD(0)..AD(4)"}
-_CLASSES = {"resnet32": "advbench.models.resnet:ResNet32"}
+MODELS = {
+    "resnet32": "ResNet-32 of Metzen et al. (2017), section 4.1, with taps AD(0)..AD(4)",
+    "cnn2": "two 5x5 convolutions of report 004 for 28 x 28 images, with taps AD(0)..AD(2)",
+}
+_CLASSES = {"resnet32": "advbench.models.resnet:ResNet32", "cnn2": "advbench.models.cnn:TwoLayerCNN"}
 
 
 @dataclass(frozen=True)
@@ -32,17 +35,24 @@ class ModelSpec:
     std: tuple[float, ...] = (0.2470, 0.2435, 0.2616)
 
 
+_SPECS = {
+    "resnet32": ModelSpec("resnet32"),
+    "cnn2": ModelSpec("cnn2", (1, 28, 28), mean=(0.0,), std=(1.0,)),
+}
+
+
 def create(name: str | ModelSpec, seed: int = 0) -> TappedModule:
     """A report model with freshly drawn weights, in eval mode; the global random state is left as it was.
 
-    :param name: a registry name (its CIFAR-10 form), or a whole specification.
+    :param name: a registry name (its report's form), or a whole specification.
     :raises UsageError: for an unknown name.
     """
     import torch
 
-    spec = ModelSpec(name) if isinstance(name, str) else name
-    if spec.name not in MODELS:
-        raise did_you_mean("model", spec.name, list(MODELS))
+    known = name if isinstance(name, str) else name.name
+    if known not in MODELS:
+        raise did_you_mean("model", known, list(MODELS))
+    spec = _SPECS[name] if isinstance(name, str) else name
     module_name, class_name = _CLASSES[spec.name].split(":")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
