@@ -4,5 +4,11 @@ from advbench.lazy import exports
 
 __getattr__, __all__ = exports(
     __name__,
-    {"ATTACKS": "registry", "DeepFool": "deepfool", "DynamicDetectorAttack": "dynamic", "create": "registry"},
+    {
+        "ATTACKS": "registry",
+        "DeepFool": "deepfool",
+        "DynamicDetectorAttack": "dynamic",
+        "GANAttack": "gan",
+        "create": "registry",
+    },
 )
