@@ -41,10 +41,15 @@ def test_the_layers_of_the_reports_table():
 def test_small_maps_are_convolved_as_by_torch(size, monkeypatch):
     """Any size comes out as it went in, and the matrix products of the inner layers are those convolutions."""
     net, x = AttackerNetwork((2, *size), 4).eval(), torch.rand(3, 2, *size)
-    ours = net(x)
-    assert ours.shape == x.shape
+
+    def output_and_gradients():
+        out = net(x)
+        return out, *torch.autograd.grad(out.square().sum(), list(net.parameters()))
+
+    ours = output_and_gradients()
+    assert ours[0].shape == x.shape
     monkeypatch.setattr("advbench.attacks.gan_network._FEW", 0)
-    torch.testing.assert_close(ours, net(x))
+    torch.testing.assert_close(ours, output_and_gradients(), rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("shape", [(28, 28), (1, 0, 28), (1, 1, 28, 28)])
