@@ -19,7 +19,7 @@ def curves(table: pd.DataFrame, log: bool, title: str) -> Any:
     scale = alt.Scale(type="log") if log else alt.Scale(domain=[0, 1])
     base = alt.Chart(table).encode(
         x=alt.X("epoch:O", axis=alt.Axis(labelAngle=0)),
-        color=alt.Color("t:O", scale=alt.Scale(scheme="viridis")),
+        color=alt.Color("t:O", scale=alt.Scale(scheme="viridis"), legend=alt.Legend(symbolOpacity=1)),
         tooltip=["model", "t", "epoch", alt.Tooltip("mean", format=".3f")],
     )
     band = base.mark_area(opacity=0.15).encode(y=alt.Y("min:Q", scale=scale, title=title), y2="max:Q")
@@ -32,7 +32,7 @@ def against_t(table: pd.DataFrame, colour: str, title: str) -> Any:
     """One line a group over t, with a band from the smallest to the largest."""
     base = alt.Chart(table).encode(
         x=alt.X("t:O", axis=alt.Axis(labelAngle=0)),
-        color=alt.Color(f"{colour}:N", title=None, legend=alt.Legend(labelLimit=400)),
+        color=alt.Color(f"{colour}:N", title=None, legend=alt.Legend(labelLimit=400, symbolOpacity=1)),
         tooltip=[colour, "t", alt.Tooltip("mean", format=".3f")],
     )
     scale = alt.Scale(domain=[0, 1])

@@ -199,7 +199,8 @@ class Laboratory:
 
         def keep_both(checkpoint: Path) -> Training:
             c1, attack, history = play(checkpoint)
-            self.run.trained(game.label, lambda _: (attack.save, history))
+            of_attack = [{**entry, "seconds": 0.0} for entry in history]  # they are those of both, and counted once
+            self.run.trained(game.label, lambda _: (attack.save, of_attack))
             return lambda path: models.save(path, c1.model, spec), history
 
         self.run.trained(both, keep_both)

@@ -39,7 +39,7 @@ class GanMnist(Config):
         ("clamp", "output-batch-norm", "ensemble", "fresh", "half-clean"), description="tried at the t nearest to 0.08"
     )
     variant_seeds: PositiveInt = Field(5, description="of the seeds, those in which the variants are trained as well")
-    ensemble: PositiveInt = Field(3, description="classifiers that the attacker of the variant ensemble is trained on")
+    ensemble: int = Field(3, ge=2, description="classifiers that the attacker of the variant ensemble is trained on")
 
 
 PRESETS = {
@@ -64,17 +64,18 @@ PRESETS = {
         t=(0.04, 0.08, 0.16),
         seeds=1,
         width=8,
-        test_images=500,
-        epoch_images=1000,
-        epoch_test_images=200,
+        test_images=300,
+        epoch_images=500,
+        epoch_test_images=100,
         clean_epochs=10,
         start_epochs=4,
         attack_epochs=4,
-        pgd_images=100,
+        pgd_images=60,
         pgd_steps=10,
         pgd_restarts=2,
         variants=("clamp", "ensemble", "fresh"),
         variant_seeds=1,
+        ensemble=2,
     ),
 }
 
