@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 _SLOPE = 0.2  # of every leaky ReLU; the report's prototype has 0.01 in the first
-_FEW = 4  # positions a map, up to which one matrix product beats the convolution of a CPU
 
 
 class AttackerNetwork(nn.Module):
@@ -36,45 +34,19 @@ class AttackerNetwork(nn.Module):
         layers = []
         for i in range(4):
             norm = [nn.BatchNorm2d(maps[i + 1])] if i else []
-            layers.append(nn.Sequential(_Conv(maps[i], maps[i + 1]), *norm, nn.LeakyReLU(_SLOPE)))
+            layers.append(
+                nn.Sequential(nn.Conv2d(maps[i], maps[i + 1], 5, stride=2, padding=2), *norm, nn.LeakyReLU(_SLOPE))
+            )
         for i in range(4, 0, -1):
             padding = (1 - sizes[i - 1][0] % 2, 1 - sizes[i - 1][1] % 2)
             last = i == 1
             norm = [nn.BatchNorm2d(maps[i - 1])] if not last or output_batch_norm else []
-            up = _ConvTranspose(maps[i], maps[i - 1], padding)
+            up = nn.ConvTranspose2d(maps[i], maps[i - 1], 5, stride=2, padding=2, output_padding=padding)
             layers.append(nn.Sequential(up, *norm, nn.Tanh() if last else nn.ReLU()))
         self.layers = nn.Sequential(*layers)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.layers(x)
-
-
-class _Conv(nn.Conv2d):
-    def __init__(self, channels_in: int, channels: int) -> None:
-        super().__init__(channels_in, channels, 5, stride=2, padding=2)
-
-    def forward(self, x: Tensor) -> Tensor:
-        height, width = ((n + 1) // 2 for n in x.shape[2:])
-        if x.is_cuda or height * width > _FEW:
-            return super().forward(x)
-        windows = F.unfold(x, 5, padding=2, stride=2).transpose(1, 2).flatten(0, 1)
-        out = F.linear(windows, self.weight.flatten(1), self.bias)
-        return out.view(len(x), height, width, -1).permute(0, 3, 1, 2).contiguous()
-
-
-class _ConvTranspose(nn.ConvTranspose2d):
-    def __init__(self, channels_in: int, channels: int, output_padding: tuple[int, int]) -> None:
-        super().__init__(channels_in, channels, 5, stride=2, padding=2, output_padding=output_padding)
-
-    def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
-        n, _, height, width = x.shape
-        if x.is_cuda or height * width > _FEW:
-            return super().forward(x)
-        size = (2 * height - 1 + self.output_padding[0], 2 * width - 1 + self.output_padding[1])
-        columns = x.permute(0, 2, 3, 1).flatten(0, 2) @ self.weight.flatten(1)
-        columns = columns.view(n, height * width, -1).transpose(1, 2)
-        assert self.bias is not None
-        return F.fold(columns, size, 5, padding=2, stride=2) + self.bias.view(1, -1, 1, 1)
 
 
 def attacker(shape: tuple[int, ...], width: int, output_batch_norm: bool, seed: int) -> AttackerNetwork:

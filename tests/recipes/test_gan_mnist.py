@@ -22,14 +22,14 @@ TINY = {
     "t": "[0.08,0.32]",
     "seeds": 2,
     "width": 4,
-    "train_images": 200,
-    "test_images": 30,
-    "epoch_images": 100,
-    "epoch_test_images": 20,
+    "train_images": 100,
+    "test_images": 20,
+    "epoch_images": 30,
+    "epoch_test_images": 10,
     "clean_epochs": 3,
     "start_epochs": 1,
     "attack_epochs": 2,
-    "pgd_images": 10,
+    "pgd_images": 5,
     "pgd_steps": 2,
     "variants": "[clamp,output-batch-norm,ensemble,fresh,half-clean]",
     "variant_seeds": 1,
@@ -68,12 +68,12 @@ def test_the_figures_are_those_of_the_kept_networks(whole, rows):
     c1 = estimators.load(whole, "alternating-t0.32-seed1-c1", device="cpu")
     attack = GANAttack.load(whole / "models" / "alternating-t0.32-seed1.safetensors", c1)
     test = load("digits", "test", shape=(1, 28, 28))
-    chosen = np.random.default_rng(derive(0, "subset", "test")).permutation(len(test))[:30]
+    chosen = np.random.default_rng(derive(0, "subset", "test")).permutation(len(test))[:20]
     of = rows[(rows.exhibit == "attacked") & (rows.fit_attack == "alternating") & (rows.eps == 0.32)]
     of = of[of.model == "C1, seed 1"].set_index("metric")
     right = c1.predict(attack.generate(test.x[chosen] / np.float32(255))).argmax(1) == test.y[chosen]
     assert of.value["attacked_accuracy"] == pytest.approx(right.mean())
-    assert of.n["attacked_accuracy"] == 30
+    assert of.n["attacked_accuracy"] == 20
 
 
 def test_c1_of_both_modes_starts_from_the_same_weights_and_c2_from_others(whole):
@@ -185,10 +185,10 @@ def test_the_reports_own_numbers_hold():
         ({("consecutive", "C1"): (0.95, 0.20, 0.10)}, {"H2": 1, "H4": 1, "H5": 1}),
         ({("consecutive", "C1"): (0.80, 0.20, 0.25)}, {"H2": 1}),
         ({("consecutive", "C2"): (0.95, 0.75, 0.05)}, {"H3": 3}),
-        ({("alternating", "C1"): (0.94, 0.85, 0.60)}, {"H4": 1, "H5": 0}),
+        ({("alternating", "C1"): (0.95, 0.85, 0.60)}, {"H4": 1}),
         ({("alternating", "C1"): (0.98, 0.25, 0.60)}, {"H4": 1}),
         ({("alternating", "C1"): (0.98, 0.97, 0.96)}, {"H5": 1}),
-        ({("alternating", "C1"): (0.90, 0.85, 0.60)}, {"H4": 1, "H5": 1}),
+        ({("alternating", "C1"): (0.88, 0.85, 0.60)}, {"H4": 2, "H5": 1}),
     ],
 )
 def test_a_missed_part_is_seen(change, missed):
