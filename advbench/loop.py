@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from math import isfinite
 from pathlib import Path
 
 import torch
@@ -69,5 +70,7 @@ def train_in_epochs(
         entry = {"epoch": epoch + 1, **means, **evaluate()}
         history.append({**entry, "seconds": round(time.monotonic() - start, 1)})
         log.info("%s: %s", label, ", ".join(f"{key} {value:.4g}" for key, value in entry.items()))
+        if not all(map(isfinite, means.values())):
+            log.warning("%s: the loss is not finite any more; try a lower learning rate", label)
         kept.save(module, optimizer, {}, history)
     return history

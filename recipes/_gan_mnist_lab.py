@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from pathlib import Path
@@ -19,12 +17,13 @@ from advbench.estimators import TorchClassifier
 from advbench.evaluation import Figure
 from advbench.progress import track
 from advbench.runs import Training
+from advbench.seeds import own_global_state
 from advbench.study import Study
 from advbench.trainers import AlternatingTrainer, train_with_adam
 
 Statistics = Literal["running", "batch"]
 BATCH = 100
-"""Of every training (section 5.1)."""
+"""Of every training."""
 
 VARIANTS = {
     "clamp": "the attacker's tanh is clamped to [-t, t], not scaled by t",
@@ -156,7 +155,7 @@ class Laboratory:
         }
 
     def _consecutive(self, game: Game) -> tuple[TorchClassifier, GANAttack]:
-        """C1 is trained, then frozen, then A is trained on it (section 5.2)."""
+        """C1 is trained, then frozen, then A is trained on it."""
         if game.variant == "fresh":
             c1, _ = self.play(Game("alternating", game.t, game.seed))
         else:
@@ -174,7 +173,7 @@ class Laboratory:
         return c1, GANAttack.load(self.run.trained(game.label, train), c1)
 
     def _alternating(self, game: Game) -> tuple[TorchClassifier, GANAttack]:
-        """C1 starts clean; then A and C1 take turns, batch by batch (section 5.2)."""
+        """C1 starts clean; then A and C1 take turns, batch by batch."""
         spec = models.ModelSpec("cnn2", self.train.x.shape[1:], len(self.study.train.classes), (0.0,), (1.0,))
         start = self.clean("c1", game.seed, self.config.start_epochs)
         both = f"{game.label}-c1"
@@ -234,13 +233,10 @@ class Laboratory:
         """
         images = self.test.first(self.config.pgd_images)
         attack = attacks.create("pgd", classifier, t, max_iter=self.config.pgd_steps)
-        right = np.ones(len(images.x), dtype=bool)
-        restarts = range(self.config.pgd_restarts)
-        for restart in track(restarts, f"PGD, t = {t:g}", len(restarts)):
-            with _numpy_seed(self.study.seed_of("pgd", restart)):
-                adversarial = attack.generate(images.x, images.y)
-            right &= classifier.predict(adversarial).argmax(1) == images.y
-        return right
+        restarts = [attack] * self.config.pgd_restarts
+        with own_global_state(self.study.seed_of("pgd")):
+            steps = evaluation.still_correct(classifier, restarts, images.x, images.y)
+            return list(track(steps, f"PGD, t = {t:g}", len(restarts) + 1))[-1]
 
     def picture(self) -> dict[str, np.ndarray]:
         """Two digits (2, C, H, W) and their perturbations (T, 2, C, H, W) by the attackers of the consecutive mode."""
@@ -259,17 +255,4 @@ def figures(classifier: TorchClassifier, images: np.ndarray, y: np.ndarray) -> t
     logits = classifier.predict(images, batch_size=500).astype(np.float64)
     peak = logits.max(1)
     losses = np.log(np.exp(logits - peak[:, None]).sum(1)) + peak - logits[np.arange(len(y)), y]
-    mean, error = float(losses.mean()), float(losses.std() / np.sqrt(len(y)))
-    loss = Figure(mean, len(y), mean - 1.96 * error, mean + 1.96 * error)
-    return evaluation.accuracy(logits.argmax(1), y), loss
-
-
-@contextmanager
-def _numpy_seed(seed: int) -> Iterator[None]:
-    """ART draws its random starts from NumPy's global state, which is put back afterwards."""
-    state = np.random.get_state()
-    np.random.seed(seed % 2**32)
-    try:
-        yield
-    finally:
-        np.random.set_state(state)
+    return evaluation.accuracy(logits.argmax(1), y), evaluation.mean(losses)

@@ -119,7 +119,7 @@ def clean_accuracy(lab: Laboratory, seed: int) -> Iterator[dict[str, Any]]:
 def attacked(lab: Laboratory, game: Game) -> Iterator[dict[str, Any]]:
     """One attacker, epoch by epoch and at the end, on C1 and on C2; a row's position is its epoch.
 
-    At the end with and without a clip to [0, 1], and with either kind of the attacker's batch norm (section 5.2).
+    At the end with and without a clip to [0, 1], and with either kind of the attacker's batch norm.
     """
     models = {"C1": lab.play(game)[0], "C2": lab.second(game)}
     for name, classifier in models.items():

@@ -26,7 +26,7 @@ Labelled = tuple[np.ndarray, np.ndarray]
 
 
 class GANAttack(EvasionAttack):
-    """x + A(x) with |A(x)| <= t; A is trained on minus the cross-entropy of frozen classifiers (report 004, section 5).
+    """x + A(x) with |A(x)| <= t; A is trained on minus the cross-entropy of frozen classifiers (report 004).
 
     :param classifier: an ART PyTorch classifier that returns logits for images in [0, 1], or several of the same
         shape: A then raises the average of their losses. They are never changed here.

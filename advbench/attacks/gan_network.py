@@ -17,7 +17,7 @@ class AttackerNetwork(nn.Module):
     :raises ValueError: for a shape that is not three positive numbers, or a width that is not positive.
 
     Images (N, C, H, W) -> (N, C, H, W). For 1 x 28 x 28 and width 64 it has 8,608,897 parameters and the layers'
-    outputs are 64x14x14, 128x7x7, 256x4x4, 512x2x2, 256x4x4, 128x7x7, 64x14x14 and 1x28x28 (section 5.1).
+    outputs are 64x14x14, 128x7x7, 256x4x4, 512x2x2, 256x4x4, 128x7x7, 64x14x14 and 1x28x28.
     """
 
     def __init__(self, shape: tuple[int, ...], width: int = 64, output_batch_norm: bool = False) -> None:

@@ -1,4 +1,4 @@
-"""Clean training with Adam and nothing else: the classifiers of report 004, section 5.2."""
+"""Clean training with Adam and nothing else: the classifiers of report 004."""
 
 from __future__ import annotations
 

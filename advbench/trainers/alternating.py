@@ -1,4 +1,4 @@
-"""Training a classifier and the network that attacks it batch by batch (report 004, section 5.2, alternating mode)."""
+"""Training a classifier and the network that attacks it batch by batch (report 004, alternating mode)."""
 
 from __future__ import annotations
 

@@ -4,7 +4,7 @@ from advbench import models
 
 
 def test_it_has_the_reports_parameters_and_taps():
-    """416 + 32 + 12,832 + 64 + 15,690 parameters (report 004, section 5.1)."""
+    """416 + 32 + 12,832 + 64 + 15,690 parameters (report 004)."""
     net, x = models.create("cnn2"), torch.rand(2, 1, 28, 28)
     per_layer = [sum(p.numel() for p in m.parameters()) for m in net.modules() if not list(m.children())]
     assert [n for n in per_layer if n] == [416, 32, 12_832, 64, 15_690]
