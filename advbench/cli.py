@@ -146,6 +146,10 @@ def recipe(name: str, as_json: bool, tracker: str | None, **options: Any) -> Non
     advbench recipe detector-cifar --preset small --out runs/small
     advbench recipe detector-cifar --set eps_fgsm=2/255,8/255 --set detector_epochs=5
     """
+    _run_recipe(name, as_json, **options)
+
+
+def _run_recipe(name: str, as_json: bool, **options: Any) -> None:
     from advbench.recipe import configure, find
 
     found = find(name)
@@ -232,6 +236,27 @@ def compare(runs: tuple[Path, ...], out: Path | None) -> None:
     show_comparison(runs)
     if out is not None:
         click.echo(write_comparison(runs, out))
+
+
+@main.command()
+@click.option("--preset", default="small", show_default=True, help="quick, small (a quarter of an hour) or paper.")
+@click.option("--model", type=click.Path(path_type=Path), help="A run directory whose classifier is attacked.")
+@click.option("--dataset", default="auto", show_default=True, help="auto, or a name from 'advbench list data'.")
+@click.option("--out", type=click.Path(path_type=Path), help="The run directory; by default under runs/.")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
+@click.option("--json", "as_json", is_flag=True, help="Print the result rows as JSON at the end.")
+@_one_line
+def bench(model: Path | None, as_json: bool, **options: Any) -> None:
+    """Measure what attacks and trainings cost beside ART, foolbox and torchattacks; leave the machine alone meanwhile.
+
+    It is the recipe of that name, which takes further settings.
+
+    \b
+    advbench bench
+    advbench bench --model runs/small --json
+    """
+    settings = () if model is None else (f"model={json.dumps(str(model))}",)
+    _run_recipe("bench", as_json, settings=settings, **options)
 
 
 @main.group(cls=_Group)

@@ -13,17 +13,25 @@ def derive(seed: int, *path: object) -> int:
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
 
 
+def seed_global_state(seed: int) -> None:
+    """Seed the global generators of NumPy and torch, which attacks of other libraries draw from."""
+    import numpy as np
+    import torch
+
+    torch.manual_seed(seed)
+    np.random.seed(seed % 2**32)
+
+
 @contextmanager
-def global_state(seed: int) -> Iterator[None]:
-    """Seed the global generators of NumPy and torch, which attacks of other libraries draw from, and restore them."""
+def own_global_state(seed: int = 0) -> Iterator[None]:
+    """Seeded global generators of NumPy and torch, whose states are put back afterwards."""
     import numpy as np
     import torch
 
     state = np.random.get_state()
     try:
         with torch.random.fork_rng():
-            torch.manual_seed(seed)
-            np.random.seed(seed % 2**32)
+            seed_global_state(seed)
             yield
     finally:
         np.random.set_state(state)

@@ -71,7 +71,7 @@ def train(study: Study, training: tuple[Regime, int]) -> None:
             module, spec.input_shape, spec.classes, device=study.device, optimizer=optimizer, clip_values=clip
         )
 
-        def each_epoch(epoch: int) -> dict[str, float]:
+        def each_epoch() -> dict[str, float]:
             optimizer.state.clear()  # the report starts each epoch without momentum
             return _errors(classifier.predict(held_out.x, batch_size=500), held_out.y)
 

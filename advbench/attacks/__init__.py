@@ -9,6 +9,7 @@ __getattr__, __all__ = exports(
         "AutoAttack": "autoattack",
         "DeepFool": "deepfool",
         "DynamicDetectorAttack": "dynamic",
+        "GANAttack": "gan",
         "create": "registry",
     },
 )

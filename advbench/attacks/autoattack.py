@@ -8,7 +8,7 @@ from art.attacks.attack import EvasionAttack
 from art.estimators.classification import PyTorchClassifier
 
 from advbench import checks
-from advbench.seeds import global_state
+from advbench.seeds import own_global_state
 
 _NORMS = {np.inf: "Linf", 2.0: "L2"}
 
@@ -70,7 +70,7 @@ class AutoAttack(EvasionAttack):
         y = checks.labels(y, len(x), self.estimator.nb_classes)
         n_classes = min(self.estimator.nb_classes - 1, 9)
         module = self.estimator.model.eval()
-        with global_state(self.seed):
+        with own_global_state(self.seed):
             ensemble = Ensemble(
                 module, eps=self.eps, norm=_NORMS[self.norm], seed=self.seed % 2**32, device=self.estimator.device
             )

@@ -25,6 +25,7 @@ COLUMNS = [
     "norm",
     "eps",
     "sigma",
+    "library",
     "metric",
     "value",
     "n",

@@ -13,10 +13,15 @@ if TYPE_CHECKING:
     from advbench.models.tapped import TappedModule
 
 MODELS = {
+    "cnn2": "two 5x5 convolutions of report 004 for 28 x 28 images, with taps AD(0)..AD(2)",
     "lenet": "LeNet of report 002, with taps AD(0)..AD(3)",
     "resnet32": "ResNet-32 of Metzen et al. (2017), section 4.1, with taps AD(0)..AD(4)",
 }
-_CLASSES = {"lenet": "advbench.models.lenet:LeNet", "resnet32": "advbench.models.resnet:ResNet32"}
+_CLASSES = {
+    "cnn2": "advbench.models.cnn:TwoLayerCNN",
+    "lenet": "advbench.models.lenet:LeNet",
+    "resnet32": "advbench.models.resnet:ResNet32",
+}
 
 
 @dataclass(frozen=True)
@@ -35,8 +40,9 @@ class ModelSpec:
     std: tuple[float, ...] = (0.2470, 0.2435, 0.2616)
 
 
-_FORMS = {
-    "lenet": ModelSpec("lenet", (1, 28, 28), 10, (0.0,), (1.0,)),
+_SPECS = {
+    "cnn2": ModelSpec("cnn2", (1, 28, 28), mean=(0.0,), std=(1.0,)),
+    "lenet": ModelSpec("lenet", (1, 28, 28), mean=(0.0,), std=(1.0,)),
     "resnet32": ModelSpec("resnet32"),
 }
 
@@ -44,14 +50,15 @@ _FORMS = {
 def create(name: str | ModelSpec, seed: int = 0) -> TappedModule:
     """A report model with freshly drawn weights, in eval mode; the global random state is left as it was.
 
-    :param name: a registry name (the form of its report), or a whole specification.
+    :param name: a registry name (its report's form), or a whole specification.
     :raises UsageError: for an unknown name.
     """
     import torch
 
-    spec = _FORMS.get(name, ModelSpec(name)) if isinstance(name, str) else name
-    if spec.name not in MODELS:
-        raise did_you_mean("model", spec.name, list(MODELS))
+    known = name if isinstance(name, str) else name.name
+    if known not in MODELS:
+        raise did_you_mean("model", known, list(MODELS))
+    spec = _SPECS[name] if isinstance(name, str) else name
     module_name, class_name = _CLASSES[spec.name].split(":")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

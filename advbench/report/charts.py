@@ -105,6 +105,22 @@ def curves(table: pd.DataFrame, x: str, y: str, colour: str, y_title: str, log: 
     )
 
 
+def dots(table: pd.DataFrame, x: str, y: str, group: str, x_title: str, spread: tuple[str, str]) -> alt.FacetChart:
+    """One dot a row on a logarithmic axis with its spread as a line; one panel a group, below each other."""
+    columns = [x, y, group, *spread]
+    base = alt.Chart(table[columns]).encode(
+        y=alt.Y(f"{y}:N", title=None, sort=list(dict.fromkeys(table[y]))),
+        tooltip=[group, y, *(alt.Tooltip(column, format=".3f") for column in (x, *spread))],
+    )
+    scale = alt.Scale(type="log")
+    dot = base.mark_point(filled=True, size=60).encode(x=alt.X(f"{x}:Q", scale=scale, title=x_title))
+    line = base.mark_rule().encode(x=alt.X(f"{spread[0]}:Q", scale=scale, title=x_title), x2=spread[1])
+    panel = alt.layer(line, dot).properties(width=_WIDTH)
+    return panel.facet(row=alt.Row(f"{group}:N", title=None, sort=list(dict.fromkeys(table[group])))).resolve_scale(
+        y="independent"
+    )
+
+
 def heat_map(
     cells: pd.DataFrame, x: str, y: str, domain: tuple[float, float] = (0.5, 1), title: str = "detectability"
 ) -> alt.LayerChart:

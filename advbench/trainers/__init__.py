@@ -5,10 +5,12 @@ from advbench.lazy import exports
 __getattr__, __all__ = exports(
     __name__,
     {
+        "AlternatingTrainer": "alternating",
         "MixedAdversarialTrainer": "mixed",
         "Schedule": "standard",
         "TRAINERS": "registry",
         "WeightedAdversarialTrainer": "weighted",
         "train_classifier": "standard",
+        "train_with_adam": "adam",
     },
 )

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +15,8 @@ from art.estimators.classification import PyTorchClassifier
 from torch import Tensor
 
 from advbench import checks
-from advbench.checkpoint import Checkpoint
-from advbench.progress import log, track
-from advbench.seeds import derive, global_state
-
-EachEpoch = Callable[[int], "dict[str, Any]"]
+from advbench.loop import batches, train_in_epochs
+from advbench.seeds import derive, own_global_state, seed_global_state
 
 
 class WeightedAdversarialTrainer(Trainer):
@@ -65,7 +61,7 @@ class WeightedAdversarialTrainer(Trainer):
         batch_size: int = 128,
         nb_epochs: int = 20,
         targets: np.ndarray | None = None,
-        each_epoch: EachEpoch | None = None,
+        each_epoch: Callable[[], dict[str, float]] | None = None,
         seed: int = 0,
         checkpoint: Path | None = None,
         label: str = "classifier",
@@ -76,8 +72,8 @@ class WeightedAdversarialTrainer(Trainer):
         :param x: float (N, C, H, W) in [0, 1].
         :param y: true labels, indices or one-hot.
         :param targets: the labels that targeted attacks aim at, indices or one-hot.
-        :param each_epoch: is called with the number of epochs done, the classifier in eval mode; what it returns
-            joins the history. It may change the state of the optimizer.
+        :param each_epoch: is called after each epoch, the classifier in eval mode; what it returns joins the history.
+            It may change the state of the optimizer.
         :param seed: of the order of the images and of random attacks.
         :param checkpoint: a file to resume from and to keep each epoch in.
         :param label: what progress calls the training.
@@ -91,34 +87,29 @@ class WeightedAdversarialTrainer(Trainer):
             raise ValueError("targets are needed: one of the attacks is targeted")
         aims = labels if targets is None else torch.from_numpy(checks.labels(targets, len(x), classifier.nb_classes))
         _refuse_preprocessing(classifier, x[:1])
-        batch_size = min(batch_size, len(x))
-        steps = len(x) // batch_size
-        module, optimizer, images = classifier.model, classifier.optimizer, torch.from_numpy(x)
+        module, images = classifier.model, torch.from_numpy(x)
         module.to(memory_format=torch.channels_last)
-        kept = Checkpoint(checkpoint)
-        _, history = kept.restore(module, optimizer)
-        for epoch in range(len(history), nb_epochs):
-            start = time.monotonic()
-            generator = torch.Generator().manual_seed(derive(seed, "epoch", epoch))
-            order = torch.randperm(len(x), generator=generator)
-            total = torch.zeros((), device=device)
-            with global_state(derive(seed, "attacks", epoch)):
-                for step in track(range(steps), f"{label}, epoch {epoch + 1}/{nb_epochs}", steps):
-                    chosen = order[step * batch_size : (step + 1) * batch_size]
-                    batch = images[chosen].to(device).contiguous(memory_format=torch.channels_last)
-                    optimizer.zero_grad()
-                    total += self._backward(batch, labels[chosen].to(device), aims[chosen].to(device))
-                    optimizer.step()
+
+        def epoch_of(epoch: int) -> Iterator[Tensor]:
+            seed_global_state(derive(seed, "attacks", epoch))
+            return batches(len(x), batch_size, epoch, None, derive(seed, "order"))
+
+        def step(chosen: Tensor) -> dict[str, Tensor]:
+            batch = images[chosen].to(device).contiguous(memory_format=torch.channels_last)
+            classifier.optimizer.zero_grad()
+            loss = self._backward(batch, labels[chosen].to(device), aims[chosen].to(device))
+            classifier.optimizer.step()
+            return {"loss": loss}
+
+        def evaluate() -> dict[str, float]:
             module.eval()
-            entry = {"epoch": epoch + 1, "loss": float(total) / steps}
-            entry |= each_epoch(epoch + 1) if each_epoch else {}
-            entry["seconds"] = round(time.monotonic() - start, 1)
-            history.append(entry)
-            if not np.isfinite(entry["loss"]):
-                log.warning("%s: the loss is not finite; the learning rate is too high", label)
-            log.info("%s: %s", label, ", ".join(f"{key} {value:.4g}" for key, value in entry.items()))
-            kept.save(module, optimizer, {}, history)
-        optimizer.zero_grad()
+            return each_epoch() if each_epoch else {}
+
+        with own_global_state():
+            history = train_in_epochs(
+                label, module, classifier.optimizer, nb_epochs, epoch_of, step, evaluate, checkpoint
+            )
+        classifier.optimizer.zero_grad()
         module.eval()
         return history
 

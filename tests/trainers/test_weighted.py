@@ -233,10 +233,13 @@ def test_what_each_epoch_returns_joins_the_history(digits):
     x, y = batch(digits)
     classifier = wrapped(Plain(), momentum=0.9)
 
-    def forget(epoch):
-        assert classifier.optimizer.state
+    seen = []
+
+    def forget():
+        assert classifier.optimizer.state and not classifier.model.training
         classifier.optimizer.state.clear()
-        return {"seen": epoch * 10}
+        seen.append(len(seen) + 1)
+        return {"seen": 10 * len(seen)}
 
     history = WeightedAdversarialTrainer(classifier, [], (1.0,)).fit(x, y, nb_epochs=2, each_epoch=forget)
     assert [entry["seen"] for entry in history] == [10, 20]

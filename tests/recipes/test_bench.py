@@ -1,0 +1,120 @@
+"""That what is timed is the same work for all: budgets, bounds, weights, passes; and the verdicts from hand-made rows."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from advbench.evaluation import COLUMNS
+from advbench.evaluation.timing import interleaved
+from advbench.recipes import _bench_contenders as contenders
+from advbench.recipes import _bench_exhibits as exhibits
+from advbench.report.verdicts import verdicts
+
+EPS = 0.1
+
+
+@pytest.fixture(scope="module")
+def images(classifier, digits):
+    x, y = digits[2][:64], digits[3][:64]
+    right = classifier.predict(x).argmax(1) == y
+    return x[right][:24], y[right][:24]
+
+
+@pytest.mark.parametrize("name", ["fgsm", "pgd-10", "pgd-l2-10"])
+def test_every_library_stays_within_the_bound_and_fools_alike(classifier, images, name):
+    x, y = images
+    setting, found = contenders.SETTINGS[name], {}
+    eps = 1.0 if setting.norm == "l2" else EPS
+    for run in contenders.attackers(classifier, x, y, setting, eps, 16, found).values():
+        run()
+    assert {"advbench, exact", "advbench, fast", "ART"} <= set(found)
+    fooled = {}
+    for library, adversarial in found.items():
+        delta = (adversarial - x).reshape(len(x), -1)
+        size = np.linalg.norm(delta, axis=1) if setting.norm == "l2" else np.abs(delta).max(1)
+        assert 0.5 * eps < size.max() <= eps * (1 + 1e-4), library
+        fooled[library] = (classifier.predict(adversarial).argmax(1) != y).mean()
+    assert max(fooled.values()) - min(fooled.values()) <= 2 / len(x) and max(fooled.values()) > 0
+
+
+def test_deepfool_flips_every_image_at_a_distance_no_larger_than_the_others(classifier, images):
+    x, y = images
+    for name in ("deepfool-l2", "deepfool-linf"):
+        found = {}
+        for run in contenders.attackers(classifier, x, y, contenders.SETTINGS[name], None, 16, found).values():
+            run()
+        order = 2 if name.endswith("l2") else np.inf
+        distance = {
+            library: np.median(np.linalg.norm((adversarial - x).reshape(len(x), -1), ord=order, axis=1))
+            for library, adversarial in found.items()
+        }
+        assert (classifier.predict(found["advbench, exact"]).argmax(1) != y).all()
+        assert distance["advbench, exact"] <= 1.02 * min(distance.values())
+
+
+def test_the_unit_is_one_forward_and_one_backward_pass_a_step(classifier, images):
+    x, y = images
+    passes = []
+    handle = classifier.model.register_forward_hook(lambda _module, inputs, _output: passes.append(len(inputs[0])))
+    contenders.attackers(classifier, x, y, contenders.Setting("linf", 10), EPS, 16, {})[contenders.PLAIN]()
+    handle.remove()
+    assert passes == [16] * 10 + [8] * 10
+
+
+def test_trainings_leave_the_model_as_it_is(classifier, images):
+    before = {name: tensor.clone() for name, tensor in classifier.model.state_dict().items()}
+    for run in contenders.trainings(classifier, *images, EPS, 8).values():
+        run()
+    assert all(torch.equal(before[name], tensor) for name, tensor in classifier.model.state_dict().items())
+
+
+def test_rounds_are_interleaved():
+    calls = []
+    seconds = interleaved({"a": lambda: calls.append("a"), "b": lambda: calls.append("b")}, 3, "x")
+    assert calls == ["a", "b"] * 3
+    assert list(seconds) == ["a", "b"] and len(seconds) == 3 and (seconds >= 0).all(axis=None)
+
+
+def words(rows):
+    table = pd.DataFrame(rows).reindex(columns=COLUMNS)
+    found = verdicts(pd.DataFrame(exhibits.targets(table)).reindex(columns=COLUMNS))
+    return {(verdict.target, verdict.metric): verdict.word for verdict in found}
+
+
+def cost(attack, library, source, value, exhibit="attacks"):
+    common = {"exhibit": exhibit, "attack": attack, "library": library, "source": source, "n": 3}
+    return {**common, "metric": "cost", "value": value}
+
+
+def test_a_ratio_above_its_bound_is_missed_and_what_was_not_measured_is_said():
+    rows = [
+        cost("fgsm", "advbench, exact", exhibits.PLAIN, 0.69),
+        cost("pgd-10", "advbench, exact", exhibits.PLAIN, 0.71),
+        cost("pgd-10", "advbench, fast", "foolbox", 0.2),
+        cost("fgsm", "advbench, weighted FGSM", "clean epoch", 2.05, "training"),
+        cost("fgsm", "advbench, weighted FGSM", "ART AdversarialTrainer, FGSM", 0.6, "training"),
+    ]
+    found = words(rows)
+    assert found["B1", "fgsm through ART's class, exact, against plain gradients"] == "holds"
+    assert found["B1", "pgd-10 through ART's class, exact, against plain gradients"] == "missed"
+    assert found["B3", "pgd-10, fast, against foolbox"] == "holds"
+    assert found["B7", "weighted FGSM epoch against a clean epoch"] == "holds"
+    assert found["B8", "weighted FGSM epoch against ART's AdversarialTrainer"] == "missed"
+    assert found["B9", "later detector epochs against training its subnetwork alone"] == "not measured"
+    assert {target for target, _ in found} == {f"B{i}" for i in range(1, 10)}
+
+
+def test_success_and_distance_are_judged_beside_the_time():
+    common = {"exhibit": "attacks", "n": 10}
+    rows = [
+        {**common, "attack": "fgsm", "library": "advbench, exact", "metric": "success_rate", "value": 0.9},
+        {**common, "attack": "fgsm", "library": "advbench, fast", "metric": "success_rate", "value": 0.8},
+        {**common, "attack": "deepfool-l2", "library": "advbench, exact", "metric": "success_rate", "value": 1.0},
+        {**common, "attack": "deepfool-l2", "library": "advbench, exact", "metric": "median_distance", "value": 0.2},
+        {**common, "attack": "deepfool-l2", "library": "ART", "metric": "median_distance", "value": 0.1},
+    ]
+    found = words(rows)
+    assert found["B4", "fgsm: success rate of fast away from exact"] == "missed"
+    assert found["B5", "deepfool-l2: correct images not flipped"] == "holds"
+    assert found["B5", "deepfool-l2: median distance against ART"] == "missed"

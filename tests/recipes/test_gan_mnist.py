@@ -1,0 +1,228 @@
+"""The study end to end on the embedded digits at a tiny size, read back from its directory; and the logic of its verdicts."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from click.testing import CliRunner
+
+from advbench import estimators
+from advbench.attacks import GANAttack
+from advbench.cli import main
+from advbench.data import load
+from advbench.recipe import find
+from advbench.recipes import _gan_mnist_exhibits as exhibits
+from advbench.report.verdicts import verdicts
+from advbench.runs import stage_seconds
+from advbench.seeds import derive
+
+TINY = {
+    "t": "[0.08,0.32]",
+    "seeds": 2,
+    "width": 4,
+    "train_images": 100,
+    "test_images": 20,
+    "epoch_images": 30,
+    "epoch_test_images": 10,
+    "clean_epochs": 3,
+    "start_epochs": 1,
+    "attack_epochs": 2,
+    "pgd_images": 5,
+    "pgd_steps": 2,
+    "variants": "[clamp,output-batch-norm,ensemble,fresh,half-clean]",
+    "variant_seeds": 1,
+}
+ARGUMENTS = ["recipe", "gan-mnist", "--dataset", "digits", "--device", "cpu"]
+ARGUMENTS += [part for key, value in TINY.items() for part in ("--set", f"{key}={value}")]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    out = tmp_path_factory.mktemp("runs") / "whole"
+    result = CliRunner().invoke(main, [*ARGUMENTS, "--out", str(out)])
+    assert result.exit_code == 0, result.output
+    return out
+
+
+@pytest.fixture(scope="module")
+def rows(whole):
+    return pd.read_csv(whole / "results.csv")
+
+
+def test_the_rows_say_what_they_are(rows):
+    assert set(rows.exhibit) == {"clean", "curves", "attacked", "crossed", "pgd", "variants", "targets"}
+    assert set(rows.target.dropna()) == {f"H{i}" for i in range(1, 7)}
+    shares = rows[rows.metric.str.contains("accuracy") & rows.target.isna()]
+    assert shares.value.between(0, 1).all() and (shares.n > 0).all()
+    assert ((shares.ci_low <= shares.value) & (shares.value <= shares.ci_high)).all()
+    curves = rows[(rows.exhibit == "curves") & (rows.metric == "attacked_accuracy") & (rows.attack == "gan")]
+    assert len(curves) == 2 * 2 * 2 * 2 * 2  # seeds, t, modes, C1 and C2, epochs
+    variants = set(rows[rows.exhibit == "variants"].attack)
+    assert variants == {f"gan-{name}" for name in ("clamp", "output-batch-norm", "ensemble", "fresh", "half-clean")}
+
+
+def test_the_figures_are_those_of_the_kept_networks(whole, rows):
+    """The alternating C1 of the second seed under its own attacker, from the weights alone."""
+    c1 = estimators.load(whole, "alternating-t0.32-seed1-c1", device="cpu")
+    attack = GANAttack.load(whole / "models" / "alternating-t0.32-seed1.safetensors", c1)
+    test = load("digits", "test", shape=(1, 28, 28))
+    chosen = np.random.default_rng(derive(0, "subset", "test")).permutation(len(test))[:20]
+    of = rows[(rows.exhibit == "attacked") & (rows.fit_attack == "alternating") & (rows.eps == 0.32)]
+    of = of[of.model == "C1, seed 1"].set_index("metric")
+    right = c1.predict(attack.generate(test.x[chosen] / np.float32(255))).argmax(1) == test.y[chosen]
+    assert of.value["attacked_accuracy"] == pytest.approx(right.mean())
+    assert of.n["attacked_accuracy"] == 20
+
+
+def test_c1_of_both_modes_starts_from_the_same_weights_and_c2_from_others(whole):
+    """One epoch of the three is a prefix: after it the start of the alternating mode is on the way to the clean C1."""
+    start, clean = (pd.read_csv(whole / "models" / f"c1-{n}-epochs-seed0.csv") for n in (1, 3))
+    assert start.loss[0] == clean.loss[0]
+    other = pd.read_csv(whole / "models" / "c2-3-epochs-seed0.csv")
+    again = pd.read_csv(whole / "models" / "c1-3-epochs-seed1.csv")
+    assert len({clean.loss[0], other.loss[0], again.loss[0]}) == 3
+
+
+def test_a_game_of_two_counts_its_seconds_once(whole):
+    seconds = stage_seconds(whole)
+    both = pd.read_csv(whole / "models" / "alternating-t0.08-seed0-c1.csv").seconds.sum()
+    assert both > 0 and seconds["alternating-t0.08-seed0-c1"] >= both
+    assert seconds["alternating-t0.08-seed0"] < both / 2
+
+
+def test_a_finished_run_is_not_computed_again_and_a_lost_attacker_is(whole):
+    kept = (whole / "models" / "alternating-t0.08-seed0.safetensors").read_bytes()
+    (whole / "models" / "alternating-t0.08-seed0.safetensors").unlink()
+    (whole / "stages" / "attacked-alternating-t0.08-seed0.json").unlink()
+    results = (whole / "results.csv").read_bytes()
+    before = {path: path.stat().st_mtime_ns for path in (whole / "stages").iterdir()}
+    assert CliRunner().invoke(main, [*ARGUMENTS, "--out", str(whole)]).exit_code == 0
+    changed = {path.stem for path, when in before.items() if path.stat().st_mtime_ns != when}
+    assert changed == {"alternating-t0.08-seed0"}
+    assert (whole / "models" / "alternating-t0.08-seed0.safetensors").read_bytes() == kept
+    assert (whole / "results.csv").read_bytes() == results
+
+
+def test_every_exhibit_is_drawn(whole):
+    shown = {exhibit["name"]: exhibit for exhibit in json.loads((whole / "exhibits.json").read_text())}
+    modes = [f"{mode}-{what}" for mode in ("consecutive", "alternating") for what in ("accuracy", "loss")]
+    assert set(shown) == {"perturbations", *modes, "accuracy", "compared", "pgd", "crossed", "variants"}
+    for name, exhibit in shown.items():
+        assert "chart" in exhibit or name == "variants"
+        assert "table" not in exhibit or exhibit["table"]["data"]
+    picture = (whole / "charts" / "perturbations.svg").read_text()
+    assert picture.count("<image") == 2 * 3 * 2  # t, kinds of picture, digits
+
+
+def test_wrong_settings_are_named():
+    for setting, named in (
+        ("t=0", "t"),
+        ("t=[0.1,2]", "t.1"),
+        ("variants=other", "variants"),
+        ("ensemble=1", "ensemble"),
+    ):
+        result = CliRunner().invoke(main, ["recipe", "gan-mnist", "--dataset", "digits", "--set", setting])
+        assert result.exit_code == 2 and f"--set {named}" in result.output
+
+
+def test_paper_is_the_report():
+    """Section 5.2: its bounds, lengths and seeds, all images, the attacker at full width."""
+    paper = find("gan-mnist").presets["paper"]
+    assert paper.t == (0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64)
+    assert (paper.clean_epochs, paper.start_epochs, paper.attack_epochs, paper.seeds, paper.width) == (20, 5, 20, 5, 64)
+    assert paper.train_images is paper.test_images is paper.epoch_images is None
+
+
+GRID = (0.04, 0.08, 0.16)
+REPORTED = {  # by mode and model, over the grid; clean accuracy 0.99
+    ("consecutive", "C1"): (0.80, 0.20, 0.10),
+    ("consecutive", "C2"): (0.98, 0.90, 0.50),
+    ("alternating", "C1"): (0.98, 0.85, 0.60),
+    ("alternating", "C2"): (0.98, 0.95, 0.80),
+}
+
+
+def made(values, clean=0.99, pgd=(0.9, 0.5), seeds=2):
+    """Rows as the study would write them, every seed a little apart."""
+    common = {"n": 1000, "ci_low": 0.0, "ci_high": 1.0}
+    for seed in range(seeds):
+        apart = 0.002 * seed
+        for name in ("C1", "C2"):
+            model = f"{name}, seed {seed}"
+            yield {**common, "exhibit": "clean", "metric": "clean_accuracy", "model": model, "value": clean - apart}
+        for (mode, name), accuracies in values.items():
+            for t, accuracy in zip(GRID, accuracies, strict=True):
+                row = {**common, "exhibit": "attacked", "model": f"{name}, seed {seed}", "fit_attack": mode, "eps": t}
+                yield {**row, "metric": "attacked_accuracy", "value": accuracy - apart}
+                yield {**row, "metric": "clean_accuracy", "value": clean - apart}
+        for defence, accuracy in zip(("alternating", "none"), pgd, strict=True):
+            for t in (0.04, 0.08):
+                row = {**common, "exhibit": "pgd", "model": f"C1, seed {seed}", "defence": defence, "eps": t}
+                yield {**row, "metric": "attacked_accuracy", "value": accuracy - apart}
+
+
+def judged(rows):
+    frame = pd.DataFrame(
+        rows,
+        columns=["exhibit", "metric", "model", "fit_attack", "defence", "eps"] + ["value", "n"] + ["ci_low", "ci_high"],
+    )
+    words = {}
+    for verdict in verdicts(pd.DataFrame(exhibits.targets(frame)).assign(note="")):
+        words.setdefault(verdict.target, []).append(verdict.word)
+    return words
+
+
+def test_the_reports_own_numbers_hold():
+    assert {word for words in judged(made(REPORTED)).values() for word in words} == {"holds"}
+    assert {word for words in judged(made(REPORTED, seeds=1)).values() for word in words} == {"holds"}
+
+
+@pytest.mark.parametrize(
+    "change, missed",
+    [
+        ({("consecutive", "C1"): (0.95, 0.20, 0.10)}, {"H2": 1, "H4": 1, "H5": 1}),
+        ({("consecutive", "C1"): (0.80, 0.20, 0.25)}, {"H2": 1}),
+        ({("consecutive", "C2"): (0.95, 0.75, 0.05)}, {"H3": 3}),
+        ({("alternating", "C1"): (0.95, 0.85, 0.60)}, {"H4": 1}),
+        ({("alternating", "C1"): (0.98, 0.25, 0.60)}, {"H4": 1}),
+        ({("alternating", "C1"): (0.98, 0.97, 0.96)}, {"H5": 1}),
+        ({("alternating", "C1"): (0.88, 0.85, 0.60)}, {"H4": 2, "H5": 1}),
+    ],
+)
+def test_a_missed_part_is_seen(change, missed):
+    words = judged(made({**REPORTED, **change}))
+    for target, parts in words.items():
+        assert parts.count("missed") == missed.get(target, 0), target
+
+
+def test_low_clean_accuracy_and_a_defence_that_only_fits_its_attacker_are_seen():
+    assert judged(made(REPORTED, clean=0.985))["H1"] == ["missed", "missed"]
+    assert judged(made(REPORTED, pgd=(0.52, 0.5)))["H6"] == ["missed", "missed"]
+
+
+def test_what_no_row_measures_is_not_measured():
+    assert {word for words in judged([]).values() for word in words} == {"not measured"}
+
+
+def test_the_global_random_state_is_put_back_after_arts_pgd(digits):
+    from advbench.recipes._gan_mnist_lab import _numpy_seed
+
+    before = np.random.get_state()[1].copy()
+    with _numpy_seed(2**62 + 1):
+        first = np.random.rand()
+    assert np.array_equal(before, np.random.get_state()[1])
+    with _numpy_seed(2**62 + 1):
+        assert np.random.rand() == first
+
+
+def test_loss_and_accuracy_are_those_of_torch(classifier, digits):
+    from advbench.recipes._gan_mnist_lab import figures
+
+    accuracy, loss = figures(classifier, digits[2], digits[3])
+    logits = torch.from_numpy(classifier.predict(digits[2]))
+    assert loss.value == pytest.approx(
+        float(torch.nn.functional.cross_entropy(logits, torch.from_numpy(digits[3]))), rel=1e-5
+    )
+    assert accuracy.value == pytest.approx(float((logits.argmax(1).numpy() == digits[3]).mean()))

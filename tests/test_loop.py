@@ -1,0 +1,29 @@
+import numpy as np
+import pytest
+import torch
+
+from advbench.loop import batches
+
+
+def test_epochs_of_a_part_walk_through_every_image_once_a_pass():
+    """Four epochs of 15 out of 20 images are three whole passes, each in another order."""
+    walk = torch.cat([b for epoch in range(4) for b in batches(20, 5, epoch, 15, seed=1)]).reshape(3, 20)
+    assert [sorted(one.tolist()) for one in walk] == [list(range(20))] * 3
+    assert not torch.equal(walk[0], walk[1])
+
+
+def test_an_epoch_is_the_same_whatever_came_before_it():
+    first, again, other = (torch.cat(list(batches(50, 10, 3, None, seed))) for seed in (1, 1, 2))
+    assert torch.equal(first, again) and not torch.equal(first, other)
+
+
+def test_a_last_smaller_batch_is_left_out():
+    assert [len(b) for b in batches(23, 10, 0, None, 0)] == [10, 10]
+    assert [len(b) for b in batches(7, 10, 0, None, 0)] == [7]
+    assert np.all([len(b) == 4 for b in batches(3, 4, 0, 9, 0)])
+
+
+@pytest.mark.parametrize("arguments, named", [((0, 0, None), "batch_size"), ((5, 0, 0), "epoch_images")])
+def test_the_wrong_argument_is_named(arguments, named):
+    with pytest.raises(ValueError, match=named):
+        list(batches(10, *arguments, seed=0))
