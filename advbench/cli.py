@@ -146,10 +146,10 @@ def recipe(name: str, as_json: bool, tracker: str | None, **options: Any) -> Non
     advbench recipe detector-cifar --preset small --out runs/small
     advbench recipe detector-cifar --set eps_fgsm=2/255,8/255 --set detector_epochs=5
     """
-    _run_recipe(name, as_json, **options)
+    _run_recipe(name, as_json, tracker, **options)
 
 
-def _run_recipe(name: str, as_json: bool, **options: Any) -> None:
+def _run_recipe(name: str, as_json: bool, tracker: str | None = None, **options: Any) -> None:
     from advbench.recipe import configure, find
 
     found = find(name)

@@ -30,7 +30,8 @@
   for (const figure of document.querySelectorAll("[data-chart]")) {
     const spec = specs[figure.dataset.chart];
     const filters = (spec.params ?? []).some((param) => param.name === "hidden");
-    const own = { ...spec, background: "transparent", width: "container", autosize: { type: "fit-x", contains: "padding" } };
+    const fluid = !("facet" in spec) && typeof spec.width === "number"; // a row of panels has the width of its panels
+    const own = { ...spec, background: "transparent", ...(fluid && { width: "container", autosize: { type: "fit-x", contains: "padding" } }) };
     const config = { legend: filters ? { disable: true } : { orient: "bottom" } };
     const plot = figure.querySelector(".plot");
     vegaEmbed(plot, own, { actions: false, renderer: "svg", config }).then(({ view }) => {
