@@ -6,6 +6,17 @@ from click.testing import CliRunner
 from advbench.cli import main
 
 TINY = {
+    "bench": {
+        "train_images": 1000,
+        "epochs": 4,
+        "images": 16,
+        "deepfool_images": 2,
+        "epoch_images": 32,
+        "batch": 16,
+        "repeats": 1,
+        "deepfool_repeats": 1,
+        "training_repeats": 1,
+    },
     "detector-cifar": {
         "epochs": 1,
         "train_images": 64,
@@ -28,6 +39,22 @@ TINY = {
         "pgd_iterations": 2,
         "pgd_restarts": 1,
     },
+    "gan-mnist": {
+        "t": "[0.08,0.32]",
+        "seeds": 1,
+        "width": 4,
+        "train_images": 100,
+        "test_images": 20,
+        "epoch_images": 30,
+        "epoch_test_images": 10,
+        "clean_epochs": 2,
+        "start_epochs": 1,
+        "attack_epochs": 2,
+        "pgd_images": 5,
+        "pgd_steps": 2,
+        "variants": "[clamp]",
+        "variant_seeds": 1,
+    },
 }
 
 
@@ -42,7 +69,7 @@ def test_the_page_of_a_study(open_page, browser, tmp_path, recipe):
     assert opened.complaints == [] and opened.requests == [(out / "report.html").as_uri()]
     assert page.evaluate("document.documentElement.scrollWidth") <= 400
     for chart in page.locator("[data-chart]").all():
-        assert chart.locator(".role-mark path, .role-mark line").count() > 0, chart.get_attribute("data-chart")
+        assert chart.locator(".role-mark :is(path, line, image)").count() > 0, chart.get_attribute("data-chart")
     if page.locator("#explore").count():
         before = page.locator("#explore .verdict").inner_text()
         page.locator(".thumbnails button").last.click()

@@ -32,7 +32,7 @@
     const filters = (spec.params ?? []).some((param) => param.name === "hidden");
     const fluid = !("facet" in spec) && typeof spec.width === "number"; // a row of panels has the width of its panels
     const own = { ...spec, background: "transparent", ...(fluid && { width: "container", autosize: { type: "fit-x", contains: "padding" } }) };
-    const config = { legend: filters ? { disable: true } : { orient: "bottom" } };
+    const config = { legend: filters ? { disable: true } : { orient: "bottom", columns: figure.clientWidth < 600 ? 1 : 2, labelLimit: 300 } };
     const plot = figure.querySelector(".plot");
     vegaEmbed(plot, own, { actions: false, renderer: "svg", config }).then(({ view }) => {
       plot.querySelector("svg").setAttribute("aria-hidden", "true"); // what is read out is the label of the plot
