@@ -25,6 +25,9 @@ Statistics = Literal["running", "batch"]
 BATCH = 100
 """Of every training."""
 
+Mode = Literal["consecutive", "alternating"]
+MODES: tuple[Mode, ...] = ("consecutive", "alternating")
+
 VARIANTS = {
     "clamp": "the attacker's tanh is clamped to [-t, t], not scaled by t",
     "output-batch-norm": "batch norm before the attacker's tanh",
@@ -38,7 +41,7 @@ VARIANTS = {
 class Game:
     """One attacker A and the classifier C1 that it is trained on."""
 
-    mode: Literal["consecutive", "alternating"]
+    mode: Mode
     t: float
     seed: int
     variant: str = ""
@@ -73,6 +76,16 @@ class Images:
 
     def first(self, n: int) -> Images:
         return Images(self.x[:n], self.y[:n])
+
+
+def train_clean(study: Study, classifier: tuple[str, int, int]) -> None:
+    """A classifier by name, seed and epochs; see :meth:`Laboratory.clean`."""
+    Laboratory(study).clean(*classifier)
+
+
+def play(study: Study, game: Game) -> None:
+    """One game to its end; the clean classifiers that it starts from are there."""
+    Laboratory(study).play(game)
 
 
 class Laboratory:
