@@ -12,7 +12,7 @@ import pandas as pd
 
 from advbench import attacks, estimators, evaluation, models
 from advbench.attacks import GANAttack
-from advbench.data import Dataset
+from advbench.data import Dataset, Images
 from advbench.estimators import TorchClassifier
 from advbench.evaluation import Figure
 from advbench.progress import track
@@ -67,17 +67,6 @@ class Game:
         }
 
 
-@dataclass(frozen=True)
-class Images:
-    """Clean images, float32 in [0, 1], and their labels."""
-
-    x: np.ndarray
-    y: np.ndarray
-
-    def first(self, n: int) -> Images:
-        return Images(self.x[:n], self.y[:n])
-
-
 def train_clean(study: Study, classifier: tuple[str, int, int]) -> None:
     """A classifier by name, seed and epochs; see :meth:`Laboratory.clean`."""
     Laboratory(study).clean(*classifier)
@@ -102,7 +91,7 @@ class Laboratory:
     def _images(self, dataset: Dataset, n: int | None) -> Images:
         rng = np.random.default_rng(self.study.seed_of("subset", dataset.split))
         indices = rng.permutation(len(dataset))[:n]
-        return Images(dataset.x[indices].astype(np.float32) / 255, dataset.y[indices])
+        return dataset.images(indices)
 
     @property
     def watched(self) -> Images:
