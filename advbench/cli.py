@@ -125,10 +125,8 @@ def _names(kind: str) -> dict[str, str]:
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0))
 @click.option(
     "--workers",
-    default=1,
-    show_default=True,
     type=click.IntRange(min=1),
-    help="Processes for independent trainings, in recipes that have them; one core each.",
+    help="Processes for independent trainings, in recipes that have them; by default one a core, at most four.",
 )
 @click.option(
     "--set", "settings", multiple=True, metavar="KEY=VALUE", help="Any field of the recipe's config; repeatable."

@@ -18,7 +18,7 @@ from advbench.recipe import Config, Recipe, configure, digest
 from advbench.report import write_report
 from advbench.runs import Run
 from advbench.seeds import derive
-from advbench.workers import Item, each
+from advbench.workers import Item, default_workers, each
 
 
 @dataclass(frozen=True)
@@ -68,11 +68,12 @@ def start(
     device: str = "auto",
     seed: int = 0,
     settings: tuple[str, ...] = (),
-    workers: int = 1,
+    workers: int | None = None,
 ) -> Run:
     """Run a recipe to its end, or on from where it was stopped, and write its page.
 
-    :param workers: processes for the independent pieces of a recipe that has them; they change no result.
+    :param workers: processes for the independent pieces of a recipe that has them, by default one a core, at most four,
+        and one on a GPU; they change no result.
 
     :raises UsageError: for a wrong preset, setting, device or directory.
     :raises DataUnavailable: where the data set cannot be had.
@@ -98,7 +99,7 @@ def start(
         if note:
             log.warning("DATA: %s", note)
         train, test = (data.load(name, split, data_dir, recipe.embedded_shape) for split in ("train", "test"))
-        recipe.body(Study(config, run, train, test, where, seed, workers))
+        recipe.body(Study(config, run, train, test, where, seed, workers or default_workers(where)))
         run.write_results()
         run.record_environment(str(where))  # once more, for the peak memory
         page = write_report(directory)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -45,6 +46,11 @@ def each(study: Study, work: Callable[[Study, Item], Any], items: Sequence[Item]
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
+
+
+def default_workers(device: torch.device) -> int:
+    """One a core, at most four, for each holds its own libraries and data; one on a GPU."""
+    return min(os.cpu_count() or 1, 4) if device.type == "cpu" else 1
 
 
 @contextmanager

@@ -11,7 +11,7 @@ import numpy as np
 
 from advbench import attacks, estimators, evaluation, models
 from advbench.attacks.registry import NORMS
-from advbench.data import Dataset, split_indices
+from advbench.data import Dataset, Images, split_indices
 from advbench.detectors import SubnetworkDetector
 from advbench.progress import track
 from advbench.report import Attacked, bundle
@@ -44,14 +44,6 @@ class Adversary:
         return {"attack": self.attack, "norm": NORMS[self.attack], "eps": self.eps}
 
 
-@dataclass(frozen=True)
-class Images:
-    """Clean images, float32 in [0, 1], and their labels."""
-
-    x: np.ndarray
-    y: np.ndarray
-
-
 class Laboratory:
     """The materials of the study: each is made once, kept by the run and handed out from there."""
 
@@ -78,7 +70,7 @@ class Laboratory:
         if n is not None and n < len(indices):
             rng = np.random.default_rng(self.study.seed_of("subset", dataset.split, n))
             indices = np.sort(rng.choice(indices, n, replace=False))
-        return Images(dataset.x[indices].astype(np.float32) / 255, dataset.y[indices])
+        return dataset.images(indices)
 
     def _classifier(self, schedule: Schedule) -> estimators.TorchClassifier:
         """ResNet-32, trained on crops and flips of the training split, the best validation epoch kept."""

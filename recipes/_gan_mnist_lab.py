@@ -12,7 +12,7 @@ import pandas as pd
 
 from advbench import attacks, estimators, evaluation, models
 from advbench.attacks import GANAttack
-from advbench.data import Dataset
+from advbench.data import Dataset, Images
 from advbench.estimators import TorchClassifier
 from advbench.evaluation import Figure
 from advbench.progress import track
@@ -24,6 +24,9 @@ from advbench.trainers import AlternatingTrainer, train_with_adam
 Statistics = Literal["running", "batch"]
 BATCH = 100
 """Of every training."""
+
+Mode = Literal["consecutive", "alternating"]
+MODES: tuple[Mode, ...] = ("consecutive", "alternating")
 
 VARIANTS = {
     "clamp": "the attacker's tanh is clamped to [-t, t], not scaled by t",
@@ -38,7 +41,7 @@ VARIANTS = {
 class Game:
     """One attacker A and the classifier C1 that it is trained on."""
 
-    mode: Literal["consecutive", "alternating"]
+    mode: Mode
     t: float
     seed: int
     variant: str = ""
@@ -64,15 +67,14 @@ class Game:
         }
 
 
-@dataclass(frozen=True)
-class Images:
-    """Clean images, float32 in [0, 1], and their labels."""
+def train_clean(study: Study, classifier: tuple[str, int, int]) -> None:
+    """A classifier by name, seed and epochs; see :meth:`Laboratory.clean`."""
+    Laboratory(study).clean(*classifier)
 
-    x: np.ndarray
-    y: np.ndarray
 
-    def first(self, n: int) -> Images:
-        return Images(self.x[:n], self.y[:n])
+def play(study: Study, game: Game) -> None:
+    """One game to its end; the clean classifiers that it starts from are there."""
+    Laboratory(study).play(game)
 
 
 class Laboratory:
@@ -89,7 +91,7 @@ class Laboratory:
     def _images(self, dataset: Dataset, n: int | None) -> Images:
         rng = np.random.default_rng(self.study.seed_of("subset", dataset.split))
         indices = rng.permutation(len(dataset))[:n]
-        return Images(dataset.x[indices].astype(np.float32) / 255, dataset.y[indices])
+        return dataset.images(indices)
 
     @property
     def watched(self) -> Images:

@@ -11,7 +11,7 @@ import torch
 from art.attacks.evasion import FastGradientMethod
 
 from advbench import attacks, estimators, models
-from advbench.data import Dataset
+from advbench.data import Images
 from advbench.models.lenet import LeNet
 from advbench.runs import Training
 from advbench.seeds import derive
@@ -39,24 +39,12 @@ class Regime:
 REGIMES = (Regime("standard", "standard"), Regime("mixed", "mixed", step=2), Regime("adversarial", "weighted"))
 
 
-@dataclass(frozen=True)
-class Images:
-    """Images, float32 in [0, 1], and their labels."""
-
-    x: np.ndarray
-    y: np.ndarray
-
-    @classmethod
-    def of(cls, dataset: Dataset, part: slice) -> Images:
-        return cls(dataset.x[part].astype(np.float32) / 255, dataset.y[part])
-
-
 def train(study: Study, training: tuple[Regime, int]) -> None:
     """One network: SGD with momentum 0.9 that is forgotten after each epoch, no selection, the last epoch stays."""
     regime, seed = training
     config = study.config
     images = _training_images(study)
-    held_out = Images.of(study.train, slice(len(study.train) - config.validation_images, None))
+    held_out = study.train.images(slice(len(study.train) - config.validation_images, None))
     spec = models.ModelSpec("lenet", images.x.shape[1:], len(study.train.classes), (0.0,), (1.0,))
 
     def run(checkpoint: Path) -> Training:
@@ -102,7 +90,7 @@ def stage(regime: Regime, seed: int) -> str:
 
 def _training_images(study: Study) -> Images:
     n = len(study.train) - study.config.validation_images
-    return Images.of(study.train, slice(min(n, study.config.train_images or n)))
+    return study.train.images(slice(min(n, study.config.train_images or n)))
 
 
 def _errors(logits: np.ndarray, y: np.ndarray) -> dict[str, float]:
@@ -122,7 +110,7 @@ class Laboratory:
 
     def __init__(self, study: Study) -> None:
         self.study, self.run = study, study.run
-        self.test = Images.of(study.test, slice(study.config.test_images))
+        self.test = study.test.images(slice(study.config.test_images))
         self.classifier = cache(self._classifier)
         self.fgsm = cache(self._fgsm)
 

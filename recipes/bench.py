@@ -121,8 +121,8 @@ def attack(
 def adversarial_training(study: Study, classifier: estimators.TorchClassifier) -> Iterator[dict[str, Any]]:
     """One epoch on clean images, of the weighted FGSM loss, and of ART's trainer with as many adversarial images."""
     config = study.config
-    x, y = study.train.x[: config.epoch_images].astype(np.float32) / 255, study.train.y[: config.epoch_images]
-    contenders = trainings(classifier, x, y, config.eps, config.batch)
+    images = study.train.images(slice(config.epoch_images))
+    contenders = trainings(classifier, images.x, images.y, config.eps, config.batch)
     common = {"exhibit": "training", "attack": "fgsm", "norm": "linf", "eps": config.eps, "model": "resnet32"}
     yield from _costs(interleaved(contenders, config.training_repeats, "training epochs"), "clean epoch", common)
 
@@ -130,7 +130,7 @@ def adversarial_training(study: Study, classifier: estimators.TorchClassifier) -
 def detector_training(study: Study, classifier: estimators.TorchClassifier) -> Iterator[dict[str, Any]]:
     """A later epoch of a static detector at AD(2) against the training of its subnetwork alone."""
     config = study.config
-    x = study.train.x[: config.epoch_images].astype(np.float32) / 255
+    x = study.train.images(slice(config.epoch_images)).x
     labels = np.arange(len(x)) % 2
     detector = SubnetworkDetector(classifier, 2)
     fit = partial(detector.fit, x, labels, batch_size=config.batch)
@@ -158,9 +158,9 @@ def _plain_epoch(net: torch.nn.Module, features: torch.Tensor, target: torch.Ten
 
 
 def _correct(study: Study, classifier: estimators.TorchClassifier, n: int) -> tuple[np.ndarray, np.ndarray]:
-    x, y = study.test.x[: 4 * n].astype(np.float32) / 255, study.test.y[: 4 * n]
-    right = np.flatnonzero(classifier.predict(x).argmax(1) == y)[:n]
-    return x[right], y[right]
+    images = study.test.images(slice(4 * n))
+    right = np.flatnonzero(classifier.predict(images.x).argmax(1) == images.y)[:n]
+    return images.x[right], images.y[right]
 
 
 def _costs(seconds: pd.DataFrame, unit: str, common: dict[str, Any]) -> Iterator[dict[str, Any]]:

@@ -13,7 +13,7 @@ from advbench import evaluation
 from advbench.attacks import DynamicDetectorAttack
 from advbench.recipe import Config, Eps, Unit, recipe
 from advbench.recipes import _detector_cifar_exhibits as exhibits
-from advbench.recipes._detector_cifar_lab import ITERATIONS, STEP, Adversary, Images, Laboratory, generate
+from advbench.recipes._detector_cifar_lab import ITERATIONS, STEP, Adversary, Laboratory, generate
 from advbench.study import Study
 from advbench.trainers import Schedule
 
@@ -241,7 +241,7 @@ def under_dynamic_adversary(lab: Laboratory, kind: str, sigma: float, **finer: A
     config = lab.config
     base = Adversary("bim", config.dynamic_eps)
     detector = lab.static_detector(base, 2) if kind == "static" else lab.dynamic_detector()
-    images = Images(*(a[: config.sigma_images] for a in (lab.clean["test"].x, lab.clean["test"].y)))
+    images = lab.clean["test"].first(config.sigma_images or len(lab.clean["test"].x))
     parameters = {"eps_step": min(STEP["bim"], config.dynamic_eps), "max_iter": ITERATIONS, **finer}
     attack = DynamicDetectorAttack(lab.classifier, detector, config.dynamic_eps, sigma=sigma, **parameters)
     adversarial = generate(attack, images, f"dynamic adversary, {kind} detector, sigma {sigma:g}")
@@ -261,9 +261,9 @@ def under_dynamic_adversary(lab: Laboratory, kind: str, sigma: float, **finer: A
     yield evaluation.accuracy(predicted, images.y).row("predictive_accuracy", **common)
     yield evaluation.Figure(float(success.sum()), len(success)).row("successes", **common)
     if success.sum() >= config.min_successes:
-        clean, flagged = detector.scores(images.x), detector.scores(adversarial[success])
-        yield evaluation.detectability(clean, flagged).row("balanced_accuracy", **common)
-        yield evaluation.auc(clean, flagged).row("auc", **common)
+        on_clean, flagged = detector.scores(images.x), detector.scores(adversarial[success])
+        yield evaluation.detectability(on_clean, flagged).row("balanced_accuracy", **common)
+        yield evaluation.auc(on_clean, flagged).row("auc", **common)
 
 
 def finer_steps(lab: Laboratory) -> Iterator[dict[str, Any]]:

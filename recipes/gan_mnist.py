@@ -12,7 +12,7 @@ from advbench import evaluation
 from advbench.evaluation import Figure
 from advbench.recipe import Config, recipe
 from advbench.recipes import _gan_mnist_exhibits as exhibits
-from advbench.recipes._gan_mnist_lab import Game, Laboratory, figures
+from advbench.recipes._gan_mnist_lab import MODES, Game, Laboratory, figures, play, train_clean
 from advbench.study import Study
 
 Bound = Annotated[float, Field(gt=0, le=1)]
@@ -85,20 +85,32 @@ PRESETS = {
 def gan_mnist(study: Study) -> None:
     """The whole report, then what it did not ask: PGD, crossed attackers, several classifiers at once."""
     config, run = study.config, study.run
+    variant_t = min(config.t, key=lambda t: abs(t - 0.08))  # where the report's two modes differ most
+    games = [Game(mode, t, seed) for seed in range(config.seeds) for t in config.t for mode in MODES]
+    variants = [
+        Game("alternating" if variant == "half-clean" else "consecutive", variant_t, seed, variant)
+        for seed in range(min(config.variant_seeds, config.seeds))
+        for variant in config.variants
+    ]
+    both = config.start_epochs + config.attack_epochs
+    lengths = (("c1", config.clean_epochs), ("c2", config.clean_epochs), ("c1", config.start_epochs), ("c2", both))
+    study.each(
+        train_clean, [(name, seed, epochs) for seed in range(config.seeds) for name, epochs in dict.fromkeys(lengths)]
+    )
+    study.each(play, games)
+    study.each(play, variants)
+
     lab = Laboratory(study)
     for seed in range(config.seeds):
         run.rows(f"clean-seed{seed}", partial(clean_accuracy, lab, seed))
         for t in config.t:
-            consecutive, alternating = Game("consecutive", t, seed), Game("alternating", t, seed)
-            for game in (consecutive, alternating):
+            pair = [Game(mode, t, seed) for mode in MODES]
+            for game in pair:
                 run.rows(f"attacked-{game.label}", partial(attacked, lab, game))
-            run.rows(f"crossed-t{t:g}-seed{seed}", partial(crossed, lab, consecutive, alternating))
-            run.rows(f"pgd-t{t:g}-seed{seed}", partial(under_pgd, lab, consecutive, alternating))
-    variant_t = min(config.t, key=lambda t: abs(t - 0.08))  # where the report's two modes differ most
-    for seed in range(min(config.variant_seeds, config.seeds)):
-        for variant in config.variants:
-            game = Game("alternating" if variant == "half-clean" else "consecutive", variant_t, seed, variant)
-            run.rows(f"attacked-{game.label}", partial(attacked, lab, game))
+            run.rows(f"crossed-t{t:g}-seed{seed}", partial(crossed, lab, *pair))
+            run.rows(f"pgd-t{t:g}-seed{seed}", partial(under_pgd, lab, *pair))
+    for game in variants:
+        run.rows(f"attacked-{game.label}", partial(attacked, lab, game))
     run.rows("targets", lambda: exhibits.targets(run.results()))
     exhibits.show(run, config.t, lab.picture())
 

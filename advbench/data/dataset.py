@@ -9,6 +9,17 @@ import numpy as np
 
 
 @dataclass(frozen=True)
+class Images:
+    """Images as attacks and trainers take them: x float32 (N, C, H, W) in [0, 1], y int64 (N,)."""
+
+    x: np.ndarray
+    y: np.ndarray
+
+    def first(self, n: int) -> Images:
+        return Images(self.x[:n], self.y[:n])
+
+
+@dataclass(frozen=True)
 class Dataset:
     """Images and labels of one split.
 
@@ -31,6 +42,10 @@ class Dataset:
         digest = hashlib.sha256(self.x.tobytes())
         digest.update(self.y.tobytes())
         return digest.hexdigest()[:16]
+
+    def images(self, part: slice | np.ndarray = slice(None)) -> Images:
+        """The images that a slice or an index array picks, in float32."""
+        return Images(self.x[part].astype(np.float32) / 255, self.y[part])
 
     def __len__(self) -> int:
         return len(self.x)

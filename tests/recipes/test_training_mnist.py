@@ -32,7 +32,7 @@ ARGUMENTS += [part for key, value in TINY.items() for part in ("--set", f"{key}=
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     out = tmp_path_factory.mktemp("runs") / "one-worker"
-    result = CliRunner().invoke(main, [*ARGUMENTS, "--out", str(out)])
+    result = CliRunner().invoke(main, [*ARGUMENTS, "--out", str(out), "--workers", "1"])
     assert result.exit_code == 0, result.output
     return out
 
