@@ -10,6 +10,7 @@ from click.testing import CliRunner
 
 from advbench.cli import main
 from advbench.data import load
+from advbench.recipe import names
 
 DOCS = Path(__file__).parents[1] / "docs"
 
@@ -54,3 +55,8 @@ def test_the_code_for_a_model_of_ones_own_runs(trained_net, digits, capsys):
 def test_every_link_of_the_documentation_leads_somewhere(page):
     for target in re.findall(r"\]\((?!https?:|#)([^)#]+)", page.read_text()):
         assert (page.parent / target).exists(), target
+
+
+def test_every_study_has_its_page():
+    assert {path.stem for path in (DOCS / "recipes").glob("*.md")} == set(names())
+    assert all(f"recipes/{name}.md" in (DOCS / "README.md").read_text() for name in names())
