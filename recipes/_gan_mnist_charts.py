@@ -11,34 +11,38 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
+from advbench.report.charts import coloured, hidden, shown
+
 _WIDTH, _HEIGHT, _CELL = 440, 280, 56
 
 
 def curves(table: pd.DataFrame, log: bool, title: str) -> Any:
     """One panel a model, one line a t over the epochs, with a band from the smallest to the largest."""
     scale = alt.Scale(type="log") if log else alt.Scale(domain=[0, 1])
-    base = alt.Chart(table).encode(
+    table = table.assign(t=table.t.map("{:g}".format))
+    base = shown(table, "t").encode(
         x=alt.X("epoch:O", axis=alt.Axis(labelAngle=0)),
-        color=alt.Color("t:O", scale=alt.Scale(scheme="viridis"), legend=alt.Legend(symbolOpacity=1)),
+        color=coloured("t", table.t),
         tooltip=["model", "t", "epoch", alt.Tooltip("mean", format=".3f")],
     )
     band = base.mark_area(opacity=0.15).encode(y=alt.Y("min:Q", scale=scale, title=title), y2="max:Q")
     line = base.mark_line(point=True).encode(y=alt.Y("mean:Q", scale=scale, title=title))
-    panel = alt.layer(band, line).properties(width=_WIDTH // 2, height=_HEIGHT)
+    panel = alt.layer(band, line).add_params(hidden()).properties(width=_WIDTH // 2, height=_HEIGHT)
     return panel.facet(column=alt.Column("model:N", title=None)).configure_view(strokeOpacity=0)
 
 
 def against_t(table: pd.DataFrame, colour: str, title: str) -> Any:
     """One line a group over t, with a band from the smallest to the largest."""
-    base = alt.Chart(table).encode(
+    base = shown(table, colour).encode(
         x=alt.X("t:O", axis=alt.Axis(labelAngle=0)),
-        color=alt.Color(f"{colour}:N", title=None, legend=alt.Legend(labelLimit=400, symbolOpacity=1)),
+        color=coloured(colour, table[colour]),
         tooltip=[colour, "t", alt.Tooltip("mean", format=".3f")],
     )
     scale = alt.Scale(domain=[0, 1])
     band = base.mark_area(opacity=0.15).encode(y=alt.Y("min:Q", scale=scale, title=title), y2="max:Q")
     line = base.mark_line(point=True).encode(y=alt.Y("mean:Q", scale=scale, title=title))
-    return alt.layer(band, line).properties(width=_WIDTH, height=_HEIGHT).configure_view(strokeOpacity=0)
+    chart = alt.layer(band, line).add_params(hidden())
+    return chart.properties(width=_WIDTH, height=_HEIGHT).configure_view(strokeOpacity=0)
 
 
 def pictures(images: np.ndarray, perturbations: np.ndarray, grid: tuple[float, ...]) -> Any:

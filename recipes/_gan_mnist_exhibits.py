@@ -192,6 +192,7 @@ def _against_t(run: Run, rows: pd.DataFrame) -> None:
         "clipped to [0, 1], and with the attacker's batch norm on batch statistics, as the report's prototype has it.",
         charts.against_t(main, "classifier", "attacked accuracy"),
         wide,
+        targets=("H1", "H2", "H3", "H5"),
     )
 
 
@@ -208,6 +209,7 @@ def _compared(run: Run, rows: pd.DataFrame) -> None:
         "Attacked accuracy of C1 at t = 0.04 and 0.08. The report: a C1 that learns along with its attacker is hurt far less.",
         charts.curves(table.assign(model=table["mode"]), log=False, title="Attacked accuracy"),
         table,
+        targets=("H4",),
     )
 
 
@@ -221,6 +223,7 @@ def _pgd(run: Run, rows: pd.DataFrame) -> None:
         "of the other mode, clipped to [0, 1], all left it so.",
         charts.against_t(mean.assign(classifier=mean.defence + ", " + mean.attack), "classifier", "accuracy"),
         mean,
+        targets=("H6",),
     )
 
 

@@ -16,6 +16,7 @@ from advbench.data import Dataset, Images
 from advbench.estimators import TorchClassifier
 from advbench.evaluation import Figure
 from advbench.progress import track
+from advbench.report import Attacked, bundle
 from advbench.runs import Training
 from advbench.seeds import own_global_state
 from advbench.study import Study
@@ -239,6 +240,14 @@ class Laboratory:
         with own_global_state(self.study.seed_of("pgd")):
             steps = evaluation.still_correct(classifier, restarts, images.x, images.y)
             return list(track(steps, f"PGD, t = {t:g}", len(restarts) + 1))[-1]
+
+    def explorer(self, games: list[Game]) -> dict[str, bytes]:
+        """Test images for the page, with each attacker's perturbation of them on its own C1."""
+        attacked = [
+            Attacked(f"gan, {game.mode}", game.t, self.attacked(game), self.play(game)[0], f"C1, {game.label}")
+            for game in games
+        ]
+        return bundle(self.test.x, self.test.y, self.study.test.classes, attacked)
 
     def picture(self) -> dict[str, np.ndarray]:
         """Two digits (2, C, H, W) and their perturbations (T, 2, C, H, W) by the attackers of the consecutive mode."""

@@ -167,6 +167,7 @@ def _show_confidence(run: Run, rows: pd.DataFrame) -> None:
         "softmax probability, over all, the correct and the wrong test images.",
         charts.bars(bars, "defence", "mean", "attack", "accuracy", error=("lowest", "highest"), mark="reported"),
         table,
+        targets=("L1", "L2", "L3", "L4", "L7"),
     )
 
 
@@ -180,6 +181,7 @@ def _show_transfer(run: Run, rows: pd.DataFrame) -> None:
             "Rows are the evaluated model, columns the model on which the FGSM images were made; mean over the seeds.",
             charts.heat_map(table.assign(value=table["mean"]), "source", "defence", (0, 1), title),
             table,
+            targets=("L5", "L6") if metric == "error" else (),
         )
 
 

@@ -13,6 +13,7 @@ from art.attacks.evasion import FastGradientMethod
 from advbench import attacks, estimators, models
 from advbench.data import Images
 from advbench.models.lenet import LeNet
+from advbench.report import Attacked, bundle
 from advbench.runs import Training
 from advbench.seeds import derive
 from advbench.study import Study
@@ -129,6 +130,14 @@ class Laboratory:
         module = self.classifier(regime, seed).model
         assert isinstance(module, LeNet)
         return self.study.config.eps * module.width
+
+    def explorer(self) -> dict[str, bytes]:
+        """Test images for the page, with the FGSM images made on each network of the first seed."""
+        seed = self.study.seed
+        attacked = [
+            Attacked("fgsm", self.eps(r, seed), self.fgsm(r, seed), self.classifier(r, seed), r.name) for r in REGIMES
+        ]
+        return bundle(self.test.x, self.test.y, self.study.test.classes, attacked)
 
     def _fgsm(self, regime: Regime, seed: int) -> np.ndarray:
         """The test images attacked on this network with FGSM and the true labels."""

@@ -15,6 +15,7 @@ from pydantic import Field, PositiveInt
 
 from advbench import estimators, evaluation, models
 from advbench.detectors import SubnetworkDetector
+from advbench.errors import UsageError
 from advbench.evaluation.timing import interleaved
 from advbench.models.tapped import TappedModule
 from advbench.recipe import Config, Eps, recipe
@@ -61,7 +62,13 @@ PRESETS = {
 }
 
 
-@recipe("bench", dataset="cifar10", embedded_shape=(3, 16, 16), presets=PRESETS)
+@recipe(
+    "bench",
+    dataset="cifar10",
+    embedded_shape=(3, 16, 16),
+    presets=PRESETS,
+    question="What do attacks and adversarial training cost here and in other libraries, at the same budget and strength?",
+)
 def bench(study: Study) -> None:
     """One block a question: attacks at a budget, DeepFool, an epoch of adversarial training, an epoch of a detector."""
     run, config = study.run, study.config
@@ -160,6 +167,8 @@ def _plain_epoch(net: torch.nn.Module, features: torch.Tensor, target: torch.Ten
 def _correct(study: Study, classifier: estimators.TorchClassifier, n: int) -> tuple[np.ndarray, np.ndarray]:
     images = study.test.images(slice(4 * n))
     right = np.flatnonzero(classifier.predict(images.x).argmax(1) == images.y)[:n]
+    if not len(right):
+        raise UsageError(f"the classifier is right about none of {len(images.x)} test images; train it for more epochs")
     return images.x[right], images.y[right]
 
 

@@ -81,7 +81,14 @@ PRESETS = {
 }
 
 
-@recipe("gan-mnist", dataset="mnist", embedded_shape=(1, 28, 28), presets=PRESETS)
+@recipe(
+    "gan-mnist",
+    dataset="mnist",
+    embedded_shape=(1, 28, 28),
+    presets=PRESETS,
+    question="Can a network learn to attack a classifier in one pass, and does a classifier that learns along with it "
+    "withstand that attack and others?",
+)
 def gan_mnist(study: Study) -> None:
     """The whole report, then what it did not ask: PGD, crossed attackers, several classifiers at once."""
     config, run = study.config, study.run
@@ -113,6 +120,7 @@ def gan_mnist(study: Study) -> None:
         run.rows(f"attacked-{game.label}", partial(attacked, lab, game))
     run.rows("targets", lambda: exhibits.targets(run.results()))
     exhibits.show(run, config.t, lab.picture())
+    run.explorer(partial(lab.explorer, [Game(mode, t, 0) for t in config.t for mode in MODES]))
 
 
 def _model(name: str, seed: int) -> str:

@@ -58,7 +58,14 @@ PRESETS = {
 }
 
 
-@recipe("training-mnist", dataset="mnist", embedded_shape=(1, 28, 28), presets=PRESETS)
+@recipe(
+    "training-mnist",
+    dataset="mnist",
+    embedded_shape=(1, 28, 28),
+    presets=PRESETS,
+    question="Does training on adversarial images make a network withstand them, how sure is it of its errors, and whose "
+    "adversarial images fool whom?",
+)
 def training_mnist(study: Study) -> None:
     """Every exhibit of the report, the ablation of its double step, and the attacks that it did not try."""
     config, run = study.config, study.run
@@ -77,6 +84,7 @@ def training_mnist(study: Study) -> None:
         run.rows(f"stronger-{regime.slug}", partial(stronger_attacks, lab, regime))
     run.rows("targets", lambda: exhibits.targets(run.results()))
     exhibits.show(run)
+    run.explorer(lab.explorer)
 
 
 def confidence(lab: Laboratory, regime: Regime, seed: int) -> Iterator[dict[str, Any]]:

@@ -30,10 +30,10 @@ def scatter(
     """
     missing = [column for column in (x, y, *details) if column not in table]
     table = table.reindex(columns=[*table.columns, *missing]).astype({x: float, y: float})
-    base = _shown(table, colour).encode(
+    base = shown(table, colour).encode(
         x=alt.X(x, scale=alt.Scale(domain=[-0.02, 1.02], nice=False), axis=alt.Axis(tickCount=6), title=_words(x)),
         y=_share(y, _words(y)),
-        color=_colour(colour, table[colour]),
+        color=coloured(colour, table[colour]),
     )
     hover: list[Any] = [colour, *details, alt.Tooltip(x, format=".3f"), alt.Tooltip(y, format=".3f")]
     domain = alt.Scale(domain=_groups(table[colour]))
@@ -44,7 +44,7 @@ def scatter(
     ]
     if connect is not None:
         layers.insert(1, base.mark_line(opacity=0.5, clip=True).encode(order=connect))
-    return _sized(alt.layer(*layers).add_params(_hidden()))
+    return _sized(alt.layer(*layers).add_params(hidden()))
 
 
 def lines(
@@ -52,13 +52,13 @@ def lines(
 ) -> alt.LayerChart:
     """One line a group over an ordinal x, with an optional band between two columns; chance as a dashed line."""
     hover: list[Any] = [colour, x, alt.Tooltip(y, format=".3f")]
-    base = _shown(table, colour).encode(
-        x=alt.X(f"{x}:O", title=x_title, axis=alt.Axis(labelAngle=0)), color=_colour(colour, table[colour])
+    base = shown(table, colour).encode(
+        x=alt.X(f"{x}:O", title=x_title, axis=alt.Axis(labelAngle=0)), color=coloured(colour, table[colour])
     )
     layers: list[Any] = [_chance(), base.mark_line(point=True).encode(y=_share(y, y_title), tooltip=hover)]
     if band is not None:
         layers.insert(1, base.mark_area(opacity=0.15).encode(y=_share(band[0], y_title), y2=band[1]))
-    return _sized(alt.layer(*layers).add_params(_hidden()))
+    return _sized(alt.layer(*layers).add_params(hidden()))
 
 
 def bars(
@@ -77,31 +77,31 @@ def bars(
     """
     order, groups = list(dict.fromkeys(table[x])), alt.Scale(domain=_groups(table[colour]))
     columns = [x, y, colour, *(error or ()), *([mark] if mark else [])]
-    base = _shown(table[columns], colour).encode(
+    base = shown(table[columns], colour).encode(
         x=alt.X(f"{x}:N", sort=order, title=None, axis=alt.Axis(labelAngle=0)),
         xOffset=alt.XOffset(f"{colour}:N", scale=groups),
         tooltip=[x, colour, *(alt.Tooltip(column, format=".3f") for column in columns if column not in (x, colour))],
     )
     share = alt.Y(f"{y}:Q", scale=alt.Scale(domain=[0, 1]), title=y_title)
-    layers: list[Any] = [base.mark_bar().encode(y=share, color=_colour(colour, table[colour]))]
+    layers: list[Any] = [base.mark_bar().encode(y=share, color=coloured(colour, table[colour]))]
     if error is not None:
         layers.append(base.mark_rule(color="black").encode(y=alt.Y(f"{error[0]}:Q", title=y_title), y2=error[1]))
     if mark is not None:
         layers.append(base.mark_tick(color="black", thickness=2).encode(y=alt.Y(f"{mark}:Q", title=y_title)))
-    return _sized(alt.layer(*layers).add_params(_hidden()))
+    return _sized(alt.layer(*layers).add_params(hidden()))
 
 
 def curves(table: pd.DataFrame, x: str, y: str, colour: str, y_title: str, log: bool = False) -> alt.Chart:
     """One line a group over a number, such as an epoch."""
     scale = alt.Scale(type="log") if log else alt.Scale(zero=True)
-    lines = _shown(table[[x, y, colour]], colour).mark_line()
+    lines = shown(table[[x, y, colour]], colour).mark_line()
     return _sized(
         lines.encode(
             x=alt.X(f"{x}:Q", title=_words(x), axis=alt.Axis(tickCount=6)),
             y=alt.Y(f"{y}:Q", title=y_title, scale=scale),
-            color=_colour(colour, table[colour]),
+            color=coloured(colour, table[colour]),
             tooltip=[colour, x, alt.Tooltip(y, format=".4f")],
-        ).add_params(_hidden())
+        ).add_params(hidden())
     )
 
 
@@ -156,15 +156,17 @@ def differences(table: pd.DataFrame) -> alt.LayerChart:
     return _sized(alt.layer(zero, interval, points, names)).properties(height=32 * len(table))
 
 
-def _shown(table: pd.DataFrame, group: str) -> alt.Chart:
+def shown(table: pd.DataFrame, group: str) -> alt.Chart:
+    """A chart of the rows whose group is not in ``hidden``; one of its layers must hold that parameter."""
     return alt.Chart(table).transform_filter(f"indexof(hidden, datum[{json.dumps(group)}]) < 0")
 
 
-def _hidden() -> alt.Parameter:
+def hidden() -> alt.Parameter:
+    """The groups that the reader of the page has switched off."""
     return alt.param(name="hidden", value=[])
 
 
-def _colour(column: str, values: Iterable[Any]) -> alt.Color:
+def coloured(column: str, values: Iterable[Any]) -> alt.Color:
     """Colours by a fixed domain: a group keeps its own when others are switched off."""
     return alt.Color(column, title=_words(column), scale=alt.Scale(domain=_groups(values), range=COLOURS))
 
