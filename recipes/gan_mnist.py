@@ -66,15 +66,15 @@ PRESETS = {
         seeds=1,
         width=8,
         test_images=200,
-        epoch_images=500,
+        epoch_images=300,
         epoch_test_images=100,
-        clean_epochs=8,
-        start_epochs=4,
-        attack_epochs=7,
+        clean_epochs=6,
+        start_epochs=3,
+        attack_epochs=5,
         pgd_images=60,
         pgd_steps=10,
         pgd_restarts=2,
-        variants=("clamp", "ensemble"),
+        variants=("ensemble",),
         variant_seeds=1,
         ensemble=2,
     ),
@@ -104,8 +104,8 @@ def gan_mnist(study: Study) -> None:
     study.each(
         train_clean, [(name, seed, epochs) for seed in range(config.seeds) for name, epochs in dict.fromkeys(lengths)]
     )
-    study.each(play, games)
-    study.each(play, variants)
+    study.each(play, [*games, *(game for game in variants if game.variant != "fresh")])
+    study.each(play, [game for game in variants if game.variant == "fresh"])  # on the C1 of a game that is now there
 
     lab = Laboratory(study)
     for seed in range(config.seeds):
