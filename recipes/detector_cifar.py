@@ -38,9 +38,8 @@ class DetectorCifar(Config):
     schedule: Literal["report", "fast"] = Field("report", description="how the classifier is trained")
     epochs: PositiveInt | None = Field(None, description="of the classifier; null: the schedule's own")
     train_images: PositiveInt | None = Field(None, description="for the classifier")
-    test_images: PositiveInt | None = Field(
-        None, description="attacked; clean accuracy is always on the whole test set"
-    )
+    test_images: PositiveInt | None = Field(None, description="attacked")
+    clean_images: PositiveInt | None = Field(None, description="test images for the accuracy without attack")
     eps_fgsm: tuple[Eps, ...] = (1 / 255, 2 / 255, 3 / 255, 4 / 255)
     eps_bim: tuple[Eps, ...] = (1 / 255, 2 / 255, 3 / 255, 4 / 255)
     eps_bim_l2: tuple[Eps, ...] = (20 / 255, 40 / 255, 60 / 255, 80 / 255)
@@ -94,6 +93,7 @@ PRESETS = {
         epochs=4,
         train_images=4000,
         test_images=100,
+        clean_images=1000,
         eps_fgsm=(4 / 255,),
         eps_bim=(1 / 255,),
         eps_bim_l2=(40 / 255,),
@@ -164,8 +164,8 @@ def _reference(attack: str, accuracy: dict[Adversary, float]) -> Adversary:
 
 
 def clean_accuracy(lab: Laboratory) -> list[dict[str, Any]]:
-    """The classifier on the whole test set, and on the part of it that is attacked."""
-    whole = lab.images(lab.study.test, np.arange(len(lab.study.test)), None)
+    """The classifier on test images, by default all, and on those that are attacked."""
+    whole = lab.images(lab.study.test, np.arange(len(lab.study.test)), lab.config.clean_images)
     attacked = lab.clean["test"]
     common = {"split": "test", "model": "resnet32", "exhibit": "classifier"}
     return [
