@@ -4,18 +4,11 @@ import os
 
 import pytest
 import torch
+from work import fail, note
 
 from advbench.errors import UsageError
 from advbench.runs import Run
 from advbench.study import Study
-
-
-def note(study, item):
-    (study.run.directory / f"{item}.txt").write_text(f"{os.getpid()} {torch.get_num_threads()}")
-
-
-def fail(study, item):
-    raise UsageError(f"no {item}")
 
 
 @pytest.fixture
