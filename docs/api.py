@@ -12,6 +12,7 @@ import advbench
 
 warnings.filterwarnings("error", module="pdoc")
 warnings.filterwarnings("ignore", message=".*'CLIP_VALUES_TYPE'", module="pdoc")  # an annotation of ART's own
+warnings.filterwarnings("ignore", message=".*may refer to either the installed", module="pdoc")  # it is the one
 public = [f"advbench.{module.name}" for module in iter_modules(advbench.__path__) if not module.name.startswith("_")]
 for name in public:
     module = import_module(name)

@@ -12,10 +12,13 @@ from advbench import evaluation
 from advbench.evaluation import Figure
 from advbench.recipe import Config, recipe
 from advbench.recipes import _gan_mnist_exhibits as exhibits
-from advbench.recipes._gan_mnist_lab import MODES, Game, Laboratory, figures, play, train_clean
+from advbench.recipes._gan_mnist_lab import MODES, Game, Laboratory, Statistics, figures, play, train_clean
 from advbench.study import Study
 
 Bound = Annotated[float, Field(gt=0, le=1)]
+BATCH_NORM: tuple[tuple[Statistics, str], ...] = (("running", ""), ("batch", "_batch_statistics"))
+"""Whose statistics the attacker's batch norm uses outside training, and what the metric is called then."""
+
 Variant = Literal["clamp", "output-batch-norm", "ensemble", "fresh", "half-clean"]
 
 
@@ -155,7 +158,7 @@ def attacked(lab: Laboratory, game: Game) -> Iterator[dict[str, Any]]:
             yield Figure(entry[f"attacked_loss{suffix}"], n).row("attacked_loss", **common_entry)
         common["exhibit"] = "variants" if game.variant else "attacked"
         yield figures(classifier, lab.test.x, lab.test.y)[0].row("clean_accuracy", **common)
-        for statistics, of in (("running", ""), ("batch", "_batch_statistics")):
+        for statistics, of in BATCH_NORM:
             for clip, how in ((False, ""), (True, "_clipped")):
                 accuracy, loss = figures(classifier, lab.attacked(game, statistics, clip), lab.test.y)
                 yield accuracy.row(f"attacked_accuracy{of}{how}", **common)

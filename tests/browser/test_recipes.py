@@ -7,10 +7,10 @@ from advbench.cli import main
 
 TINY = {
     "bench": {
-        "train_images": 1000,
-        "epochs": 4,
+        "train_images": 1200,
+        "epochs": 10,
         "images": 16,
-        "deepfool_images": 2,
+        "deepfool_images": 4,
         "epoch_images": 32,
         "batch": 16,
         "repeats": 1,
