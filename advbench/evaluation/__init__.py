@@ -2,7 +2,7 @@
 
 from advbench.evaluation.confidence import confidence
 from advbench.evaluation.detection import auc, detectability, true_positive_rate
-from advbench.evaluation.figures import COLUMNS, Figure, accuracy, balanced, mean, proportion
+from advbench.evaluation.figures import COLUMNS, Figure, accuracy, balanced, mean, median, proportion
 from advbench.evaluation.robustness import still_correct
 
 __all__ = [
@@ -14,6 +14,7 @@ __all__ = [
     "confidence",
     "detectability",
     "mean",
+    "median",
     "proportion",
     "still_correct",
     "true_positive_rate",

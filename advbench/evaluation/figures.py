@@ -93,6 +93,21 @@ def mean(values: np.ndarray) -> Figure:
     return Figure(centre, n, centre - half, centre + half)
 
 
+def median(values: np.ndarray) -> Figure:
+    """The median of values (N,), infinite ones included, with the interval between order statistics; NaN without values.
+
+    The ends are the binomial 2.5 % and 97.5 % ranks (Conover, 1999, section 3.2); few values have none.
+    """
+    n = len(values)
+    if n == 0:
+        return Figure(float("nan"), 0)
+    from scipy.stats import quantile_test
+
+    interval = quantile_test(np.sort(values), p=0.5).confidence_interval(0.95)
+    middle = np.sort(values)[[(n - 1) // 2, n // 2]]
+    return Figure(float(middle[0] if middle[0] == middle[1] else middle.mean()), n, interval.low, interval.high)
+
+
 def balanced(first: Figure, second: Figure) -> Figure:
     """The mean of two independent proportions, its interval by Newcombe's square-and-add method (1998)."""
     value = (first.value + second.value) / 2

@@ -1,0 +1,98 @@
+"""The tables and charts of an evaluation, from its result rows alone."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from advbench.evaluate.options import number
+from advbench.evaluation import Figure
+from advbench.evaluation.sanity import Check
+from advbench.report import charts
+from advbench.runs import Run
+
+
+def show(run: Run, norm: str, notes: list[str]) -> None:
+    """Add every exhibit to the run."""
+    rows = run.results()
+    _robustness(run, rows[rows.exhibit == "robustness"], norm)
+    _checks(run, rows)
+    _distance(run, rows[rows.exhibit == "distance"])
+    if notes:
+        table = pd.DataFrame({"note": notes})
+        run.exhibit(
+            "notes", "What was found and handled", "Of the model and the data, before the first attack.", table=table
+        )
+
+
+def figures(run: Run) -> dict[str, float]:
+    """The figures that a floor can be set for: at the largest eps, all in 0..1."""
+    rows = run.results()
+    headline = rows[rows.exhibit == "headline"].sort_values("eps")
+    found = {str(row.metric): float(row.value) for row in headline.itertuples()}
+    return {**found, "checks_passed": sum(check.passed for check in checks(rows)) / max(1, len(checks(rows)))}
+
+
+def checks(rows: pd.DataFrame) -> list[Check]:
+    """The checks among the rows of results.csv."""
+    part = rows[rows.exhibit == "check"]
+    return [
+        Check(
+            row.metric,
+            Figure(row.value, int(row.n), row.ci_low, row.ci_high),
+            "" if pd.isna(row.source) else row.source,
+        )
+        for row in part.itertuples()
+    ]
+
+
+def _robustness(run: Run, rows: pd.DataFrame, norm: str) -> None:
+    worst = rows.groupby("eps", as_index=False).last().assign(attack="worst case")
+    single = rows[(rows.eps == 0) | (rows.groupby("eps").cumcount() == 0)].assign(
+        attack=rows[rows.eps > 0].attack.iloc[0]
+    )
+    curve = pd.concat([worst, single]).assign(eps=lambda table: table.eps * (255 if norm == "linf" else 1))
+    table = rows.assign(eps=rows.eps.map(lambda eps: number(eps) if eps else "0")).pivot_table(
+        index="attack", columns="eps", values="value", sort=False
+    )
+    n = int(rows.n.iloc[0])
+    run.exhibit(
+        "robustness",
+        "Accuracy that is left",
+        f"Of {n} images, within eps in the {'l-inf' if norm == 'linf' else 'l2'} norm"
+        f"{', the chart in units of 1/255' if norm == 'linf' else ''}. Each line of the table is the worst case an image "
+        "over its attack and all above it; an image that was beaten, at this eps or a smaller one, is not attacked again. "
+        "Attacks know the true label; every adversarial image is judged by the model in float32.",
+        charts.curves(curve, "eps", "value", "attack", "accuracy"),
+        table.reset_index(),
+    )
+
+
+def _checks(run: Run, rows: pd.DataFrame) -> None:
+    made = checks(rows)
+    failed = [check.name for check in made if not check.passed]
+    table = pd.DataFrame(
+        {
+            "check": [check.name for check in made],
+            "result": ["passed" if check.passed else "FAILED" for check in made],
+            "measured": [check.measured for check in made],
+            "so": ["" if check.passed else f"{check.means}; {check.do}" for check in made],
+        }
+    )
+    verdict = f"FAILED: {', '.join(failed)}. The figures above are not to be trusted." if failed else "All passed."
+    run.exhibit("checks", "Did the attacks work?", f"{verdict} Made with PGD at the largest eps.", table=table)
+
+
+def _distance(run: Run, rows: pd.DataFrame) -> None:
+    medians = rows[rows.metric == "median_distance"]
+    for row in medians.itertuples():
+        curve = rows[(rows.attack == row.attack) & (rows.metric == "accuracy")]
+        run.exhibit(
+            row.attack,
+            f"Distance to the nearest boundary, {'l-inf' if row.norm == 'linf' else 'l2'}",
+            "DeepFool: the share of images that are right and stay so within a distance. The median is over the images that "
+            "were right; it is infinite where most were not flipped within 50 steps.",
+            charts.curves(curve.rename(columns={"eps": "distance"}), "distance", "value", "attack", "accuracy"),
+            medians[medians.attack == row.attack][["attack", "norm", "value", "ci_low", "ci_high", "n"]].rename(
+                columns={"value": "median"}
+            ),
+        )

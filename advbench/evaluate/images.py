@@ -1,0 +1,182 @@
+"""Where the images to evaluate on come from: a named set, a folder of class folders or an npz file."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from zipfile import BadZipFile
+
+import numpy as np
+
+from advbench import data
+from advbench.errors import UsageError, did_you_mean
+from advbench.seeds import derive
+
+_CHANNELS = (1, 3)
+
+
+@dataclass(frozen=True)
+class Images:
+    """What is attacked.
+
+    :param name: for the report.
+    :param x: float32 (N, C, H, W) in [0, 1].
+    :param y: int64 (N,): the model's output that is right.
+    :param classes: how many classes the data have; None where only the labels are known.
+    :param notes: what was changed on the way here, one sentence each.
+    """
+
+    name: str
+    x: np.ndarray
+    y: np.ndarray
+    classes: int | None = None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def fingerprint(self) -> str:
+        """The first 16 hex digits of the SHA-256 over images and labels."""
+        return hashlib.sha256(self.x.tobytes() + self.y.tobytes()).hexdigest()[:16]
+
+
+def find(
+    source: str,
+    shape: tuple[int, int, int] | None = None,
+    labels: Sequence[int] = (),
+    n: int | None = None,
+    seed: int = 0,
+    data_dir: Path | None = None,
+) -> Images:
+    """Images and labels of a data set.
+
+    :param source: a name from ``advbench list data`` (its test split), a folder with one folder a class, or an npz
+        file with ``x`` and ``y``.
+    :param shape: (C, H, W) that the model takes: to which digits are scaled and files of a folder resized (shorter
+        side) and centre-cropped. The others have their own.
+    :param labels: the model's output for each class folder in alphabetical order; by default 0, 1, 2, ...
+    :param n: how many are chosen at random, all where None.
+    :raises UsageError: for anything that is not images and labels; the line says what was found.
+    :raises DataUnavailable: where a named set cannot be had.
+    """
+    path = Path(source)
+    if path.suffix == ".npz":
+        found = _npz(path)
+    elif path.is_dir():
+        return _folder(path, shape, labels, n, seed)
+    elif source in data.DATASETS:
+        kept = data.load(source, "test", data_dir, shape)
+        chosen = _choice(len(kept), n, seed)
+        return Images(source, kept.x[chosen].astype(np.float32) / 255, kept.y[chosen], len(kept.classes))
+    else:
+        known = [*data.DATASETS, "a folder of class folders", "an .npz file"]
+        raise did_you_mean("data set, folder or .npz file", source, known)
+    chosen = _choice(len(found.x), n, seed)
+    return replace(found, x=found.x[chosen], y=found.y[chosen])
+
+
+def _choice(total: int, n: int | None, seed: int) -> np.ndarray:
+    if n is None or n >= total:
+        return np.arange(total)
+    return np.sort(np.random.default_rng(derive(seed, "images")).permutation(total)[:n])
+
+
+def _npz(path: Path) -> Images:
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            missing = [name for name in ("x", "y") if name not in arrays]
+            if missing:
+                raise UsageError(f"{path} must hold arrays x and y, found {', '.join(arrays.files) or 'none'}")
+            x, y = arrays["x"], arrays["y"]
+    except (OSError, BadZipFile) as error:
+        raise UsageError(f"{path} cannot be read: {getattr(error, 'strerror', None) or 'not an npz file'}") from error
+    except ValueError as error:
+        if "pickle" not in str(error):
+            raise
+        raise UsageError(
+            f"{path} holds Python objects, which only a pickle can read: refused; save plain arrays"
+        ) from error
+    images, notes = as_images(x, "x")
+    classes, more = as_labels(y, len(images), "y")
+    return Images(path.stem, images, classes, notes=(*notes, *more))
+
+
+def as_images(x: np.ndarray, name: str) -> tuple[np.ndarray, tuple[str, ...]]:
+    """The images as float32 (N, C, H, W) in [0, 1], and what had to be done for it.
+
+    uint8 is divided by 255, float64 rounded, NHWC transposed and a missing channel axis added.
+
+    :raises UsageError: for any other shape, type or range.
+    """
+    notes = []
+    if x.ndim == 3:
+        x = x[:, None]
+        notes.append(f"{name} had no channel axis: taken as grey")
+    if x.ndim != 4 or 0 in x.shape:
+        raise UsageError(f"{name} must be images (N, C, H, W), found shape {x.shape}")
+    if x.shape[1] not in _CHANNELS and x.shape[3] in _CHANNELS:
+        x = x.transpose(0, 3, 1, 2)
+        notes.append(f"{name} was (N, H, W, C): transposed")
+    if x.dtype == np.uint8:
+        if x.max() <= 1:
+            raise UsageError(f"{name} is uint8 with no value above 1; save 0..255, or floats in [0, 1]")
+        return np.ascontiguousarray(x, np.float32) / 255, (*notes,)
+    if not np.issubdtype(x.dtype, np.floating):
+        raise UsageError(f"{name} is {x.dtype}; save uint8 in 0..255, or floats in [0, 1]")
+    if x.dtype != np.float32:
+        notes.append(f"{name} was {x.dtype}: taken as float32")
+    low, high = float(x.min()), float(x.max())
+    if np.isnan(low):
+        raise UsageError(f"{name} holds NaN")
+    if low < 0:
+        raise UsageError(
+            f"{name} lies in {low:.3g}..{high:.3g}, which looks normalised; save images in [0, 1] and give --mean and --std"
+        )
+    if high > 1:
+        raise UsageError(f"{name} is {x.dtype} in {low:.3g}..{high:.3g}; divide by {'255' if high <= 255 else high:}")
+    return np.ascontiguousarray(x, np.float32), (*notes,)
+
+
+def as_labels(y: np.ndarray, n: int, name: str) -> tuple[np.ndarray, tuple[str, ...]]:
+    """The labels as int64 (N,), from indices or one-hot rows, and what had to be done for it.
+
+    :raises UsageError: for anything else.
+    """
+    notes: tuple[str, ...] = ()
+    if y.ndim == 2 and y.shape[1] > 1 and np.isin(y, (0, 1)).all() and (y.sum(1) == 1).all():
+        y = y.argmax(1)
+        notes = (f"{name} was one-hot: taken as indices",)
+    y = y[:, 0] if y.ndim == 2 and y.shape[1] == 1 else y
+    if y.shape != (n,):
+        raise UsageError(f"{name} must hold {n} labels, one an image, found shape {y.shape}")
+    if y.dtype.kind not in "iuf" or not np.array_equal(y, np.floor(y)) or y.min() < 0:
+        raise UsageError(f"{name} must be class indices from 0, found {y.dtype} such as {y[0]!s}")
+    return y.astype(np.int64), notes
+
+
+def _folder(path: Path, shape: tuple[int, int, int] | None, labels: Sequence[int], n: int | None, seed: int) -> Images:
+    from torchvision.datasets import ImageFolder
+    from torchvision.transforms import v2
+
+    steps: list = [v2.PILToTensor()]
+    if shape is not None:
+        steps = [v2.Grayscale()] * (shape[0] == 1) + [v2.Resize(max(shape[1:])), v2.CenterCrop(shape[1:]), *steps]
+    try:
+        folder = ImageFolder(str(path), transform=v2.Compose(steps))
+    except FileNotFoundError as error:
+        raise UsageError(f"{path} must hold one folder of images a class: {str(error).splitlines()[0]}") from error
+    if labels and len(labels) != len(folder.classes):
+        raise UsageError(f"--labels must name {len(folder.classes)} outputs, one a folder of {path}, not {len(labels)}")
+    chosen = _choice(len(folder), n, seed)
+    try:
+        decoded = [folder[i] for i in chosen]
+    except Exception as error:
+        raise UsageError(f"an image of {path} cannot be read: {str(error).splitlines()[0]}") from error
+    sizes = {tuple(image.shape) for image, _ in decoded}
+    if len(sizes) > 1:
+        raise UsageError(f"the images of {path} have {len(sizes)} sizes; give the model's with --shape 3,224,224")
+    x = np.stack([image.numpy() for image, _ in decoded]).astype(np.float32) / 255
+    y = np.array([label for _, label in decoded], dtype=np.int64)
+    if labels:
+        return Images(path.name, x, np.asarray(labels, np.int64)[y])
+    return Images(path.name, x, y, len(folder.classes))

@@ -1,0 +1,48 @@
+"""A small network that imitates a classifier, to attack in its place (Papernot et al., 2017, https://arxiv.org/abs/1602.02697)."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from art.estimators.classification import PyTorchClassifier
+from torch import nn
+
+from advbench import estimators
+
+
+def surrogate(
+    classifier: PyTorchClassifier, x: np.ndarray, seed: int, steps: int = 200, noise: float = 0.05
+) -> estimators.TorchClassifier:
+    """A two-layer convolutional network trained on the classifier's own probabilities for the images and noisy copies.
+
+    :param x: float32 (N, C, H, W) in [0, 1]; no labels are needed.
+    :param steps: of Adam, 64 images each.
+    :param noise: standard deviation of the copies' Gaussian noise.
+    :return: of the same shape and classes, differentiable whatever the classifier does.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    images = torch.from_numpy(x)
+    copies = (images + noise * torch.randn(images.shape, generator=generator)).clamp(0, 1)
+    images = torch.cat([images, copies])
+    wanted = torch.from_numpy(classifier.predict(images.numpy())).softmax(1)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network = nn.Sequential(
+            nn.Conv2d(x.shape[1], 32, 5, stride=2, padding=2),
+            nn.ReLU(),
+            nn.Conv2d(32, 64, 3, stride=2, padding=1),
+            nn.ReLU(),
+            nn.AdaptiveAvgPool2d(4),
+            nn.Flatten(),
+            nn.Linear(1024, classifier.nb_classes),
+        )
+    network.to(classifier.device)
+    optimizer = torch.optim.Adam(network.parameters(), 2e-3)
+    for _ in range(steps):
+        chosen = torch.randint(len(images), (64,), generator=generator)
+        logits = network(images[chosen].to(classifier.device))
+        loss = nn.functional.cross_entropy(logits, wanted[chosen].to(classifier.device))
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    return estimators.classifier(network, x.shape[1:], classifier.nb_classes, device=classifier.device)
