@@ -30,7 +30,7 @@ def read_run(directory: Path) -> dict[str, Any]:
             "config": config,
             "environment": _json(directory / "environment.json"),
             "question": about.get("question", ""),
-            "command": _command(config, about.get("asked_for", config["recipe"])),
+            "command": config.get("command") or _command(config, about.get("asked_for", config["recipe"])),
             "results": pd.read_csv(directory / "results.csv"),
             "exhibits": exhibits,
             "specs": {e["name"]: _json(directory / e["chart"]) for e in exhibits if "chart" in e},
