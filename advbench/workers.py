@@ -36,12 +36,13 @@ def each(study: Study, work: Callable[[Study, Item], Any], items: Sequence[Item]
         workers = 1
     if workers <= 1:
         with _one_thread(study.device):
-            for item in items:
+            for item in progress.track(items, "stages", len(items)):
                 work(study, item)
         return
     with ProcessPoolExecutor(workers, get_context("spawn"), _begin, (study,)) as pool:
         try:
-            for done in [pool.submit(_work, work, item) for item in items]:
+            running = [pool.submit(_work, work, item) for item in items]
+            for done in progress.track(running, f"stages, {workers} at a time", len(items)):
                 done.result()
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)

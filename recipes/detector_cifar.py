@@ -11,6 +11,7 @@ from pydantic import Field, PositiveInt
 
 from advbench import evaluation
 from advbench.attacks import DynamicDetectorAttack
+from advbench.progress import track
 from advbench.recipe import Config, Eps, Unit, recipe
 from advbench.recipes import _detector_cifar_exhibits as exhibits
 from advbench.recipes._detector_cifar_lab import ITERATIONS, STEP, Adversary, Laboratory, generate
@@ -135,7 +136,7 @@ def detector_cifar(study: Study) -> None:
     ]
 
     run.rows("clean", partial(clean_accuracy, lab))
-    for adversary in adversaries:
+    for adversary in track(adversaries, "adversaries and their detectors", len(adversaries)):
         run.rows(f"static-{adversary.label}", partial(detection, lab, adversary))
     accuracy = {adversary: lab.accuracy_under(adversary).value for adversary in adversaries}
     reference = [_reference(attack, accuracy) for attack in dict.fromkeys(a.attack for a in adversaries)]
@@ -148,9 +149,9 @@ def detector_cifar(study: Study) -> None:
     run.rows(
         "adversary-transfer", partial(transfer, lab, "fig4", [(fit, test) for fit in reference for test in reference])
     )
-    for kind in ("static", "dynamic"):
-        for sigma in config.sigmas:
-            run.rows(f"sigma-{kind}-{sigma:g}", partial(under_dynamic_adversary, lab, kind, sigma))
+    grid = [(kind, sigma) for kind in ("static", "dynamic") for sigma in config.sigmas]
+    for kind, sigma in track(grid, "detectors under the dynamic adversary", len(grid)):
+        run.rows(f"sigma-{kind}-{sigma:g}", partial(under_dynamic_adversary, lab, kind, sigma))
     run.rows("check", partial(finer_steps, lab))
     run.rows("targets", lambda: exhibits.targets(run.results()))
     exhibits.show(run)

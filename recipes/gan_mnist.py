@@ -10,6 +10,7 @@ from pydantic import Field, PositiveInt
 
 from advbench import evaluation
 from advbench.evaluation import Figure
+from advbench.progress import track
 from advbench.recipe import Config, recipe
 from advbench.recipes import _gan_mnist_exhibits as exhibits
 from advbench.recipes._gan_mnist_lab import MODES, Game, Laboratory, Statistics, figures, play, train_clean
@@ -111,7 +112,7 @@ def gan_mnist(study: Study) -> None:
     study.each(play, [game for game in variants if game.variant == "fresh"])  # on the C1 of a game that is now there
 
     lab = Laboratory(study)
-    for seed in range(config.seeds):
+    for seed in track(range(config.seeds), "seeds", config.seeds):
         run.rows(f"clean-seed{seed}", partial(clean_accuracy, lab, seed))
         for t in config.t:
             pair = [Game(mode, t, seed) for mode in MODES]
@@ -119,7 +120,7 @@ def gan_mnist(study: Study) -> None:
                 run.rows(f"attacked-{game.label}", partial(attacked, lab, game))
             run.rows(f"crossed-t{t:g}-seed{seed}", partial(crossed, lab, *pair))
             run.rows(f"pgd-t{t:g}-seed{seed}", partial(under_pgd, lab, *pair))
-    for game in variants:
+    for game in track(variants, "variants", len(variants)):
         run.rows(f"attacked-{game.label}", partial(attacked, lab, game))
     run.rows("targets", lambda: exhibits.targets(run.results()))
     exhibits.show(run, config.t, lab.picture())
