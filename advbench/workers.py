@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import logging
 import os
+import pickle
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from multiprocessing import get_context
+from tempfile import NamedTemporaryFile
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 
 from advbench import progress
+from advbench.errors import AdvbenchError
 
 if TYPE_CHECKING:
     from advbench.study import Study
@@ -39,14 +43,20 @@ def each(study: Study, work: Callable[[Study, Item], Any], items: Sequence[Item]
             for item in progress.track(items, "stages", len(items)):
                 work(study, item)
         return
-    with ProcessPoolExecutor(workers, get_context("spawn"), _begin, (study,)) as pool:
-        try:
-            running = [pool.submit(_work, work, item) for item in items]
-            for done in progress.track(running, f"stages, {workers} at a time", len(items)):
-                done.result()
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+    with NamedTemporaryFile(suffix=".study") as kept:
+        # by a file: a process that dies before it has read a long message leaves its parent writing for ever
+        pickle.dump(study, kept)
+        kept.flush()
+        with ProcessPoolExecutor(workers, get_context("spawn"), _begin, (kept.name,)) as pool:
+            try:
+                running = [pool.submit(_work, work, item) for item in items]
+                for done in progress.track(running, f"stages, {workers} at a time", len(items)):
+                    done.result()
+            except BrokenProcessPool as error:
+                raise AdvbenchError("a worker process died; the same command goes on from here") from error
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
 
 
 def default_workers(device: torch.device) -> int:
@@ -68,9 +78,10 @@ def _one_thread(device: torch.device) -> Iterator[None]:
 _study: Study | None = None  # of this worker process
 
 
-def _begin(study: Study) -> None:
+def _begin(path: str) -> None:
     global _study
-    _study = study
+    with open(path, "rb") as stream:
+        _study = study = pickle.load(stream)
     progress.bars_allowed = False  # several processes cannot share one live display
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))

@@ -4,9 +4,9 @@ import os
 
 import pytest
 import torch
-from work import fail, note
+from work import die, fail, note
 
-from advbench.errors import UsageError
+from advbench.errors import AdvbenchError, UsageError
 from advbench.runs import Run
 from advbench.study import Study
 
@@ -37,6 +37,11 @@ def test_two_workers_are_other_processes_on_one_thread_each(make):
 def test_a_mistake_in_a_worker_reaches_the_caller(make, workers):
     with pytest.raises(UsageError, match="no a"):
         make(workers).each(fail, ["a", "b"])
+
+
+def test_a_worker_that_dies_is_one_line(make):
+    with pytest.raises(AdvbenchError, match="a worker process died"):
+        make(2).each(die, ["a", "b"])
 
 
 def test_a_recipe_by_path_has_one_worker(make):

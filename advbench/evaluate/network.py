@@ -125,7 +125,7 @@ def _file(path: Path) -> ModuleType:
     module = ModuleType(f"advbench_model_{path.stem}")
     module.__file__ = str(path)
     sys.modules[module.__name__] = module
-    sys.path.insert(0, str(path.resolve().parent))  # what the file imports from its own folder
+    sys.path.append(str(path.resolve().parent))  # what the file imports from its own folder
     try:
         # not importlib: its bytecode cache may be stale
         exec(compile(path.read_text(), str(path), "exec"), vars(module))
@@ -135,7 +135,7 @@ def _file(path: Path) -> ModuleType:
 
 
 def _package(name: str) -> ModuleType:
-    sys.path.insert(0, str(Path.cwd()))  # as python -m does
+    sys.path.append(str(Path.cwd()))  # behind what is installed, which a checkout must not shadow
     try:
         return import_module(name)
     except Exception as error:
