@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Mapping
@@ -31,6 +32,14 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         names = stream.keys()
         meta = json.loads((stream.metadata() or {}).get("advbench", "{}"))
         return {name: stream.get_tensor(name) for name in names}, meta
+
+
+def fingerprint(module: torch.nn.Module) -> str:
+    """The first 16 hex digits of the SHA-256 over the names and values of all weights."""
+    digest = hashlib.sha256()
+    for name, tensor in module.state_dict().items():
+        digest.update(name.encode() + tensor.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()[:16]
 
 
 class Checkpoint:

@@ -237,7 +237,7 @@ def compare(runs: tuple[Path, ...], out: Path | None) -> None:
 
 
 @main.command()
-@click.option("--preset", default="small", show_default=True, help="quick, small (a quarter of an hour) or paper.")
+@click.option("--preset", default="small", show_default=True, help="quick, small or paper.")
 @click.option("--model", type=click.Path(path_type=Path), help="A run directory whose classifier is attacked.")
 @click.option("--dataset", default="auto", show_default=True, help="auto, or a name from 'advbench list data'.")
 @click.option("--out", type=click.Path(path_type=Path), help="The run directory; by default under runs/.")

@@ -8,11 +8,11 @@ from typing import Any
 import pandas as pd
 
 from advbench.evaluation import Figure
+from advbench.recipes._bench_contenders import PLAIN, SETTINGS
 from advbench.report import charts
 from advbench.runs import Run
 
-GRADIENT = ("fgsm", "pgd-10", "pgd-l2-10")
-PLAIN = "plain gradients"
+GRADIENT = [name for name, setting in SETTINGS.items() if not setting.deepfool]
 PEERS = (("ART", 0.25), ("torchattacks", 0.35), ("foolbox", 0.25))
 
 

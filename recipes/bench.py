@@ -142,7 +142,8 @@ def detector_training(study: Study, classifier: estimators.TorchClassifier) -> I
     detector = SubnetworkDetector(classifier, 2)
     fit = partial(detector.fit, x, labels, batch_size=config.batch)
     with torch.no_grad():
-        features = torch.cat([detector._trunk(part.to(study.device)) for part in torch.from_numpy(x).split(256)])
+        parts = torch.from_numpy(x).split(256)
+        features = torch.cat([classifier.model.features(part.to(study.device), 2) for part in parts])
     target = torch.from_numpy(labels).to(study.device)
     contenders: Mapping[str, Callable[[], Any]] = {
         "subnetwork alone": partial(_plain_epoch, copy.deepcopy(detector.subnetwork), features, target, config.batch),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -9,6 +11,7 @@ import torch
 from torch import nn
 
 from advbench import data, estimators, evaluation
+from advbench.checkpoint import Checkpoint
 from advbench.models.tapped import Normalize, TappedModule
 from advbench.report import Attacked, bundle, charts
 from advbench.runs import Run
@@ -164,3 +167,24 @@ def make_run(directory, hostile="", seed=0, value=9):
 def finished_run(tmp_path):
     """The directory of a finished run, made without any computing."""
     return make_run(tmp_path / "finished").directory
+
+
+@pytest.fixture
+def killed_after_two_epochs(monkeypatch):
+    """A context in which a training is interrupted once it has kept its second epoch."""
+
+    @contextmanager
+    def killed():
+        save = Checkpoint.save
+
+        def save_and_die(self, module, optimizer, best, history):
+            save(self, module, optimizer, best, history)
+            if len(history) == 2:
+                raise KeyboardInterrupt
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Checkpoint, "save", save_and_die)
+            with pytest.raises(KeyboardInterrupt):
+                yield
+
+    return killed

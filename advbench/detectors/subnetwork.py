@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,7 +16,7 @@ from torch import Tensor, nn
 
 from advbench import checks
 from advbench.attacks.dynamic import DynamicDetectorAttack
-from advbench.checkpoint import Checkpoint, load_tensors, save_tensors
+from advbench.checkpoint import Checkpoint, fingerprint, load_tensors, save_tensors
 from advbench.detectors.network import DetectorSubnetwork
 from advbench.device import float32
 from advbench.errors import UsageError
@@ -270,7 +269,7 @@ class SubnetworkDetector(EvasionDetector):
             "lr": self.lr,
             "seed": self.seed,
             "threshold": self.threshold,
-            "classifier": _fingerprint(self.classifier.model),
+            "classifier": fingerprint(self.classifier.model),
         }
         save_tensors(path, self.subnetwork.state_dict(), meta)
 
@@ -291,7 +290,7 @@ class SubnetworkDetector(EvasionDetector):
             raise UsageError(
                 f"{path} is not a detector of advbench: {(str(error).splitlines() or ['unreadable'])[0]}"
             ) from error
-        if belongs_to != _fingerprint(classifier.model):
+        if belongs_to != fingerprint(classifier.model):
             raise UsageError(f"{path} was trained on another classifier")
         return detector
 
@@ -313,10 +312,3 @@ def _stratified(target: Tensor, generator: torch.Generator) -> Tensor:
         shuffled = members[torch.randperm(len(members), generator=generator)]
         key[shuffled] = (torch.arange(len(members)) + 0.5) / len(members)
     return key.argsort(stable=True)
-
-
-def _fingerprint(module: nn.Module) -> str:
-    digest = hashlib.sha256()
-    for name, tensor in module.state_dict().items():
-        digest.update(name.encode() + tensor.detach().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()[:16]

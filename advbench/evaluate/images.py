@@ -67,7 +67,8 @@ def find(
     elif source in data.DATASETS:
         kept = data.load(source, "test", data_dir, shape)
         chosen = _choice(len(kept), n, seed)
-        return Images(source, kept.x[chosen].astype(np.float32) / 255, kept.y[chosen], len(kept.classes))
+        images = kept.images(chosen)
+        return Images(source, images.x, images.y, len(kept.classes))
     else:
         known = [*data.DATASETS, "a folder of class folders", "an .npz file"]
         raise did_you_mean("data set, folder or .npz file", source, known)

@@ -12,6 +12,7 @@ import numpy as np
 
 from advbench import attacks, evaluation
 from advbench.attacks.registry import NORMS
+from advbench.checkpoint import fingerprint
 from advbench.device import resolve_device
 from advbench.estimators import TorchClassifier
 from advbench.evaluate import contract, exhibits, images, network
@@ -19,7 +20,6 @@ from advbench.evaluate.battery import Battery, Bounded, battery, fitting
 from advbench.evaluate.checking import run_checks
 from advbench.evaluate.images import Images
 from advbench.evaluate.options import Options, number
-from advbench.evaluate.weights import fingerprint
 from advbench.evaluation import still_correct
 from advbench.progress import log
 from advbench.recipe import digest

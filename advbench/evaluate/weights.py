@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import pickle
 from pathlib import Path
 
@@ -83,11 +82,3 @@ def fill(module: nn.Module, state: dict[str, Tensor], path: Path) -> None:
             f"{path} holds the weights of another network than {type(module).__name__}: {'; '.join(problems)}"
         )
     module.load_state_dict(state)
-
-
-def fingerprint(module: nn.Module) -> str:
-    """The first 16 hex digits of the SHA-256 over the names and values of all weights."""
-    digest = hashlib.sha256()
-    for name, tensor in module.state_dict().items():
-        digest.update(name.encode() + tensor.detach().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()[:16]

@@ -12,7 +12,6 @@ from torch import nn
 from advbench import estimators
 from advbench.attacks import GANAttack
 from advbench.attacks.gan_network import AttackerNetwork
-from advbench.checkpoint import Checkpoint
 from advbench.errors import UsageError
 
 WIDTH = {"width": 8}
@@ -150,24 +149,15 @@ def test_a_kept_attack_is_the_same(trained, classifier, digits, tmp_path):
     assert repr(again) == repr(trained)
 
 
-def test_training_is_the_same_after_a_kill(classifier, digits, tmp_path, monkeypatch):
+def test_training_is_the_same_after_a_kill(classifier, digits, tmp_path, killed_after_two_epochs):
     def train(checkpoint=None):
         attack = GANAttack(classifier, t=0.1, seed=5, **WIDTH)
         history = attack.fit(digits[0][:300], digits[1][:300], 50, 4, 200, checkpoint=checkpoint)
         return attack.network.state_dict(), [entry["loss"] for entry in history]
 
     whole, losses = train()
-    save = Checkpoint.save
-    with monkeypatch.context() as patch:
-
-        def save_and_die(self, module, optimizer, best, history):
-            save(self, module, optimizer, best, history)
-            if len(history) == 2:
-                raise KeyboardInterrupt
-
-        patch.setattr(Checkpoint, "save", save_and_die)
-        with pytest.raises(KeyboardInterrupt):
-            train(tmp_path / "checkpoint")
+    with killed_after_two_epochs():
+        train(tmp_path / "checkpoint")
     resumed, resumed_losses = train(tmp_path / "checkpoint")
     assert resumed_losses == losses
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)

@@ -4,6 +4,7 @@ from conftest import make_small_net
 from torch import nn
 
 from advbench import models
+from advbench.checkpoint import fingerprint
 from advbench.errors import UsageError
 from advbench.evaluate import network, weights
 
@@ -94,7 +95,7 @@ def test_weights_are_found_in_the_usual_containers_and_prefixes(tmp_path, wrap):
     net, other = make_small_net(), make_small_net(seed=1)
     torch.save(wrap(net.state_dict()), tmp_path / "w.pt")
     weights.fill(other, weights.read(tmp_path / "w.pt"), tmp_path / "w.pt")
-    assert weights.fingerprint(other) == weights.fingerprint(net)
+    assert fingerprint(other) == fingerprint(net)
 
 
 def test_weights_of_another_network_say_what_differs(tmp_path):

@@ -7,7 +7,6 @@ from conftest import SHAPE, make_small_net
 
 from advbench import estimators
 from advbench.attacks import GANAttack
-from advbench.checkpoint import Checkpoint
 from advbench.loop import batches
 from advbench.seeds import derive
 from advbench.trainers import AlternatingTrainer, train_with_adam
@@ -119,7 +118,7 @@ def test_it_learns_to_withstand_its_attacker(digits, classifier):
     assert history[-1]["clean_accuracy"] == pytest.approx((predicted == y_test).mean())
 
 
-def test_training_is_the_same_after_a_kill(digits, tmp_path, monkeypatch):
+def test_training_is_the_same_after_a_kill(digits, tmp_path, killed_after_two_epochs):
     def train(checkpoint=None):
         trainer = make(seed=3)
         history = trainer.fit(digits[0][:200], digits[1][:200], 50, 4, 150, checkpoint=checkpoint)
@@ -127,17 +126,8 @@ def test_training_is_the_same_after_a_kill(digits, tmp_path, monkeypatch):
         return states, [(entry["loss"], entry["classifier_loss"]) for entry in history]
 
     whole, losses = train()
-    save = Checkpoint.save
-    with monkeypatch.context() as patch:
-
-        def save_and_die(self, module, optimizer, best, history):
-            save(self, module, optimizer, best, history)
-            if len(history) == 2:
-                raise KeyboardInterrupt
-
-        patch.setattr(Checkpoint, "save", save_and_die)
-        with pytest.raises(KeyboardInterrupt):
-            train(tmp_path / "checkpoint")
+    with killed_after_two_epochs():
+        train(tmp_path / "checkpoint")
     resumed, resumed_losses = train(tmp_path / "checkpoint")
     assert resumed_losses == losses
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)

@@ -3,7 +3,6 @@ import pytest
 import torch
 from conftest import make_small_net
 
-from advbench.checkpoint import Checkpoint
 from advbench.trainers import Schedule, train_classifier
 from advbench.trainers.standard import augmented_batches
 
@@ -56,7 +55,7 @@ def test_the_best_validation_epoch_is_kept(digits):
     assert accuracy == pytest.approx(max(entry["validation_accuracy"] for entry in history))
 
 
-def test_training_is_the_same_after_a_kill(digits, tmp_path, monkeypatch):
+def test_training_is_the_same_after_a_kill(digits, tmp_path, killed_after_two_epochs):
     x, y = (digits[0] * 255).astype(np.uint8), digits[1]
 
     def train(checkpoint=None):
@@ -66,17 +65,8 @@ def test_training_is_the_same_after_a_kill(digits, tmp_path, monkeypatch):
         return net.state_dict(), [entry["loss"] for entry in history]
 
     whole, losses = train()
-    save = Checkpoint.save
-    with monkeypatch.context() as patch:
-
-        def save_and_die(self, module, optimizer, best, history):
-            save(self, module, optimizer, best, history)
-            if len(history) == 2:
-                raise KeyboardInterrupt
-
-        patch.setattr(Checkpoint, "save", save_and_die)
-        with pytest.raises(KeyboardInterrupt):
-            train(tmp_path / "checkpoint")
+    with killed_after_two_epochs():
+        train(tmp_path / "checkpoint")
     resumed, resumed_losses = train(tmp_path / "checkpoint")
     assert resumed_losses == losses
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)

@@ -11,7 +11,6 @@ from conftest import SHAPE, make_small_net
 from torch import nn
 
 from advbench import estimators
-from advbench.checkpoint import Checkpoint
 from advbench.trainers import MixedAdversarialTrainer, WeightedAdversarialTrainer
 
 EPS = 0.1
@@ -202,7 +201,7 @@ def test_the_same_seed_trains_the_same_network_and_leaves_the_global_generators_
     assert all(torch.equal(a, b) for a, b in zip(*runs, strict=True))
 
 
-def test_training_is_the_same_after_a_kill(digits, tmp_path, monkeypatch):
+def test_training_is_the_same_after_a_kill(digits, tmp_path, killed_after_two_epochs):
     x, y = batch(digits, 64)
 
     def train(path, epochs=4):
@@ -212,18 +211,8 @@ def test_training_is_the_same_after_a_kill(digits, tmp_path, monkeypatch):
         return classifier.model.state_dict(), [entry["loss"] for entry in history]
 
     whole, losses = train(tmp_path / "whole")
-    save, saved = Checkpoint.save, []
-
-    def dies(self, *args):
-        save(self, *args)
-        saved.append(1)
-        if len(saved) == 2:
-            raise KeyboardInterrupt
-
-    monkeypatch.setattr(Checkpoint, "save", dies)
-    with pytest.raises(KeyboardInterrupt):
+    with killed_after_two_epochs():
         train(tmp_path / "killed")
-    monkeypatch.undo()
     resumed, again = train(tmp_path / "killed")
     assert again == losses
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
