@@ -75,9 +75,13 @@ class Checkpoint:
             part, rest = name.split("/", 1)
             parts[part][rest] = tensor
         module.load_state_dict(parts["module"])
+        parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
         slots: dict[int, dict[str, Tensor]] = {}
         for name, tensor in parts["optimizer"].items():
             index, key = name.split("/", 1)
+            parameter = parameters[int(index)]
+            if tensor.shape == parameter.shape:  # in its layout: a fused step pairs both by their place in memory
+                tensor = torch.empty_like(parameter, requires_grad=False).copy_(tensor)
             slots.setdefault(int(index), {})[key] = tensor
         optimizer.load_state_dict({"state": slots, "param_groups": optimizer.state_dict()["param_groups"]})
         return parts["best"], meta["history"]

@@ -156,10 +156,7 @@ class GANAttack(EvasionAttack):
         self.network.train()
         attacked = self._attacked(x)
         loss = self.loss(attacked, y)
-        parameters = list(self.network.parameters())
-        # not backward(), which would fill the classifiers' gradients too
-        for parameter, gradient in zip(parameters, torch.autograd.grad(-loss, parameters), strict=True):
-            parameter.grad = gradient
+        (-loss).backward(inputs=list(self.network.parameters()))  # and not the classifiers' gradients
         optimizer.step()
         optimizer.zero_grad()
         return loss.detach(), attacked.detach()

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from advbench.models.convolution import Conv2d, ConvTranspose2d
+
 _SLOPE = 0.2  # of every leaky ReLU; the report's prototype has 0.01 in the first
 
 
@@ -35,13 +37,13 @@ class AttackerNetwork(nn.Module):
         for i in range(4):
             norm = [nn.BatchNorm2d(maps[i + 1])] if i else []
             layers.append(
-                nn.Sequential(nn.Conv2d(maps[i], maps[i + 1], 5, stride=2, padding=2), *norm, nn.LeakyReLU(_SLOPE))
+                nn.Sequential(Conv2d(maps[i], maps[i + 1], 5, stride=2, padding=2), *norm, nn.LeakyReLU(_SLOPE))
             )
         for i in range(4, 0, -1):
             padding = (1 - sizes[i - 1][0] % 2, 1 - sizes[i - 1][1] % 2)
             last = i == 1
             norm = [nn.BatchNorm2d(maps[i - 1])] if not last or output_batch_norm else []
-            up = nn.ConvTranspose2d(maps[i], maps[i - 1], 5, stride=2, padding=2, output_padding=padding)
+            up = ConvTranspose2d(maps[i], maps[i - 1], 5, stride=2, padding=2, output_padding=padding)
             layers.append(nn.Sequential(up, *norm, nn.Tanh() if last else nn.ReLU()))
         self.layers = nn.Sequential(*layers)
 
@@ -53,4 +55,4 @@ def attacker(shape: tuple[int, ...], width: int, output_batch_norm: bool, seed: 
     """A new network in eval mode, its weights drawn from the seed; the global random state is left as it was."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return AttackerNetwork(shape, width, output_batch_norm).eval()
+        return AttackerNetwork(shape, width, output_batch_norm).to(memory_format=torch.channels_last).eval()

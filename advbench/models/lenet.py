@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from advbench.models.convolution import Conv2d
 from advbench.models.tapped import TappedModule
 
 
@@ -49,7 +50,7 @@ class LeNet(TappedModule):
         image = torch.tensor(mean).view(-1, 1, 1).expand(in_channels, 28, 28).clone()
         self.stages = nn.ModuleList(
             [
-                nn.Sequential(Standardize(image, 0.0, std[0]), nn.Conv2d(in_channels, 20, 5), nn.MaxPool2d(2)),
+                nn.Sequential(Standardize(image, 0.0, std[0]), Conv2d(in_channels, 20, 5), nn.MaxPool2d(2)),
                 nn.Sequential(nn.Conv2d(20, 50, 5), nn.MaxPool2d(2)),
                 nn.Sequential(nn.Flatten(), nn.Linear(800, 500), nn.ReLU(), nn.Unflatten(1, (500, 1, 1))),
             ]

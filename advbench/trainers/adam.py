@@ -42,7 +42,7 @@ def train_with_adam(
     x = checks.images(x, "x", classifier.input_shape)
     y = checks.labels(y, len(x), classifier.nb_classes)
     images, labels = (torch.from_numpy(a).to(classifier.device) for a in (x, y))
-    module = classifier.model
+    module = classifier.model.to(memory_format=torch.channels_last)
     optimizer = torch.optim.Adam(module.parameters(), checks.positive(lr, "lr"), fused=True)
 
     def step(chosen: Tensor) -> dict[str, Tensor]:

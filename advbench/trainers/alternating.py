@@ -77,6 +77,7 @@ class AlternatingTrainer(Trainer):
         """
         attack, module = self.attack, self.classifier.model
         images, labels = attack.tensors(x, y)
+        module.to(memory_format=torch.channels_last)
         # one Adam for two networks: it leaves out parameters without a gradient, so neither step moves the other network
         optimizer = torch.optim.Adam(
             [
