@@ -24,7 +24,7 @@ class Conv2d(nn.Conv2d):
         if not _applies(self, input):
             return super().forward(input)
         size = [(n + 2 * p - k) // s + 1 for n, p, k, s in _geometry(self, input)]
-        patches = Patches(tuple(input.shape[2:]), tuple(size), self.kernel_size, self.stride, self.padding)
+        patches = Patches(tuple(input.shape[2:]), tuple(size), self.kernel_size, self.stride, _padding(self))
         bias = self.bias if self.bias is not None else input.new_zeros(self.out_channels)
         if size[0] * size[1] <= SMALL_MAP:
             return _Down.apply(input, self.weight, bias, patches)
@@ -43,7 +43,7 @@ class ConvTranspose2d(nn.ConvTranspose2d):
             (n - 1) * s - 2 * p + k + more
             for (n, p, k, s), more in zip(_geometry(self, input), self.output_padding, strict=True)
         ]
-        patches = Patches(tuple(size), tuple(input.shape[2:]), self.kernel_size, self.stride, self.padding)
+        patches = Patches(tuple(size), tuple(input.shape[2:]), self.kernel_size, self.stride, _padding(self))
         bias = self.bias if self.bias is not None else input.new_zeros(self.out_channels)
         return _Up.apply(input, self.weight, bias, patches)
 
@@ -88,6 +88,11 @@ def _applies(layer: nn.Conv2d | nn.ConvTranspose2d, x: Tensor) -> bool:
         and layer.padding_mode == "zeros"
         and not isinstance(layer.padding, str)
     )
+
+
+def _padding(layer: nn.Conv2d | nn.ConvTranspose2d) -> tuple[int, ...]:
+    assert not isinstance(layer.padding, str)  # those are left to PyTorch
+    return layer.padding
 
 
 def _geometry(layer: Any, x: Tensor) -> list[tuple[int, int, int, int]]:
