@@ -117,13 +117,14 @@ def configure(recipe: Recipe, preset: str, settings: tuple[str, ...]) -> Config:
     base = recipe.presets[preset]
     values = base.model_dump()
     for setting in settings:
-        key, equals, text = setting.partition("=")
+        name, equals, text = setting.partition("=")
         if not equals:
             raise UsageError(f"--set takes key=value, not {setting!r}")
-        if key not in values:
-            raise did_you_mean("setting", key, list(values))
+        if name not in (known := _places(values)):
+            raise did_you_mean("setting", name, list(known))
+        fields, key = known[name]
         parsed = _parse(text)
-        values[key] = [parsed] if isinstance(values[key], tuple) and not isinstance(parsed, list) else parsed
+        fields[key] = [parsed] if isinstance(fields[key], tuple) and not isinstance(parsed, list) else parsed
     try:
         return type(base)(**values)
     except ValidationError as error:
@@ -132,6 +133,16 @@ def configure(recipe: Recipe, preset: str, settings: tuple[str, ...]) -> Config:
         raise UsageError(
             f"--set {place}: {first['msg'].removeprefix('Value error, ')}, got {first['input']!r}"
         ) from error
+
+
+def _places(values: dict[str, Any], prefix: str = "") -> dict[str, tuple[dict[str, Any], str]]:
+    """Every setting by its name, a dot before those of a config inside the config, and where its value is."""
+    found = {}
+    for key, value in values.items():
+        found[prefix + key] = (values, key)
+        if isinstance(value, dict):
+            found |= _places(value, f"{prefix}{key}.")
+    return found
 
 
 def digest(config: Mapping[str, Any]) -> str:

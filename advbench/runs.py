@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import platform
+import shutil
 import subprocess
 import sys
 import time
@@ -164,6 +165,35 @@ class Run:
     def write_results(self) -> None:
         """Write results.csv from the rows so far."""
         _write(self.directory / "results.csv", lambda stream: self.results().to_csv(stream, index=False))
+
+    def adopt(self, source: Path, recipe: str, stages: Sequence[str]) -> dict[str, Any]:
+        """Copy finished stages of another run of the same data and seed, where this one has not finished them itself.
+
+        :param recipe: which the other must be of.
+        :param stages: their names, with wildcards.
+        :return: what the other was asked.
+        :raises UsageError: if it is no such run, or one of other data or another seed, or has no such stage.
+        """
+        known = source / "config.json"
+        if not known.is_file():
+            raise UsageError(f"{source} is not a run directory: it has no config.json")
+        asked = json.loads(known.read_text())
+        for key, wanted in (("recipe", recipe), ("dataset", self.config["dataset"]), ("seed", self.config["seed"])):
+            if asked.get(key) != wanted:
+                raise UsageError(f"{source} holds a run with {key} = {asked.get(key)}, needed is {wanted}")
+        for pattern in stages:
+            found = sorted((source / "stages").glob(f"{pattern}.json"))
+            if not found:
+                raise UsageError(f"{source} has no finished stage {pattern}; run its recipe to the end first")
+            for marker in found:
+                here = self.directory / "stages" / marker.name
+                if here.exists() or (files := _intact(marker, source)) is None:
+                    continue
+                for path in (*files, marker):
+                    to = self.directory / path.relative_to(source)
+                    to.parent.mkdir(parents=True, exist_ok=True)
+                    shutil.copyfile(path, to)
+        return asked
 
     def explorer(self, make: Callable[[], Mapping[str, bytes]]) -> None:
         """Keep the files of the page's explorer; ``make`` is asked for them (``report.bundle``) where they are not kept yet."""

@@ -81,10 +81,10 @@ def attackers(
             art = ArtDeepFool(stock, max_iter=50, epsilon=0.02, nb_grads=10, batch_size=batch, verbose=False)
             contenders["ART"] = keep("ART", partial(art.generate, x))
     else:
+        one_hot = np.eye(classifier.nb_classes, dtype=np.float32)[y]
         for name, each in {**ours, "ART": stock}.items():
-            contenders[name] = keep(
-                name, partial(_art(each, setting, eps, batch).generate, x, np.eye(each.nb_classes, dtype=np.float32)[y])
-            )
+            attack = (_art if name == "ART" else _registered)(each, setting, eps, batch)
+            contenders[name] = keep(name, partial(attack.generate, x, one_hot))
     contenders |= {name: keep(name, run) for name, run in _peers(net, images, labels, setting, eps, batch).items()}
     return contenders
 
@@ -113,6 +113,12 @@ def _art(classifier: PyTorchClassifier, setting: Setting, eps: float | None, bat
     return ProjectedGradientDescent(
         classifier, norm, eps, eps / 4, max_iter=setting.steps, num_random_init=0, batch_size=batch, verbose=False
     )
+
+
+def _registered(classifier: PyTorchClassifier, setting: Setting, eps: float | None, batch: int) -> Any:
+    """What ``attacks.create`` makes: ART's classes too, PGD without the predictions for its log line."""
+    name = "fgsm" if setting.steps == 1 else "bim-l2" if setting.norm == "l2" else "bim"
+    return attacks.create(name, classifier, eps, eps / 4 if eps else None, setting.steps, batch)
 
 
 def _plain(net: nn.Module, images: Tensor, labels: Tensor, steps: int, batch: int) -> None:

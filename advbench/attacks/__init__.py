@@ -7,9 +7,13 @@ __getattr__, __all__ = exports(
     {
         "ATTACKS": "registry",
         "AutoAttack": "autoattack",
+        "CarliniWagnerL2": "carlini",
         "DeepFool": "deepfool",
         "DynamicDetectorAttack": "dynamic",
         "GANAttack": "gan",
+        "OrthogonalPGD": "adaptive",
+        "PGD": "pgd",
+        "SelectivePGD": "adaptive",
         "create": "registry",
     },
 )

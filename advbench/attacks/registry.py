@@ -41,11 +41,12 @@ def create(
     :raises ValueError: for a missing or negative eps.
     """
     import numpy as np
-    from art.attacks.evasion import FastGradientMethod, ProjectedGradientDescent
+    from art.attacks.evasion import FastGradientMethod
 
     from advbench import checks
     from advbench.attacks.autoattack import AutoAttack
     from advbench.attacks.deepfool import DeepFool
+    from advbench.attacks.pgd import PGD
 
     if name not in ATTACKS:
         raise did_you_mean("attack", name, list(ATTACKS))
@@ -60,7 +61,7 @@ def create(
     smallest = 1 / 255  # ART rejects a step of 0, which eps = 0 would lead to
     if name == "fgsm":
         return FastGradientMethod(classifier, norm, eps, eps_step=eps or smallest, batch_size=batch_size)
-    return ProjectedGradientDescent(
+    return PGD(
         classifier,
         norm,
         eps,

@@ -2,4 +2,14 @@
 
 from advbench.lazy import exports
 
-__getattr__, __all__ = exports(__name__, {"DETECTORS": "registry", "SubnetworkDetector": "subnetwork"})
+__getattr__, __all__ = exports(
+    __name__,
+    {
+        "DETECTORS": "registry",
+        "CombinedModel": "pair",
+        "SubnetworkDetector": "subnetwork",
+        "combined": "pair",
+        "detector_module": "pair",
+        "joint": "pair",
+    },
+)

@@ -239,6 +239,17 @@ class SubnetworkDetector(EvasionDetector):
             raise ValueError(f"fpr must be in [0, 1), not {fpr}")
         return float(np.quantile(self.scores(x_clean), 1 - fpr, method="higher"))
 
+    def joint(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """The classifier's logits (N, classes) and this detector's log p_adv / (1 - p_adv), (N,), in one pass.
+
+        Differentiable, through the classifier's fast copy; x is (N, C, H, W) in [0, 1].
+        """
+        module = gradient_module(self.classifier)
+        assert isinstance(module, TappedModule)
+        features = module.features(x, self.position)
+        clean, adversarial = self.subnetwork(features).unbind(1)
+        return module.forward_from(features, self.position), adversarial - clean
+
     def gradient_signs(
         self, x: Tensor, y: Tensor, classifier: bool = True, detector: bool = True
     ) -> tuple[Tensor | float, Tensor | float]:

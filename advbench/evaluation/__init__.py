@@ -1,7 +1,7 @@
 """Pure functions from predictions and scores to figures: a value, its n and its 95 % interval."""
 
 from advbench.evaluation.confidence import confidence
-from advbench.evaluation.detection import auc, detectability, true_positive_rate
+from advbench.evaluation.detection import auc, detectability, sr_at, true_positive_rate
 from advbench.evaluation.figures import COLUMNS, Figure, accuracy, balanced, mean, median, proportion
 from advbench.evaluation.robustness import still_correct
 
@@ -16,6 +16,7 @@ __all__ = [
     "mean",
     "median",
     "proportion",
+    "sr_at",
     "still_correct",
     "true_positive_rate",
 ]

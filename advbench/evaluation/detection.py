@@ -23,6 +23,19 @@ def true_positive_rate(adversarial: np.ndarray, threshold: float) -> Figure:
     return proportion(int((adversarial > threshold).sum()), len(adversarial))
 
 
+def sr_at(wrong: np.ndarray, adversarial: np.ndarray, threshold: float) -> Figure:
+    """SR@N of Bryniarski et al. (2021, section 5): the share of images that are misclassified and not flagged.
+
+    :param wrong: bool (N,): whether the classifier is wrong on the adversarial image.
+    :param adversarial: detector scores (N,) of the same images; those above the threshold are flagged.
+    :param threshold: fixed on other, clean images, of which it flags N %.
+    :raises ValueError: if the lengths differ.
+    """
+    if wrong.shape != adversarial.shape:
+        raise ValueError(f"wrong has shape {wrong.shape}, adversarial {adversarial.shape}")
+    return proportion(int((wrong & (adversarial <= threshold)).sum()), len(wrong))
+
+
 def auc(clean: np.ndarray, adversarial: np.ndarray) -> Figure:
     """Area under the ROC curve, with the interval of Hanley & McNeil (1982, equation 2)."""
     from sklearn.metrics import roc_auc_score

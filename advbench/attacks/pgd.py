@@ -1,0 +1,35 @@
+"""ART's projected gradient descent without the two predictions an image that it makes for a log line."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from art.attacks.evasion import ProjectedGradientDescentPyTorch
+
+from advbench import checks
+
+
+class PGD(ProjectedGradientDescentPyTorch):
+    """Madry et al. (2018, https://arxiv.org/abs/1706.06083); parameters and results are ART's, to the bit.
+
+    With a mask, several random starts or bounds that differ it *is* ART's, predictions included.
+    """
+
+    def generate(self, x: np.ndarray, y: np.ndarray | None = None, **kwargs: Any) -> np.ndarray:
+        """Perturb images within the eps ball.
+
+        :param x: float (N, C, H, W) in the classifier's range.
+        :param y: true labels, or the targets of a targeted attack, indices or one-hot; without them the predicted ones.
+        :return: float32 (N, C, H, W).
+        :raises ValueError: for a batch_size that is not positive, or a targeted attack without targets.
+        """
+        one_bound = isinstance(self.eps, (int, float)) and not self.random_eps
+        if kwargs.get("mask") is not None or self.num_random_init > 1 or not one_bound or self.summary_writer:
+            return super().generate(x, y, **kwargs)
+        images = torch.from_numpy(np.asarray(x, np.float32))
+        targets = torch.from_numpy(np.asarray(self._set_targets(x, y), np.float32))
+        size = int(checks.positive(self.batch_size, "batch_size"))
+        parts = zip(images.split(size), targets.split(size), strict=True)
+        return np.concatenate([self._generate_batch(*part, None, self.eps, self.eps_step) for part in parts])
