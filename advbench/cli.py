@@ -342,6 +342,8 @@ def _log_to_terminal() -> None:
 @click.option("--attacks", help="standard (default), fast, or names from 'advbench list attacks'.")
 @click.option("--n", help="How many images, drawn at random; by default 1000.")
 @click.option("--checks", help="How many of them the checks are made on; by default 64.")
+@click.option("--detector", help="A detector of a run, models/detector-NAME.safetensors: joint figures as well.")
+@click.option("--detector-steps", help="Of the attacks that know the detector; by default 100.")
 @click.option("--data-dir", type=click.Path(path_type=Path), help="A folder that already holds the named data set.")
 @click.option("--out", type=click.Path(path_type=Path), help="The run directory; by default under runs/.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
@@ -351,7 +353,8 @@ def _log_to_terminal() -> None:
     "floors",
     multiple=True,
     metavar="NAME=NUMBER",
-    help="Exit code 1 where robust_accuracy (at the largest eps), clean_accuracy or checks_passed is lower; repeatable.",
+    help="Exit code 1 where robust_accuracy or joint_accuracy (at the largest eps), clean_accuracy or checks_passed is "
+    "lower; repeatable.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the result rows as JSON at the end.")
 @_one_line
@@ -373,11 +376,14 @@ def evaluate(
     advbench evaluate net.py:make --weights net.safetensors --data cifar10 --attacks fast
     advbench evaluate torchvision:resnet18 --data photos/ --labels 0,217,482 --eps 1/255,4/255
     advbench evaluate runs/small --data cifar10 --fail-under robust_accuracy=0.45 --fail-under checks_passed=1
+    advbench evaluate runs/small --data cifar10 --detector runs/small/models/detector-dynamic.safetensors
     """
     from advbench.evaluate.options import Options
     from advbench.evaluate.options import floors as parse_floors
 
     options, wanted = Options.parse(**given), parse_floors(floors)  # before the slow imports
+    if "joint_accuracy" in wanted and options.detector is None:
+        raise UsageError("--fail-under joint_accuracy needs a --detector")
     _log_to_terminal()
     from advbench.evaluate import start
     from advbench.evaluate.exhibits import figures

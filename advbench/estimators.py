@@ -29,6 +29,7 @@ def classifier(
     device: str | torch.device = "auto",
     optimizer: torch.optim.Optimizer | None = None,
     clip_values: tuple[float, float] | None = (0.0, 1.0),
+    compiled: bool = False,
 ) -> TorchClassifier:
     """Wrap a module (images float (N, C, H, W) in [0, 1] -> logits (N, classes)) for every ART attack and defence.
 
@@ -37,6 +38,8 @@ def classifier(
         and channels last. Predictions are the module's own in float32 either way.
     :param optimizer: what trainers step; attacks need none.
     :param clip_values: to what attacks confine images; None where a report did not.
+    :param compiled: whether gradients come from ``torch.compile``, which needs a C++ compiler and half a minute. On a CPU it
+        is hardly faster, since convolutions are nearly all of the time; on a GPU it has not been measured.
     :raises ValueError: for another precision.
     """
     loss = nn.CrossEntropyLoss()
@@ -47,6 +50,7 @@ def classifier(
         classes,
         optimizer,
         precision=precision,
+        compiled=compiled,
         clip_values=clip_values,
         device_type="cpu",
     )
@@ -82,9 +86,10 @@ class TorchClassifier(PyTorchClassifier):
     mode, recurrent layers and ART preprocessing take ART's own path.
 
     :param precision: see :func:`classifier`.
+    :param compiled: likewise.
     """
 
-    estimator_params = [*PyTorchClassifier.estimator_params, "precision"]
+    estimator_params = [*PyTorchClassifier.estimator_params, "precision", "compiled"]
 
     def __init__(
         self,
@@ -96,6 +101,7 @@ class TorchClassifier(PyTorchClassifier):
         precision: Precision = "exact",
         clip_values: tuple[float, float] | None = (0.0, 1.0),
         preprocessing: Any = None,
+        compiled: bool = False,
         **kwargs: Any,
     ) -> None:
         if precision not in ("exact", "fast"):
@@ -111,6 +117,7 @@ class TorchClassifier(PyTorchClassifier):
             **kwargs,
         )
         self.precision = precision
+        self.compiled = compiled
         self._copy: tuple[tuple, nn.Module] | None = None
         self._model.eval()
 
@@ -136,7 +143,10 @@ class TorchClassifier(PyTorchClassifier):
         self._model.eval()
         state = tuple((id(t), t._version) for t in (*self.model.parameters(), *self.model.buffers()))
         if self._copy is None or self._copy[0] != state:
-            self._copy = (state, _folded_copy(self.model, self.input_shape, self._device))
+            copied = _folded_copy(self.model, self.input_shape, self._device)
+            if self.compiled:
+                copied = _compiled(copied, self.input_shape, self._device)
+            self._copy = (state, copied)
         return self._copy[1]
 
     def loss_gradient(
@@ -171,14 +181,34 @@ def _folded_copy(module: nn.Module, input_shape: tuple[int, ...], device: torch.
         return plain
     try:
         folded = _folded(plain)
-        probe = torch.rand(2, *input_shape, generator=torch.Generator().manual_seed(0)).to(device)
-        for found, wanted in zip(_logits_and_gradient(folded, probe), _logits_and_gradient(plain, probe), strict=True):
-            torch.testing.assert_close(found, wanted, rtol=0, atol=1e-3 * float(wanted.abs().max()))
+        _check_equal(folded, plain, input_shape, device)
     except Exception as error:  # torch.fx refuses some models in many ways; none of them may change a result
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        warnings.warn(f"batch norm is not folded, gradients will be slower: {reason}", stacklevel=3)
+        warnings.warn(f"batch norm is not folded, gradients will be slower: {_first_line(error)}", stacklevel=3)
         return plain
     return folded.to(memory_format=torch.channels_last)
+
+
+def _compiled(module: nn.Module, input_shape: tuple[int, ...], device: torch.device) -> nn.Module:
+    """The module with its forward compiled in place, or as it was where that fails or changes a result."""
+    fast = copy.deepcopy(module)
+    try:
+        fast.compile()
+        _check_equal(fast, module, input_shape, device)
+    except Exception as error:  # no compiler, or a model that it refuses
+        warnings.warn(f"the model is not compiled, gradients will be slower: {_first_line(error)}", stacklevel=3)
+        return module
+    return fast
+
+
+def _check_equal(fast: nn.Module, plain: nn.Module, input_shape: tuple[int, ...], device: torch.device) -> None:
+    """:raises AssertionError: if logits or gradients differ by more than a thousandth of the largest."""
+    probe = torch.rand(2, *input_shape, generator=torch.Generator().manual_seed(0)).to(device)
+    for found, wanted in zip(_logits_and_gradient(fast, probe), _logits_and_gradient(plain, probe), strict=True):
+        torch.testing.assert_close(found, wanted, rtol=0, atol=1e-3 * float(wanted.abs().max()))
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def _logits_and_gradient(module: nn.Module, x: Tensor) -> tuple[Tensor, Tensor]:

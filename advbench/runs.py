@@ -190,7 +190,10 @@ class Run:
                 if here.exists() or (files := _intact(marker, source)) is None:
                     continue
                 for path in (*files, marker):
-                    to = self.directory / path.relative_to(source)
+                    inside = path.relative_to(source)
+                    if ".." in inside.parts:
+                        raise UsageError(f"{marker} names a file outside of its run: {inside}")
+                    to = self.directory / inside
                     to.parent.mkdir(parents=True, exist_ok=True)
                     shutil.copyfile(path, to)
         return asked

@@ -52,6 +52,25 @@ def test_fast_gradients_agree_and_predictions_are_the_originals(trained_net, cla
     assert abs(accuracy[0] - accuracy[1]) < 0.01
 
 
+def test_compiled_gradients_are_the_same(trained_net, classifier, digits):
+    x, y = digits[2][:20], digits[3][:20]
+    compiled = estimators.classifier(trained_net, SHAPE, 10, device="cpu", compiled=True)
+    wanted = classifier.loss_gradient(x, y)
+    np.testing.assert_allclose(compiled.loss_gradient(x, y), wanted, rtol=0, atol=1e-4 * np.abs(wanted).max())
+    assert type(compiled.gradient_module) is type(trained_net)  # compiled in place: its taps stay
+
+
+def test_a_model_that_cannot_be_compiled_is_used_as_it_is(trained_net, classifier, digits, monkeypatch):
+    def refuse(self):
+        raise RuntimeError("no compiler\nat all")
+
+    monkeypatch.setattr(nn.Module, "compile", refuse)
+    compiled = estimators.classifier(trained_net, SHAPE, 10, device="cpu", compiled=True)
+    with pytest.warns(UserWarning, match="not compiled.*no compiler$"):
+        gradient = compiled.loss_gradient(digits[2][:4], digits[3][:4])
+    np.testing.assert_array_equal(gradient, classifier.loss_gradient(digits[2][:4], digits[3][:4]))
+
+
 def test_the_fast_copy_follows_the_model(digits):
     net = make_small_net()
     fast = estimators.classifier(net, SHAPE, 10, precision="fast", device="cpu")

@@ -25,6 +25,13 @@ def test_settings_are_typed(detector_cifar):
     assert recipe.configure(detector_cifar, "quick", ("eps_bim=[1/255]",)).eps_bim == (1 / 255,)
 
 
+def test_a_config_inside_a_config_is_set_by_dotted_names():
+    adaptive = recipe.find("detector-adaptive")
+    config = recipe.configure(adaptive, "small", ("detectors.epochs=3", "detectors.eps_bim=2/255", "steps=9"))
+    wanted = adaptive.presets["small"].detectors.model_copy(update={"epochs": 3, "eps_bim": (2 / 255,)})
+    assert (config.detectors, config.steps) == (wanted, 9)
+
+
 @pytest.mark.parametrize(
     "setting, said",
     [

@@ -88,3 +88,41 @@ def test_a_directory_of_another_run_or_of_something_else_is_refused(run, tmp_pat
 def test_seeds_depend_on_every_part_of_the_name():
     seeds = {derive(seed, *path) for seed in (0, 1) for path in (("a",), ("b",), ("a", 1), ("a", 2))}
     assert len(seeds) == 8 and all(0 <= seed < 2**63 for seed in seeds)
+
+
+def test_finished_stages_of_another_run_are_taken_over(run, tmp_path):
+    other = Run(tmp_path / "other", {**CONFIG, "config": {"epochs": 7}})
+    run.arrays("part-a", lambda: {"x": np.ones(3)})
+    run.arrays("part-b", lambda: {"x": np.ones(4)})
+    other.arrays("part-b", lambda: {"x": np.zeros(4)})
+    assert other.adopt(run.directory, "r", ["part-*"]) == CONFIG
+    assert other.arrays("part-a", never)["x"].sum() == 3
+    assert other.arrays("part-b", never)["x"].sum() == 0  # its own stays
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"recipe": "s"}, "recipe = s, needed is r"),
+        ({"dataset": "e"}, "dataset = e, needed is d"),
+        ({"seed": 1}, "seed = 1, needed is 0"),
+        ({}, "no finished stage missing-[*]"),
+    ],
+)
+def test_what_cannot_be_taken_over_is_refused(run, tmp_path, change, message):
+    other = Run(tmp_path / "other", {**CONFIG, **change})
+    with pytest.raises(UsageError, match=message):
+        run.adopt(other.directory, "r", ["missing-*"])
+    with pytest.raises(UsageError, match="not a run directory"):
+        run.adopt(tmp_path / "nowhere", "r", [])
+
+
+def test_a_stage_with_files_outside_of_its_run_is_refused(run, tmp_path):
+    other = Run(tmp_path / "other", CONFIG)
+    (tmp_path / "secret").write_text("x")
+    digest = "2d711642b726b04401627ca9fbac32f5c8530fb1903cc4db02258717921a4881"  # of "x"
+    marker = other.directory / "stages" / "a.json"
+    marker.parent.mkdir()
+    marker.write_text('{"seconds": 1, "ended": 1, "files": {"../secret": "' + digest + '"}}')
+    with pytest.raises(UsageError, match="outside of its run"):
+        run.adopt(other.directory, "r", ["a"])

@@ -22,7 +22,7 @@ def number(value: float) -> str:
     return f"{round(grey)}/255" if 0 < value < 1 and abs(grey - round(grey)) < 1e-9 else repr(value)
 
 
-METRICS = ("robust_accuracy", "clean_accuracy", "checks_passed")
+METRICS = ("robust_accuracy", "clean_accuracy", "checks_passed", "joint_accuracy")
 
 
 class Options(BaseModel):
@@ -40,6 +40,8 @@ class Options(BaseModel):
     :param attacks: ``standard``, ``fast`` or names of the registry.
     :param n: images.
     :param checks: images for the checks.
+    :param detector: a file of a run's detector on this model; joint figures are measured as well.
+    :param detector_steps: of the attacks that know the detector.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -56,6 +58,8 @@ class Options(BaseModel):
     attacks: str = "standard"
     n: PositiveInt = 1000
     checks: PositiveInt = 64
+    detector: Path | None = None
+    detector_steps: PositiveInt = 100
 
     @classmethod
     def parse(cls, **given: Any) -> Options:
@@ -77,7 +81,7 @@ class Options(BaseModel):
         """The command that asks the same."""
         words = ["advbench", "evaluate", self.model]
         for name, value in self.model_dump(exclude={"model"}, exclude_defaults=True).items():
-            words += [f"--{name}", ",".join(map(number, value)) if isinstance(value, tuple) else str(value)]
+            words += [f"--{name.replace('_', '-')}", ",".join(map(number, value)) if isinstance(value, tuple) else str(value)]
         return shlex.join([*words, *(["--seed", str(seed)] if seed else [])])
 
 

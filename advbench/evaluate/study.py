@@ -15,7 +15,7 @@ from advbench.attacks.registry import NORMS
 from advbench.checkpoint import fingerprint
 from advbench.device import resolve_device
 from advbench.estimators import TorchClassifier
-from advbench.evaluate import contract, exhibits, images, network
+from advbench.evaluate import contract, detection, exhibits, images, network
 from advbench.evaluate.battery import Battery, Bounded, battery, fitting
 from advbench.evaluate.checking import run_checks
 from advbench.evaluate.images import Images
@@ -45,6 +45,7 @@ def start(
     mean, std = (options.mean, options.std) if options.mean else (found.mean, found.std)
     module = contract.normalised(found.module, mean, std, pictures.x.shape[1]) if mean else found.module
     classifier, notes = contract.classifier(module, pictures, where)
+    detector = detection.load(options.detector, classifier) if options.detector else None
     wanted, left_out = fitting(wanted, classifier.nb_classes)
     notes = [*pictures.notes, *notes, *left_out]
     if mean and not options.mean:
@@ -61,6 +62,7 @@ def start(
             **options.model_dump(mode="json"),
             "weights_sha256": fingerprint(module),
             "images_sha256": pictures.fingerprint,
+            **({"detector_sha256": fingerprint(detector.subnetwork)} if detector else {}),
         },
     }
     name = re.sub(r"[^A-Za-z0-9]+", "-", Path(options.model).name).strip("-")
@@ -79,6 +81,13 @@ def start(
         for note in notes:
             log.warning("%s", note)
         _compute(run, classifier, pictures, options, wanted, seed, (mean, std))
+        if detector:
+            joint = partial(
+                detection.rows,
+                *(run, classifier, detector, pictures),
+                *(options.eps, options.norm, options.detector_steps, seed),
+            )
+            run.rows("detector", joint)
         exhibits.show(run, options.norm, notes)
         run.write_results()
         run.record_environment(str(where))  # once more, for the peak memory
