@@ -85,7 +85,13 @@ class Laboratory:
             (getattr(x, moment)(axis=(0, 2, 3), dtype=np.float64) / 255).round(4).tolist() for moment in ("mean", "std")
         )
         spec = models.ModelSpec("resnet32", x.shape[1:], len(data.classes), tuple(mean), tuple(std))
-        schedule = replace(schedule, flip=data.name == "cifar10")  # a mirrored digit is none
+        batch = min(schedule.batch_size, max(len(x) // 30, 16))  # few images still make some steps an epoch
+        schedule = replace(
+            schedule,
+            batch_size=batch,
+            lr=schedule.lr * batch / schedule.batch_size,  # Goyal et al. (2017): in proportion to the batch
+            flip=data.name == "cifar10",  # a mirrored digit is none
+        )
         seed = self.study.seed_of("classifier")
 
         def train(checkpoint: Path) -> Training:
