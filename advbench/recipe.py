@@ -8,7 +8,6 @@ import json
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from fractions import Fraction
 from importlib import import_module
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -27,9 +26,10 @@ PRESETS = ("quick", "small", "paper")
 
 def _fraction(value: Any) -> Any:
     """A number written as a fraction, such as 8/255."""
-    if isinstance(value, str) and "/" in value:
+    if isinstance(value, str) and value.count("/") == 1:
         try:
-            return float(Fraction(value.replace(" ", "")))
+            numerator, denominator = map(float, value.split("/"))
+            return numerator / denominator
         except (ValueError, ZeroDivisionError) as error:
             raise ValueError(f"{value!r} is not a fraction such as 8/255") from error
     return value

@@ -49,11 +49,11 @@ PRESETS = {
     "paper": DetectorAdaptive(detectors=DETECTORS["paper"]),
     "small": DetectorAdaptive(
         detectors=DETECTORS["small"],
-        images=100,
-        steps=100,
-        carlini_images=60,
+        images=80,
+        steps=50,
+        carlini_images=40,
         carlini_steps=200,
-        carlini_adaptive_steps=150,
+        carlini_adaptive_steps=100,
     ),
     "quick": DetectorAdaptive(
         detectors=DETECTORS["quick"],

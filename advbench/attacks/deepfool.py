@@ -26,7 +26,8 @@ class DeepFool(EvasionAttack):
     :param norm: 2 or ``inf``: the norm in which the perturbation is to be small.
     :param max_iter: linearisations an image at most.
     :param overshoot: eta of the paper: every iterate is x + (1 + eta) r, clipped to [0, 1].
-    :param candidates: how many of the other classes are linearised, the highest logits first; default all.
+    :param candidates: how many of the other classes are linearised, the highest logits first; None for all. The authors' code
+        takes ten.
     :param batch_size: images in work at a time; a finished one gives its place to the next.
     :raises ValueError: for another norm or a non-positive number.
 
@@ -43,7 +44,7 @@ class DeepFool(EvasionAttack):
         norm: float | str = 2,
         max_iter: int = 50,
         overshoot: float = 0.02,
-        candidates: int | None = None,
+        candidates: int | None = 10,
         batch_size: int = 128,
     ) -> None:
         super().__init__(estimator=classifier)

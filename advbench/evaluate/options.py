@@ -17,9 +17,9 @@ def _parts(value: Any) -> Any:
 
 
 def number(value: float) -> str:
-    """The number as a person writes it: 8/255 for 0.0313725490196."""
-    grey = value * 255
-    return f"{round(grey)}/255" if 0 < value < 1 and abs(grey - round(grey)) < 1e-9 else repr(value)
+    """The number as a person writes it: 8/255 for 0.0313725490196, 0.5/255 for half a grey level."""
+    halves = value * 510
+    return f"{round(halves) / 2:g}/255" if 0 < value < 1 and abs(halves - round(halves)) < 1e-9 else repr(value)
 
 
 METRICS = ("robust_accuracy", "clean_accuracy", "checks_passed", "joint_accuracy")
