@@ -18,8 +18,9 @@ def _parts(value: Any) -> Any:
 
 def number(value: float) -> str:
     """The number as a person writes it: 8/255 for 0.0313725490196, 0.5/255 for half a grey level."""
-    halves = value * 510
-    return f"{round(halves) / 2:g}/255" if 0 < value < 1 and abs(halves - round(halves)) < 1e-9 else repr(value)
+    halves, plain = value * 510, repr(value)
+    is_fraction = 0 < value < 1 and abs(halves - round(halves)) < 1e-9 and len(plain) > len("0.0125")
+    return f"{round(halves) / 2:g}/255" if is_fraction else plain
 
 
 METRICS = ("robust_accuracy", "clean_accuracy", "checks_passed", "joint_accuracy")
