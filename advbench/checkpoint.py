@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
+
+from advbench.progress import log
 
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> None:
@@ -20,18 +22,32 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor], meta: Mapping[str, A
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f"{path.name}.{os.getpid()}")
     flat = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
-    save_file(flat, partial, {"advbench": json.dumps(meta)})
+    text = json.dumps(meta)
+    save_file(flat, partial, {"advbench": text, "sha256": _checksum(flat, text)})
     with open(partial, "rb") as stream:
         os.fsync(stream.fileno())
     partial.replace(path)
 
 
 def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """The tensors and the metadata of a file that ``save_tensors`` wrote."""
+    """The tensors and the metadata of a file that ``save_tensors`` wrote.
+
+    :raises ValueError: if one of its bits has changed since.
+    """
     with safe_open(path, "pt") as stream:
-        names = stream.keys()
-        meta = json.loads((stream.metadata() or {}).get("advbench", "{}"))
-        return {name: stream.get_tensor(name) for name in names}, meta
+        kept = stream.metadata() or {}
+        text = kept.get("advbench", "{}")
+        tensors = {name: stream.get_tensor(name) for name in stream.keys()}
+    if "sha256" in kept and kept["sha256"] != _checksum(tensors, text):  # files of earlier versions have none
+        raise ValueError(f"{path} is damaged: its checksum does not fit its content")
+    return tensors, json.loads(text)
+
+
+def _checksum(tensors: Mapping[str, Tensor], text: str) -> str:
+    digest = hashlib.sha256(text.encode())
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode() + tensor.numpy().tobytes())
+    return digest.hexdigest()
 
 
 def fingerprint(module: torch.nn.Module) -> str:
@@ -69,7 +85,11 @@ class Checkpoint:
         """Put a kept state back; returns (best weights, history), both empty where nothing was kept."""
         if self.path is None or not self.path.is_file():
             return {}, []
-        tensors, meta = load_tensors(self.path)
+        try:
+            tensors, meta = load_tensors(self.path)
+        except (ValueError, SafetensorError) as error:
+            log.warning("%s: the training starts again (%s)", self.path, error)
+            return {}, []
         parts: dict[str, dict[str, Tensor]] = {"module": {}, "best": {}, "optimizer": {}}
         for name, tensor in tensors.items():
             part, rest = name.split("/", 1)

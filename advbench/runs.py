@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from filelock import FileLock, Timeout
 
 from advbench.errors import UsageError
 from advbench.evaluation import COLUMNS
@@ -85,6 +86,24 @@ class Run:
         finally:
             log.removeHandler(handler)
             handler.close()
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """No other process computes in this directory as long as the context lasts; a dead one never stands in the way.
+
+        :raises UsageError: if another does.
+        """
+        lock = FileLock(self.directory / ".lock")
+        try:
+            lock.acquire(timeout=0)
+        except Timeout as error:
+            raise UsageError(f"another process computes in {self.directory}; wait for it, or choose another --out") from error
+        except OSError as error:
+            raise UsageError(f"{self.directory} cannot be used as a run directory: {error.strerror}") from error
+        try:
+            yield
+        finally:
+            lock.release()
 
     def log_to_file(self) -> Handler:
         """Copy what this process logs to log.txt from now on."""
@@ -327,7 +346,11 @@ def _intact(marker: Path, directory: Path) -> list[Path] | None:
     """The files of a finished stage, or None where it is not finished or one of them has changed since."""
     if not marker.is_file():
         return None
-    files = {directory / name: checksum for name, checksum in json.loads(marker.read_text())["files"].items()}
+    try:
+        files = {directory / name: checksum for name, checksum in json.loads(marker.read_text())["files"].items()}
+    except (ValueError, KeyError, AttributeError, TypeError):
+        log.warning("%s is damaged; its stage is computed again", marker)
+        return None
     for path, checksum in files.items():
         if not path.is_file() or _sha256(path) != checksum:
             log.warning("%s is missing or damaged; its stage is computed again", path)

@@ -92,9 +92,9 @@ def start(
     }
     directory = out or Path("runs") / f"{recipe.name}-{preset}-{name}-{digest(asked)}"
     run = Run(directory, asked)
-    run.record_environment(str(where))
-    run.record_about(question=recipe.question, asked_for=recipe.file or recipe.name)
-    with run.logging():
+    with run.alone(), run.logging():
+        run.record_environment(str(where))
+        run.record_about(question=recipe.question, asked_for=recipe.file or recipe.name)
         log.info("%s, preset %s, on %s, %s; results in %s", recipe.name, preset, name, where, directory)
         if note:
             log.warning("DATA: %s", note)

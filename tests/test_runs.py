@@ -126,3 +126,26 @@ def test_a_stage_with_files_outside_of_its_run_is_refused(run, tmp_path):
     marker.write_text('{"seconds": 1, "ended": 1, "files": {"../secret": "' + digest + '"}}')
     with pytest.raises(UsageError, match="outside of its run"):
         run.adopt(other.directory, "r", ["a"])
+
+
+def test_a_damaged_marker_is_an_unfinished_stage(run):
+    run.arrays("a", lambda: {"x": np.ones(4)})
+    (run.directory / "stages" / "a.json").write_text('{"seconds": 1, "fi')
+    assert again(run).arrays("a", lambda: {"x": np.zeros(4)})["x"].sum() == 0
+
+
+def test_two_processes_do_not_compute_in_one_directory(run, tmp_path):
+    import subprocess
+    import sys
+
+    script = f"""
+from pathlib import Path
+from advbench.runs import Run
+with Run(Path({str(run.directory)!r}), {CONFIG!r}).alone():
+    print("alone")
+"""
+    with run.alone():
+        refused = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=tmp_path)
+    assert refused.returncode and "another process computes in" in refused.stderr
+    allowed = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=tmp_path)
+    assert allowed.stdout == "alone\n"

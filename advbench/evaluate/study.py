@@ -67,9 +67,9 @@ def start(
     }
     name = re.sub(r"[^A-Za-z0-9]+", "-", Path(options.model).name).strip("-")
     run = Run(out or Path("runs") / f"evaluate-{name}-{digest(asked)}", asked)
-    run.record_environment(str(where))
-    run.record_about(f"How robust is {options.model} on {pictures.name}, and did the attacks on it work?", "evaluate")
-    with run.logging():
+    with run.alone(), run.logging():
+        run.record_environment(str(where))
+        run.record_about(f"How robust is {options.model} on {pictures.name}, and did the attacks on it work?", "evaluate")
         log.info(
             "%s on %d images of %s, on %s; results in %s",
             options.model,
