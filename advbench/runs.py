@@ -97,7 +97,9 @@ class Run:
         try:
             lock.acquire(timeout=0)
         except Timeout as error:
-            raise UsageError(f"another process computes in {self.directory}; wait for it, or choose another --out") from error
+            raise UsageError(
+                f"another process computes in {self.directory}; wait for it, or choose another --out"
+            ) from error
         except OSError as error:
             raise UsageError(f"{self.directory} cannot be used as a run directory: {error.strerror}") from error
         try:

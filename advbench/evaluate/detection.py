@@ -23,11 +23,16 @@ FPR = 0.05
 _ADAPTIVE = {"SelectivePGD": attacks.SelectivePGD, "OrthogonalPGD": attacks.OrthogonalPGD}
 
 
-def load(path: Path, classifier: TorchClassifier) -> SubnetworkDetector:
-    """The detector of a file.
+def load(path: Path, classifier: TorchClassifier, n: int) -> SubnetworkDetector:
+    """The detector of a file, for an evaluation on n images.
 
-    :raises UsageError: if the file is no detector of this model, or the model has no taps for one.
+    :raises UsageError: if the file is no detector of this model, the model has no taps for one, or there are too few images
+        to fix its threshold on.
     """
+    if n < 2 / FPR:
+        raise UsageError(
+            f"--detector needs at least {2 / FPR:.0f} images, half of them to fix its threshold; found {n}"
+        )
     if not isinstance(classifier.model, TappedModule):
         raise UsageError(
             "--detector takes the detector of a run, which belongs to a model of that run; give that model, such as "

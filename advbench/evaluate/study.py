@@ -45,7 +45,7 @@ def start(
     mean, std = (options.mean, options.std) if options.mean else (found.mean, found.std)
     module = contract.normalised(found.module, mean, std, pictures.x.shape[1]) if mean else found.module
     classifier, notes = contract.classifier(module, pictures, where)
-    detector = detection.load(options.detector, classifier) if options.detector else None
+    detector = detection.load(options.detector, classifier, len(pictures.x)) if options.detector else None
     wanted, left_out = fitting(wanted, classifier.nb_classes)
     notes = [*pictures.notes, *notes, *left_out]
     if mean and not options.mean:
@@ -69,7 +69,9 @@ def start(
     run = Run(out or Path("runs") / f"evaluate-{name}-{digest(asked)}", asked)
     with run.alone(), run.logging():
         run.record_environment(str(where))
-        run.record_about(f"How robust is {options.model} on {pictures.name}, and did the attacks on it work?", "evaluate")
+        run.record_about(
+            f"How robust is {options.model} on {pictures.name}, and did the attacks on it work?", "evaluate"
+        )
         log.info(
             "%s on %d images of %s, on %s; results in %s",
             options.model,

@@ -68,6 +68,7 @@ def test_what_does_not_belong_together_is_one_line(folder, tmp_path):
         (["--detector", str(tmp_path / "other.safetensors")], "trained on another classifier"),
         (["--detector", str(tmp_path / "none")], "no detector at"),
         (["--fail-under", "joint_accuracy=0.5"], "needs a --detector"),
+        (["--detector", f"{folder}/run/models/detector.safetensors", "--n", "39"], "needs at least 40 images"),
     ):
         result = evaluate(folder, *arguments, "--out", str(tmp_path / "out"))
         assert result.exit_code == 2 and message in result.output and "Traceback" not in result.output
