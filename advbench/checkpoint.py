@@ -37,7 +37,8 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     with safe_open(path, "pt") as stream:
         kept = stream.metadata() or {}
         text = kept.get("advbench", "{}")
-        tensors = {name: stream.get_tensor(name) for name in stream.keys()}
+        names = stream.keys()
+        tensors = {name: stream.get_tensor(name) for name in names}
     if "sha256" in kept and kept["sha256"] != _checksum(tensors, text):  # files of earlier versions have none
         raise ValueError(f"{path} is damaged: its checksum does not fit its content")
     return tensors, json.loads(text)
