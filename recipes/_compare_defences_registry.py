@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import io
 from collections.abc import Callable
+from contextlib import redirect_stderr
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -112,7 +114,8 @@ def with_art(make: Callable[[Laboratory, PyTorchClassifier], Any], sgd: bool = F
     def train(lab: Laboratory, module: nn.Module, checkpoint: Path) -> History:
         slow = torch.optim.SGD(module.parameters(), 0.1, momentum=0.9, weight_decay=5e-4) if sgd else lab.adam(module)
         trainer = make(lab, lab.stock(module, slow))
-        trainer.fit(lab.train.x, lab.one_hot(lab.train.y), batch_size=lab.config.batch, nb_epochs=lab.config.epochs)
+        with redirect_stderr(io.StringIO()):  # ART's progress bars, which take no order to be still
+            trainer.fit(lab.train.x, lab.one_hot(lab.train.y), batch_size=lab.config.batch, nb_epochs=lab.config.epochs)
         return None
 
     return train
