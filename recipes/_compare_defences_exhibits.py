@@ -52,7 +52,7 @@ def _comparison(run: Run, rows: pd.DataFrame, eps: float) -> None:
         f"naive-adaptive-{slug}",
         f"What is left once the attack knows the defence, l-inf within {bound}",
         "The ring is the share of images that stand under PGD which does not know the defence, the dot the worst case over "
-        "all attacks, adaptive ones included. A long line is a defence that was only not attacked.",
+        "all attacks, adaptive ones included. A long line is a defence that stood only because the attack did not know it.",
         charts.pairs(table, "defence", "pgd", WORST, "kind", "share of images that stand"),
     )
 

@@ -34,6 +34,10 @@ Attack = Callable[["Laboratory", str, "Defended", float], dict[str, np.ndarray]]
 """(laboratory, name of the defence, the defence, eps) -> images of one attack or several, each of all test images."""
 
 
+History = list[dict[str, Any]] | None
+"""One dict an epoch, where a training has one."""
+
+
 @dataclass(frozen=True)
 class Defended:
     """A defence as it is used.
@@ -81,7 +85,7 @@ class Defence:
     defend: Callable[[Laboratory, Any], Defended]
     adaptive: Attack
     network: Callable[[Laboratory], nn.Module] | None = None
-    train: Callable[[Laboratory, Any, Path], list[dict[str, Any]] | None] | None = None
+    train: Callable[[Laboratory, Any, Path], History] | None = None
     note: str = ""
 
 
@@ -110,8 +114,6 @@ class Laboratory:
     def _some(self, indices: np.ndarray, n: int | None) -> np.ndarray:
         rng = np.random.default_rng(self.study.seed_of("subset", len(indices)))
         return np.sort(rng.permutation(indices)[:n])
-
-    # networks
 
     def network(self, classes: int | None = None) -> TappedModule:
         """A fresh network, for all defences with the same weights to start from."""
@@ -156,8 +158,6 @@ class Laboratory:
     def one_hot(self, y: np.ndarray) -> np.ndarray:
         return np.eye(self.spec.classes, dtype=np.float32)[y]
 
-    # defences
-
     @property
     def undefended(self) -> estimators.TorchClassifier:
         """The network that preprocessors and detectors are put around."""
@@ -201,8 +201,6 @@ class Laboratory:
         adversarial = self.run.arrays("detector-images", craft)["x"]
         return np.concatenate([clean.x, adversarial]), np.repeat([0, 1], len(clean.x))
 
-    # attacks
-
     def attacked(self, name: str, eps: float) -> dict[str, np.ndarray]:
         """For each attack whether it beats each test image, bool (N,); and under ``x`` the images of the adaptive attacks.
 
@@ -241,8 +239,6 @@ class Laboratory:
                 return {"x": attack.generate(self.test.x, self.test.y)}
 
         return self.run.arrays(f"transfer-{eps:.4g}", craft)["x"]
-
-    # figures
 
     def accuracies(self, name: str) -> Iterator[dict[str, Any]]:
         """The share of test images that stand: right or, with a detector, flagged; under each attack and under all."""
