@@ -22,7 +22,7 @@ from torch import nn
 from advbench.detectors import SubnetworkDetector
 from advbench.detectors.network import DetectorSubnetwork
 from advbench.recipes import _compare_defences_beyond as beyond
-from advbench.recipes._compare_defences_lab import Attack, Defence, Defended, History, Laboratory
+from advbench.recipes._compare_defences_lab import Attack, Defence, Defended, History, Laboratory, Library
 from advbench.seeds import own_global_state
 
 
@@ -38,7 +38,7 @@ class Scored:
 
 
 def detector(
-    library: str,
+    library: Library,
     make: Callable[[Laboratory, Any], Any],
     score: Callable[[Any, np.ndarray], np.ndarray],
     says: str,
@@ -51,11 +51,7 @@ def detector(
         scored = Scored(make(lab, module), score)
         return Defended(lab.undefended, lab.undefended, scored, lab.threshold(scored))
 
-    def train(lab: Laboratory, module: Any, checkpoint: Path) -> History:
-        assert fit is not None
-        return fit(lab, module, checkpoint)
-
-    return Defence("detector", library, says, defend, attack, network, train, note)
+    return Defence("detector", library, says, defend, attack, network, fit, note)
 
 
 def fit_binary(make: Callable[[Laboratory, Any], Any]) -> Callable[[Laboratory, Any, Path], History]:

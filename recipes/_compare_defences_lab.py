@@ -34,6 +34,9 @@ Attack = Callable[["Laboratory", str, "Defended", float], dict[str, np.ndarray]]
 """(laboratory, name of the defence, the defence, eps) -> images of one attack or several, each of all test images."""
 
 
+Kind = Literal["none", "preprocessor", "training", "detector"]
+Library = Literal["art", "advbench"]
+
 History = list[dict[str, Any]] | None
 """One dict an epoch, where a training has one."""
 
@@ -79,8 +82,8 @@ class Defence:
     :param note: what a reader must know of it.
     """
 
-    kind: Literal["none", "preprocessor", "training", "detector"]
-    library: Literal["art", "advbench"]
+    kind: Kind
+    library: Library
     says: str
     defend: Callable[[Laboratory, Any], Defended]
     adaptive: Attack

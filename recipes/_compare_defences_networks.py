@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from advbench.attacks import GANAttack
 from advbench.attacks.registry import create
 from advbench.recipes import _compare_defences_attacks as against
-from advbench.recipes._compare_defences_lab import Attack, Defence, Defended, History, Laboratory
+from advbench.recipes._compare_defences_lab import Attack, Defence, Defended, History, Kind, Laboratory, Library
 from advbench.trainers import (
     AlternatingTrainer,
     MixedAdversarialTrainer,
@@ -63,13 +63,17 @@ def smoothing(lab: Laboratory) -> Preprocessor:
 
 
 def training(
-    library: str, train: Callable[[Laboratory, Any, Path], History], says: str, attack: Attack, note: str = ""
+    library: Library,
+    train: Callable[[Laboratory, Any, Path], History],
+    says: str,
+    attack: Attack,
+    note: str = "",
+    kind: Kind = "training",
 ) -> Defence:
     def defend(lab: Laboratory, module: nn.Module) -> Defended:
         classifier = lab.classifier(module)
         return Defended(classifier, classifier)
 
-    kind = "training" if train is not clean else "none"
     return Defence(kind, library, says, defend, attack, Laboratory.network, train, note)
 
 

@@ -9,7 +9,7 @@ from advbench.recipes import _compare_defences_networks as networks
 NO_GRADIENT = "no gradient of its score reaches the image: the adaptive attack is a best effort without one"
 
 DEFENCES = {
-    "none": networks.training("advbench", networks.clean, "Adam on clean images", against.restarts),
+    "none": networks.training("advbench", networks.clean, "Adam on clean images", against.restarts, kind="none"),
     "jpeg-compression": networks.preprocessing(networks.jpeg, "JpegCompression: every image is stored as a JPEG first"),
     "feature-squeezing": networks.preprocessing(
         networks.squeezing,
