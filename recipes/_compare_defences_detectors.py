@@ -47,6 +47,8 @@ def detector(
     fit: Callable[[Laboratory, Any, Path], History] | None = None,
     note: str = "",
 ) -> Defence:
+    """A row: a detector, how its score is read, and, where it is trained, its module and how that learns."""
+
     def defend(lab: Laboratory, module: Any) -> Defended:
         scored = Scored(make(lab, module), score)
         return Defended(lab.undefended, lab.undefended, scored, lab.threshold(scored))

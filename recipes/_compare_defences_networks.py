@@ -44,6 +44,8 @@ class FeatureSqueezing32(FeatureSqueezing):
 
 
 def preprocessing(make: Callable[[Laboratory], Preprocessor], says: str, note: str = "") -> Defence:
+    """A row: one of ART's preprocessors in the chain of the undefended network's estimator."""
+
     def defend(lab: Laboratory, module: None) -> Defended:
         return Defended(lab.stock(lab.undefended.model, preprocessor=make(lab)), lab.undefended)
 
@@ -70,6 +72,8 @@ def training(
     note: str = "",
     kind: Kind = "training",
 ) -> Defence:
+    """A row: a network that was trained so, from the weights that all networks start from."""
+
     def defend(lab: Laboratory, module: nn.Module) -> Defended:
         classifier = lab.classifier(module)
         return Defended(classifier, classifier)
@@ -78,6 +82,7 @@ def training(
 
 
 def clean(lab: Laboratory, module: nn.Module, checkpoint: Path) -> History:
+    """The undefended network."""
     config = lab.config
     return train_with_adam(
         lab.classifier(module),
@@ -95,8 +100,10 @@ def with_art(make: Callable[[Laboratory, PyTorchClassifier], Any], sgd: bool = F
     """A training by one of ART's trainers, or by ART's estimator itself."""
 
     def train(lab: Laboratory, module: nn.Module, checkpoint: Path) -> History:
-        slow = torch.optim.SGD(module.parameters(), 0.1, momentum=0.9, weight_decay=5e-4) if sgd else lab.adam(module)
-        trainer = make(lab, lab.stock(module, slow))
+        optimizer = lab.adam(module)
+        if sgd:  # for a trainer that sets learning rates fit for it
+            optimizer = torch.optim.SGD(module.parameters(), 0.1, momentum=0.9, weight_decay=5e-4)
+        trainer = make(lab, lab.stock(module, optimizer))
         with redirect_stderr(io.StringIO()):  # ART's progress bars, which take no order to be still
             trainer.fit(lab.train.x, lab.one_hot(lab.train.y), batch_size=lab.config.batch, nb_epochs=lab.config.epochs)
         return None
