@@ -35,10 +35,10 @@ TINY = {
     "detector_epochs": 1,
     "dynamic_epochs": 1,
     "attacker_width": 2,
-    "beyond_views": 3,
+    "beyond_views": 2,
     "pgd_steps": 3,
     "adaptive_steps": 3,
-    "restarts": 2,
+    "restarts": 1,
     "joint_steps": 3,
 }
 
