@@ -141,6 +141,28 @@ def heat_map(
     )
 
 
+def pairs(table: pd.DataFrame, y: str, before: str, after: str, colour: str, x_title: str) -> alt.LayerChart:
+    """One line a row from the share ``before`` (a ring) to the share ``after`` (a dot), in the order of the rows.
+
+    :param colour: the column of the group; rows differ in ``y``.
+    """
+    columns = [y, before, after, colour]
+    base = shown(table[columns], colour).encode(
+        y=alt.Y(f"{y}:N", sort=list(dict.fromkeys(table[y])), title=None, axis=alt.Axis(labelLimit=200)),
+        color=coloured(colour, table[colour]),
+        tooltip=[y, colour, *(alt.Tooltip(column, format=".3f") for column in (before, after))],
+    )
+    scale = alt.Scale(domain=[-0.02, 1.02], nice=False)
+    start = alt.X(f"{before}:Q", scale=scale, title=x_title, axis=alt.Axis(tickCount=6))
+    end = alt.X(f"{after}:Q", scale=scale, title=x_title)
+    layers = [
+        base.mark_rule().encode(x=start, x2=after),
+        base.mark_point(size=70).encode(x=start),
+        base.mark_point(filled=True, opacity=1, size=70).encode(x=end),
+    ]
+    return _sized(alt.layer(*layers).add_params(hidden())).properties(height=20 * table[y].nunique())
+
+
 def differences(table: pd.DataFrame) -> alt.LayerChart:
     """One line a ``figure`` with its ``difference`` and the interval ``low`` to ``high``, in the order of the rows."""
     table = table[["figure", "difference", "low", "high"]]

@@ -1,0 +1,77 @@
+"""The self-supervised network that ART's BEYOND detector needs (He et al., 2024, https://openreview.net/pdf?id=S4LqI6CcJ3)."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from advbench.loop import batches
+from advbench.models.tapped import TappedModule
+
+_WIDTH = 128
+
+
+def augmented(x: Tensor) -> Tensor:
+    """Each image (N, C, H, W) turned by up to 15 degrees, shifted and zoomed by up to a tenth, with a little noise."""
+    angle, zoom, across, down = (torch.rand(4, len(x), device=x.device) * 2 - 1).unbind()
+    angle, zoom = angle * math.pi / 12, 1 + 0.1 * zoom
+    rows = [zoom * angle.cos(), -zoom * angle.sin(), 0.1 * across, zoom * angle.sin(), zoom * angle.cos(), 0.1 * down]
+    grid = F.affine_grid(torch.stack(rows, 1).view(-1, 2, 3), list(x.shape), align_corners=False)
+    return (F.grid_sample(x, grid, align_corners=False) + 0.02 * torch.randn_like(x)).clamp(0, 1)
+
+
+class SelfSupervised(nn.Module):
+    """A backbone whose representations of two views of an image agree, and a linear classifier on it.
+
+    The attributes ``backbone``, ``projector`` and ``classifier`` are those that ART's detector reads.
+    """
+
+    def __init__(self, network: TappedModule, shape: tuple[int, ...], classes: int, seed: int) -> None:
+        super().__init__()
+        self.backbone = nn.Sequential(*network.stages, nn.AdaptiveAvgPool2d(4), nn.Flatten())
+        device = next(network.parameters()).device
+        with torch.no_grad():
+            features = self.backbone(torch.zeros(1, *shape, device=device)).shape[1]
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            self.projector = nn.Sequential(_layer(features), nn.Linear(_WIDTH, _WIDTH))
+            self.predictor = nn.Sequential(_layer(_WIDTH), nn.Linear(_WIDTH, _WIDTH))
+            self.classifier = nn.Linear(features, classes)
+        self.to(device)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.classifier(self.backbone(x))
+
+
+def _layer(features: int) -> nn.Sequential:
+    return nn.Sequential(nn.Linear(features, _WIDTH, bias=False), nn.BatchNorm1d(_WIDTH), nn.ReLU())
+
+
+def train(
+    module: SelfSupervised, x: np.ndarray, y: np.ndarray, batch_size: int, epochs: int, lr: float, seed: int
+) -> None:
+    """SimSiam (Chen & He, 2021, algorithm 1), and in the same pass the classifier on the frozen representation."""
+    optimizer = torch.optim.Adam(module.parameters(), lr)
+    device = next(module.parameters()).device
+    images, labels = torch.from_numpy(x), torch.from_numpy(y)
+    for epoch in range(epochs):
+        module.train()
+        for chosen in batches(len(x), batch_size, epoch, None, seed):
+            batch, truth = images[chosen].to(device), labels[chosen].to(device)
+            features = [module.backbone(augmented(batch)) for _ in range(2)]
+            first, second = (module.projector(view) for view in features)
+            agreement = _agreement(module, first, second) + _agreement(module, second, first)
+            clean = module.backbone(batch).detach()
+            loss = F.cross_entropy(module.classifier(clean), truth) - agreement / 2
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+    module.eval()
+
+
+def _agreement(module: SelfSupervised, one: Tensor, other: Tensor) -> Tensor:
+    return F.cosine_similarity(module.predictor(one), other.detach(), dim=1).mean()
