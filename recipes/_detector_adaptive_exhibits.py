@@ -78,13 +78,11 @@ def _naive(run: Run, rows: pd.DataFrame) -> None:
 def _adaptive(run: Run, rows: pd.DataFrame) -> None:
     part = rows[rows.exhibit == "adaptive"]
     part = part.assign(eps=(part.eps * 255).round(2), attacked=part.detector + ": " + part.attack)
-    chart = charts.lines(
-        part[part.metric == "sr_at_5"], "eps", "value", "attacked", x_title="eps, 1/255", y_title="SR@5"
-    )
+    chart = charts.curves(part[part.metric == "sr_at_5"], "eps", "value", "attacked", "SR@5")
     run.exhibit(
         "adaptive",
         "After: attacks that know the detector",
-        "The share of test images, all classified right before, that are misclassified and not flagged, with the detector's "
+        "By eps in units of 1/255: the share of test images, all classified right before, that are misclassified and not flagged, with the detector's "
         "threshold at 5 % (SR@5), 28 % or 50 % false positives on clean validation images; error counts the misclassified. "
         "1 means that the detector stops nothing.",
         chart,
