@@ -81,7 +81,10 @@ class Options(BaseModel):
         """The command that asks the same."""
         words = ["advbench", "evaluate", self.model]
         for name, value in self.model_dump(exclude={"model"}, exclude_defaults=True).items():
-            words += [f"--{name.replace('_', '-')}", ",".join(map(number, value)) if isinstance(value, tuple) else str(value)]
+            words += [
+                f"--{name.replace('_', '-')}",
+                ",".join(map(number, value)) if isinstance(value, tuple) else str(value),
+            ]
         return shlex.join([*words, *(["--seed", str(seed)] if seed else [])])
 
 

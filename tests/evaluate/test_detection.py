@@ -27,7 +27,16 @@ def folder(digits, tmp_path_factory):
 
 
 def evaluate(folder, *more):
-    words = ["evaluate", f"{folder}/run", "--data", f"{folder}/digits.npz", "--eps", "1/255,32/255", "--attacks", "fgsm"]
+    words = [
+        "evaluate",
+        f"{folder}/run",
+        "--data",
+        f"{folder}/digits.npz",
+        "--eps",
+        "1/255,32/255",
+        "--attacks",
+        "fgsm",
+    ]
     return CliRunner().invoke(main, [*words, "--checks", "4", "--detector-steps", "5", *more])
 
 
@@ -52,7 +61,9 @@ def test_what_does_not_belong_together_is_one_line(folder, tmp_path):
     other = models.ModelSpec("resnet32", (3, 8, 8), 10, (0.3,) * 3, (0.35,) * 3)
     module = estimators.classifier(models.create(other, 1), (3, 8, 8), 10, device="cpu")
     SubnetworkDetector(module, 2).save(tmp_path / "other.safetensors")
-    (tmp_path / "net.py").write_text("from torch import nn\ndef make(): return nn.Sequential(nn.Flatten(), nn.Linear(192, 10))")
+    (tmp_path / "net.py").write_text(
+        "from torch import nn\ndef make(): return nn.Sequential(nn.Flatten(), nn.Linear(192, 10))"
+    )
     for arguments, message in (
         (["--detector", str(tmp_path / "other.safetensors")], "trained on another classifier"),
         (["--detector", str(tmp_path / "none")], "no detector at"),

@@ -109,7 +109,10 @@ def test_a_lower_threshold_flags_more(rows):
 
 
 def test_another_data_set_or_recipe_as_source_is_one_line(source, run, tmp_path):
-    for wrong, message in ((tmp_path, "is not a run directory"), (run, "recipe = detector-adaptive, needed is detector-cifar")):
+    for wrong, message in (
+        (tmp_path, "is not a run directory"),
+        (run, "recipe = detector-adaptive, needed is detector-cifar"),
+    ):
         result = CliRunner().invoke(
             main, arguments("detector-adaptive", {**TINY, "source": wrong}, tmp_path / f"out-{wrong.name}")
         )
