@@ -70,7 +70,8 @@ class StaticAdversarialTrainer(Trainer):
         x = checks.images(x, "x", classifier.input_shape)
         labels = torch.from_numpy(checks.labels(y, len(x), classifier.nb_classes))
         if direction is None or direction.shape != x.shape:
-            raise ValueError(f"direction must have the shape of x, {x.shape}, not {np.shape(direction)}")
+            found = None if direction is None else direction.shape
+            raise ValueError(f"direction must have the shape of x, {x.shape}, not {found}")
         if np.shape(eps) not in ((), (len(x),)):
             raise ValueError(f"eps must be a number or {len(x)} numbers, not of shape {np.shape(eps)}")
         steps = torch.from_numpy(np.full(len(x), eps, np.float32))
