@@ -85,14 +85,6 @@ class _Cells:
         return part if eps is None else part[np.isclose(part.eps.astype(float), eps)]
 
 
-def _figure(rows: pd.DataFrame) -> Figure:
-    """The mean over the seeds; of one seed its own figure with its own interval."""
-    if len(rows) == 1:
-        only = rows.iloc[0]
-        return Figure(only.value, int(only.n), only.ci_low, only.ci_high)
-    return evaluation.mean(rows.value.to_numpy(float))
-
-
 def _row(
     target: str,
     metric: str,
@@ -105,7 +97,7 @@ def _row(
 
 
 def _v_a(cells: _Cells) -> Iterator[dict[str, Any]]:
-    yield _row("V-a", "clean accuracy, undefended", _figure(cells.clean("none")), 0.829, 0.869, CLEAN)
+    yield _row("V-a", "clean accuracy, undefended", evaluation.over_seeds(cells.clean("none")), 0.829, 0.869, CLEAN)
 
 
 def _v_b(cells: _Cells) -> Iterator[dict[str, Any]]:
@@ -113,14 +105,14 @@ def _v_b(cells: _Cells) -> Iterator[dict[str, Any]]:
         below, above = _UNDEFENDED_BANDS.get(eps, (nan, nan))
         low = None if eps in _UNDEFENDED_LIMITS else round(said + below, 4)
         high = _UNDEFENDED_LIMITS.get(eps, round(said + above, 4))
-        figure = _figure(cells.moved_rows("none", eps))
+        figure = evaluation.over_seeds(cells.moved_rows("none", eps))
         yield _row("V-b", f"accuracy under FGSM-MSE, undefended, eps = {eps:g}", figure, low, high, said)
 
 
 def _v_c(cells: _Cells, best: str) -> Iterator[dict[str, Any]]:
     for eps, said in DEFENDED.items():
         band = _DEFENDED_BANDS[eps]
-        figure = _figure(cells.moved_rows(best, eps))
+        figure = evaluation.over_seeds(cells.moved_rows(best, eps))
         metric = f"accuracy on the standard network's images, {best or 'no reading'} (nearest reading), eps = {eps:g}"
         yield _row("V-c", metric, figure, round(said - band, 4), round(said + band, 4), said)
 
@@ -146,15 +138,7 @@ def _v_e(cells: _Cells, best: str) -> Iterator[dict[str, Any]]:
         moved, own = cells.moved_rows(best, eps), cells.under_pgd(best, eps)
         moved = moved[moved.seed.isin(own.seed)]
         metric = f"transfer column minus accuracy under PGD on the network itself, eps = {eps:g}"
-        yield _row("V-e", metric, _difference(_figure(moved), _figure(own)), 0.1)
-
-
-def _difference(first: Figure, second: Figure) -> Figure:
-    """first - second of independent proportions, its interval by Newcombe's square-and-add method (1998)."""
-    value = first.value - second.value
-    below = np.hypot(first.value - first.ci_low, second.ci_high - second.value)
-    above = np.hypot(first.ci_high - first.value, second.value - second.ci_low)
-    return Figure(value, min(first.n, second.n), value - float(below), value + float(above))
+        yield _row("V-e", metric, evaluation.difference(evaluation.over_seeds(moved), evaluation.over_seeds(own)), 0.1)
 
 
 def show(run: Run, picture: Mapping[str, np.ndarray], eps: float) -> None:

@@ -17,6 +17,7 @@ from advbench.losses import SoftmaxMSE
 from advbench.models.vgg import VGG
 from advbench.progress import track
 from advbench.report import Attacked, bundle
+from advbench.report.explorer import IMAGES
 from advbench.runs import Training
 from advbench.seeds import derive
 from advbench.study import Study
@@ -213,13 +214,12 @@ class Laboratory:
 
     def explorer(self, regimes: list[Regime], eps: float) -> dict[str, bytes]:
         """Test images for the page, under FGSM on the standard network and on each network itself."""
-        seed = self.study.seed
-        on_standard = self.attacked(STANDARD, seed, "mse", eps)
-        attacked = []
+        seed, shown, attacked = self.study.seed, self.test.first(IMAGES), []
         for regime in regimes:
             classifier, name = self.classifier(regime, seed), regime.stage(seed)
-            attacked.append(Attacked("fgsm-mse on the standard network", eps, on_standard, classifier, name))
-            if regime != STANDARD:
-                own = self.attacked(regime, seed, "mse", eps)
-                attacked.append(Attacked("fgsm-mse", eps, own, classifier, name))
-        return bundle(self.test.x, self.test.y, self.study.test.classes, attacked)
+            for source in dict.fromkeys((STANDARD, regime)):
+                direction = directions(self.classifier(source, seed, "mse"), shown, f"FGSM on {source.stage(seed)}")
+                made_on = "" if source == regime else " on the standard network"
+                x = shown.x + np.float32(eps) * direction
+                attacked.append(Attacked(f"fgsm-mse{made_on}", eps, x, classifier, name))
+        return bundle(shown.x, shown.y, self.study.test.classes, attacked)

@@ -66,13 +66,16 @@ PRESETS = {
         pgd_restarts=1,
         autoattack_images=48,
     ),
+    # small batches: batch norm with Keras' momentum needs some hundred steps before its statistics are those of the images
     "quick": FgsmCifar(
-        train_images=1000,
+        train_images=800,
         test_images=200,
         watched_images=100,
         epochs=5,
         defended_epochs=2,
-        lr=2e-3,
+        batch=10,
+        defended_batch=10,
+        decay=True,
         readings=("V1", "V2", "V3", "V1 dynamic"),
         pooling=False,
         seeds=1,

@@ -2,7 +2,17 @@
 
 from advbench.evaluation.confidence import confidence
 from advbench.evaluation.detection import auc, detectability, sr_at, true_positive_rate
-from advbench.evaluation.figures import COLUMNS, Figure, accuracy, balanced, mean, median, proportion
+from advbench.evaluation.figures import (
+    COLUMNS,
+    Figure,
+    accuracy,
+    balanced,
+    difference,
+    mean,
+    median,
+    over_seeds,
+    proportion,
+)
 from advbench.evaluation.robustness import still_correct
 
 __all__ = [
@@ -13,8 +23,10 @@ __all__ = [
     "balanced",
     "confidence",
     "detectability",
+    "difference",
     "mean",
     "median",
+    "over_seeds",
     "proportion",
     "sr_at",
     "still_correct",

@@ -123,7 +123,7 @@ def test_a_killed_run_goes_on_where_it_stopped(run, tmp_path):
 
 def test_the_readings_draw_their_eps_as_the_text_and_the_code_say():
     each, once = drawn_eps(READINGS["V1"], 0, 1000), drawn_eps(READINGS["V2"], 0, 1000)
-    assert len(set(each)) == 1000 and 0 <= each.min() and each.max() <= LARGEST
+    assert len(set(each)) == 1000 and each.min() >= 0 and each.max() <= LARGEST
     assert each.mean() == pytest.approx(LARGEST / 2, abs=0.005)
     assert len(set(once)) == 1 and 0 <= once[0] <= LARGEST
     assert np.array_equal(once, drawn_eps(READINGS["V3"], 0, 1000))
