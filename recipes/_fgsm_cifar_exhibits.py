@@ -291,6 +291,8 @@ def _show_pooling(run: Run, rows: pd.DataFrame) -> None:
 
 def _show_autoattack(run: Run, rows: pd.DataFrame) -> None:
     part = rows[rows.exhibit == "autoattack"].assign(attack=lambda table: table.attack.fillna("clean"))
+    if part.empty:
+        return
     run.exhibit(
         "autoattack",
         "What AutoAttack leaves",

@@ -296,6 +296,8 @@ def _show_leak(run: Run, rows: pd.DataFrame) -> None:
 
 def _show_autoattack(run: Run, rows: pd.DataFrame) -> None:
     part = rows[rows.exhibit == "autoattack"].assign(attack=lambda table: table.attack.fillna("clean"))
+    if part.empty:
+        return
     part = part.assign(network=part.defence + ", eps " + _text(part.eps))
     run.exhibit(
         "autoattack",

@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-from pydantic import Field, PositiveFloat, PositiveInt
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 
 from advbench import attacks, evaluation
 from advbench.progress import track
@@ -40,7 +40,7 @@ class WeightedCifar(Config):
     strong_images: PositiveInt = Field(1000, description="attacked with PGD, of the first seed's networks")
     pgd_iterations: PositiveInt = 50
     pgd_restarts: PositiveInt = 10
-    autoattack_images: PositiveInt = 500
+    autoattack_images: NonNegativeInt = Field(500, description="0: no AutoAttack")
 
 
 PRESETS = {
@@ -73,7 +73,7 @@ PRESETS = {
         strong_images=32,
         pgd_iterations=20,
         pgd_restarts=2,
-        autoattack_images=2,
+        autoattack_images=0,
     ),
 }
 
@@ -105,7 +105,8 @@ def weighted_cifar(study: Study) -> None:
             run.rows(f"defence-{loss.stage(seed)}", partial(defence, lab, loss, seed))
     for loss in track([STANDARD, *defended], "PGD", 1 + len(defended)):
         run.rows(f"strong-{loss.stage(study.seed)}", partial(under_pgd, lab, loss))
-    for loss in track([STANDARD, *alone, *instead], "AutoAttack", 1 + len(alone) + len(instead)):
+    ensembled = [STANDARD, *alone, *instead] if config.autoattack_images else []
+    for loss in track(ensembled, "AutoAttack", len(ensembled)):
         run.rows(f"autoattack-{loss.stage(study.seed)}", partial(under_autoattack, lab, loss))
     run.rows("targets", lambda: exhibits.targets(run.results()))
     exhibits.show(run, lab.confusion(), study.test.classes)
