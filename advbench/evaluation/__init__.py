@@ -1,5 +1,6 @@
 """Pure functions from predictions and scores to figures: a value, its n and its 95 % interval."""
 
+from advbench.evaluation.certified import certified_accuracy, certified_radius
 from advbench.evaluation.confidence import confidence
 from advbench.evaluation.detection import auc, detectability, sr_at, true_positive_rate
 from advbench.evaluation.figures import (
@@ -21,6 +22,8 @@ __all__ = [
     "accuracy",
     "auc",
     "balanced",
+    "certified_accuracy",
+    "certified_radius",
     "confidence",
     "detectability",
     "difference",
