@@ -51,7 +51,8 @@ class SpectralConv2d(nn.Conv2d, _Spectral):
         super().__init__(channels_in, channels, 3, padding=1)
         self.size = size
         nn.init.orthogonal_(self.weight)
-        self.register_buffer("probe", F.normalize(torch.randn(1, channels_in, *size), dim=(1, 2, 3)))
+        probe = torch.randn(1, channels_in, *size)
+        self.register_buffer("probe", probe / probe.norm())
         self.iterate(20)
 
     def apply_weight(self, x: Tensor, weight: Tensor) -> Tensor:
