@@ -12,6 +12,7 @@ import pandas as pd
 
 from advbench import evaluation
 from advbench.evaluation import Figure
+from advbench.recipes._weighted_cifar_defences import KNOWN
 from advbench.report import charts
 from advbench.runs import Run
 
@@ -168,6 +169,7 @@ def show(run: Run, confusion: Mapping[str, np.ndarray], classes: Sequence[str]) 
     _show_alpha(run, rows)
     _show_leak(run, rows)
     _show_autoattack(run, rows)
+    _show_defences(run, rows)
     _show_overfitting(run)
 
 
@@ -308,9 +310,29 @@ def _show_autoattack(run: Run, rows: pd.DataFrame) -> None:
     )
 
 
+def _show_defences(run: Run, rows: pd.DataFrame) -> None:
+    part = rows[rows.exhibit == "defences"]
+    if part.empty:
+        return
+    accuracy = part[part.metric == "accuracy"].assign(attack=lambda table: table.attack.fillna("clean"))
+    named = part.assign(figure=np.where(part.metric == "accuracy", part.attack.fillna("clean"), part.metric))
+    told = "; ".join(f"{name}: {KNOWN[name]}" for name in dict.fromkeys(part.defence))
+    run.exhibit(
+        "defences",
+        "Defences of future work, attacked by who knows them",
+        "Naive is PGD on the undefended network, adaptive is PGD on the defended one; the gap is what a test without an adaptive attack "
+        f"would have called robust. At eps = {accuracy.eps.max():g} on {int(accuracy.n.iloc[0])} images, first seed. {told}. "
+        "certified: right and proven to stay so within an l2 radius of 36/255.",
+        charts.bars(accuracy, "defence", "value", "attack", "accuracy", error=("ci_low", "ci_high")),
+        named.pivot_table(index="defence", columns="figure", values="value", sort=False).reset_index(),
+    )
+
+
 def _show_overfitting(run: Run) -> None:
     histories = []
     for path in sorted((run.directory / "models").glob("*.csv")):
+        if path.stem.startswith("defence-"):
+            continue
         name, _, seed = path.stem.rpartition("-seed")
         histories.append(pd.read_csv(path).assign(training=name, seed=int(seed)))
     watched = ["watched_clean", "watched_fgsm", "watched_pgd"]

@@ -60,9 +60,8 @@ def train(study: Study, training: tuple[Loss, int]) -> None:
     """One network: SGD with momentum, the last epoch stays. FGSM and PGD on held-out images watch over every epoch."""
     loss, seed = training
     config = study.config
-    last = len(study.train)
-    images = study.train.images(slice(config.validation_images, _end(config.train_images, config.validation_images)))
-    held_out = study.train.images(slice(min(config.validation_images, last, config.watched_images)))
+    images = training_images(study)
+    held_out = study.train.images(slice(min(config.validation_images, config.watched_images)))
     spec = models.ModelSpec("small-cnn", images.x.shape[1:], len(study.train.classes), (0.0,), (1.0,))
 
     def run(checkpoint: Path) -> Training:
@@ -115,8 +114,10 @@ def train(study: Study, training: tuple[Loss, int]) -> None:
     study.run.trained(loss.stage(seed), run)
 
 
-def _end(wanted: int | None, start: int) -> int | None:
-    return None if wanted is None else start + wanted
+def training_images(study: Study) -> Images:
+    """Those after the validation images, as many as are asked for."""
+    first, wanted = study.config.validation_images, study.config.train_images
+    return study.train.images(slice(first, None if wanted is None else first + wanted))
 
 
 class Laboratory:

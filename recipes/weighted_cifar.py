@@ -13,6 +13,7 @@ from advbench import attacks, evaluation
 from advbench.progress import track
 from advbench.recipe import Config, Eps, Unit, recipe
 from advbench.recipes import _weighted_cifar_exhibits as exhibits
+from advbench.recipes._weighted_cifar_defences import Defence, defences, train_defence
 from advbench.recipes._weighted_cifar_lab import STANDARD, TARGET, Laboratory, Loss, train
 from advbench.seeds import own_global_state
 from advbench.study import Study
@@ -41,21 +42,27 @@ class WeightedCifar(Config):
     pgd_iterations: PositiveInt = 50
     pgd_restarts: PositiveInt = 10
     autoattack_images: NonNegativeInt = Field(500, description="0: no AutoAttack")
+    defences: tuple[Defence, ...] = Field(
+        ("gaussian", "lipschitz", "reformer", "jpeg"),
+        description="future work of the reports, each attacked adaptively",
+    )
+    defence_epochs: PositiveInt = Field(30, description="of what these have to learn")
 
 
 PRESETS = {
     "paper": WeightedCifar(),
     # the product of the rate and the steps, each over the size of a batch, is that of paper
     "small": WeightedCifar(
-        epochs=20,
+        epochs=16,
         batch=128,
-        lr=0.006,
+        lr=0.0075,
         alpha_eps=(0.01,),
         pgd_eps=(0.01,),
         training_pgd_steps=5,
         seeds=1,
         strong_images=300,
-        autoattack_images=64,
+        autoattack_images=48,
+        defence_epochs=8,
     ),
     "quick": WeightedCifar(
         train_images=1200,
@@ -74,6 +81,7 @@ PRESETS = {
         pgd_iterations=20,
         pgd_restarts=2,
         autoattack_images=0,
+        defences=("jpeg",),
     ),
 }
 
@@ -97,6 +105,8 @@ def weighted_cifar(study: Study) -> None:
     defended = [*instead, several, *alone, *weighted]  # the longest training first
     study.each(train, [(loss, seed) for seed in seeds for loss in (*defended, STANDARD)])
 
+    study.each(train_defence, [(name, study.seed) for name in config.defences if name != "jpeg"])
+
     lab = Laboratory(study)
     for seed in seeds:
         run.rows(f"attacks-seed{seed}", partial(attacks_on_standard, lab, seed))
@@ -108,6 +118,8 @@ def weighted_cifar(study: Study) -> None:
     ensembled = [STANDARD, *alone, *instead] if config.autoattack_images else []
     for loss in track(ensembled, "AutoAttack", len(ensembled)):
         run.rows(f"autoattack-{loss.stage(study.seed)}", partial(under_autoattack, lab, loss))
+    for name in track(config.defences, "defences of future work", len(config.defences)):
+        run.rows(f"defences-{name}", partial(defences, lab, name))
     run.rows("targets", lambda: exhibits.targets(run.results()))
     exhibits.show(run, lab.confusion(), study.test.classes)
     run.explorer(partial(lab.explorer, [STANDARD, *alone]))

@@ -141,6 +141,12 @@ class LipschitzCNN(TappedModule):
             Scale(constant),
         )
 
+    def settle(self) -> None:
+        """Power iteration to its end, after the training: the layers' norms are then one up to rounding."""
+        for module in self.modules():
+            if isinstance(module, (SpectralConv2d, SpectralLinear)):
+                module.iterate(200)
+
     @torch.no_grad()
     def lipschitz_bound(self) -> float:
         """An upper bound on |f(x) - f(x')| / |x - x'| in l2 for the network in eval mode, in units of images in [0, 1]."""

@@ -32,6 +32,8 @@ TINY = {
     "pgd_iterations": 2,
     "pgd_restarts": 2,
     "autoattack_images": 1,
+    "defences": "[gaussian,lipschitz,reformer,jpeg]",
+    "defence_epochs": 1,
 }
 ARGUMENTS = ["recipe", "weighted-cifar", "--dataset", "digits", "--device", "cpu", "--workers", "1"]
 ARGUMENTS += [part for key, value in TINY.items() for part in ("--set", f"{key}={value}")]
@@ -57,14 +59,14 @@ def test():
 
 
 def test_every_exhibit_is_there(run, rows):
-    assert set(rows.exhibit) == {"attacks", "targeted", "defence", "strong", "autoattack", "targets"}
+    assert set(rows.exhibit) == {"attacks", "targeted", "defence", "strong", "autoattack", "defences", "targets"}
     assert set(rows.target.dropna()) == {f"G{i}" for i in range(1, 7)}
     losses = {"standard", "fgsm, alpha 0", "fgsm, alpha 0.5", "pgd, alpha 0", "several, alpha 0.25"}
     assert set(rows[rows.exhibit == "defence"].defence) == losses
     assert set(rows[rows.exhibit == "attacks"].seed) == set(rows[rows.exhibit == "defence"].seed) == {0, 1}
     names = [exhibit["name"] for exhibit in json.loads((run / "exhibits.json").read_text())]
     confusion = [f"confusion-{name}" for name in ("clean", "fgsm", "pga", "targeted-pga")]
-    after = ["defence", "alpha", "leak", "autoattack", "overfitting"]
+    after = ["defence", "alpha", "leak", "autoattack", "defences", "overfitting"]
     assert names == ["attacks", "targeted", *confusion, *after]
 
 
@@ -112,8 +114,22 @@ def test_more_attacks_never_help_the_defender(rows):
         assert left.value.is_monotonic_decreasing and len(left) == 3
 
 
+def test_each_defence_has_its_adaptive_figure_and_the_gap(rows):
+    part = rows[rows.exhibit == "defences"].assign(attack=lambda table: table.attack.fillna("clean"))
+    assert set(part.defence) == {"gaussian", "lipschitz", "reformer", "jpeg"}
+    for _, of in part.groupby("defence"):
+        accuracy = of[of.metric == "accuracy"].set_index("attack").value
+        gap = of[of.metric == "gap"].value.item()
+        assert set(accuracy.index) == {"clean", "naive", "adaptive"}
+        assert gap == pytest.approx(accuracy["naive"] - accuracy["adaptive"])
+    certified = part[part.metric == "certified_accuracy"]
+    bound = part[part.metric == "lipschitz_bound"].value.item()
+    assert certified.defence.tolist() == ["lipschitz"] and certified.norm.tolist() == ["l2"]
+    assert 9.9 < bound < 15  # ten, up to the margin of the bound on a convolution with zero padding
+
+
 def test_pgd_watches_over_every_epoch(run):
-    for path in (run / "models").glob("*.csv"):
+    for path in (run / "models").glob("[!d]*.csv"):
         history = pd.read_csv(path)
         assert len(history) == 2 and history[["watched_clean", "watched_fgsm", "watched_pgd"]].notna().all(axis=None)
 
