@@ -156,7 +156,11 @@ def show(run: Run, picture: Mapping[str, np.ndarray], eps: float) -> None:
 
 def _over_seeds(rows: pd.DataFrame, by: list[str]) -> pd.DataFrame:
     table = rows.groupby(by, sort=False, dropna=False).agg(
-        mean=("value", "mean"), lowest=("value", "min"), highest=("value", "max"), reported=("reported", "first")
+        mean=("value", "mean"),
+        lowest=("value", "min"),
+        highest=("value", "max"),
+        reported=("reported", "first"),
+        n=("n", "first"),
     )
     return table.reset_index()
 

@@ -176,7 +176,11 @@ def show(run: Run, confusion: Mapping[str, np.ndarray], classes: Sequence[str]) 
 def _over_seeds(rows: pd.DataFrame, by: list[str]) -> pd.DataFrame:
     filled = rows.assign(attack=rows.attack.fillna("clean"))
     table = filled.groupby(by, sort=False, dropna=False).agg(
-        mean=("value", "mean"), lowest=("value", "min"), highest=("value", "max"), reported=("reported", "first")
+        mean=("value", "mean"),
+        lowest=("value", "min"),
+        highest=("value", "max"),
+        reported=("reported", "first"),
+        n=("n", "first"),
     )
     return table.reset_index()
 

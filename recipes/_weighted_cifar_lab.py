@@ -127,6 +127,7 @@ class Laboratory:
         self.study, self.run, self.config = study, study.run, study.config
         self.test = study.test.images(slice(study.config.test_images))
         self.classifier = cache(self._classifier)
+        self.under_pga = cache(self._under_pga)
 
     def _classifier(self, loss: Loss, seed: int, clipped: bool = True) -> estimators.TorchClassifier:
         module, spec = models.load(self.run.directory / "models" / f"{loss.stage(seed)}.safetensors")
@@ -186,6 +187,10 @@ class Laboratory:
             [attack.generate(images.x[i : i + 500], y[i : i + 500]) for i in track(starts, label, len(starts))]
         )
 
+    def _under_pga(self, seed: int, eps: float, targeted: bool = False) -> np.ndarray:
+        """What the undefended network says of every test image under PGA."""
+        return self.predicted(STANDARD, seed, self.pga(STANDARD, seed, eps, targeted=targeted))
+
     def _labels(self, images: Images, targeted: bool) -> np.ndarray:
         labels = np.full(len(images.y), TARGET) if targeted else images.y
         return np.eye(len(self.study.test.classes), dtype=np.float32)[labels]
@@ -195,13 +200,13 @@ class Laboratory:
 
         def make() -> dict[str, np.ndarray]:
             seed, eps = self.study.seed, self.config.reference_eps
-            shown = {
-                "clean": self.test.x,
-                "fgsm": self.fgsm(STANDARD, seed, eps),
-                "pga": self.pga(STANDARD, seed, eps),
-                "targeted-pga": self.pga(STANDARD, seed, eps, targeted=True),
+            said = {
+                "clean": self.predicted(STANDARD, seed, self.test.x),
+                "fgsm": self.predicted(STANDARD, seed, self.fgsm(STANDARD, seed, eps)),
+                "pga": self.under_pga(seed, eps),
+                "targeted-pga": self.under_pga(seed, eps, targeted=True),
             }
-            return {name: self._counts(self.predicted(STANDARD, seed, x)) for name, x in shown.items()}
+            return {name: self._counts(predicted) for name, predicted in said.items()}
 
         return self.run.arrays("confusion", make)
 

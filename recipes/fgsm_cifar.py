@@ -54,17 +54,18 @@ class FgsmCifar(Config):
 PRESETS = {
     "paper": FgsmCifar(),
     "small": FgsmCifar(
+        test_images=5000,
         epochs=6,
-        defended_epochs=3,
+        defended_epochs=2,
         batch=64,
         lr=2e-3,
         decay=True,
         bfloat16=True,
         readings=("V1", "V2", "V3", "V1 dynamic"),
         seeds=1,
-        strong_images=200,
+        strong_images=150,
         pgd_restarts=1,
-        autoattack_images=48,
+        autoattack_images=32,
     ),
     # small batches: batch norm with Keras' momentum needs some hundred steps before its statistics are those of the images
     "quick": FgsmCifar(
