@@ -54,7 +54,7 @@ class FgsmCifar(Config):
 PRESETS = {
     "paper": FgsmCifar(),
     "small": FgsmCifar(
-        test_images=5000,
+        test_images=4000,
         epochs=6,
         defended_epochs=2,
         batch=64,
@@ -63,7 +63,7 @@ PRESETS = {
         bfloat16=True,
         readings=("V1", "V2", "V3", "V1 dynamic"),
         seeds=1,
-        strong_images=150,
+        strong_images=100,
         pgd_restarts=1,
         autoattack_images=32,
     ),
