@@ -30,6 +30,7 @@ def classifier(
     optimizer: torch.optim.Optimizer | None = None,
     clip_values: tuple[float, float] | None = (0.0, 1.0),
     compiled: bool = False,
+    loss: nn.Module | None = None,
 ) -> TorchClassifier:
     """Wrap a module (images float (N, C, H, W) in [0, 1] -> logits (N, classes)) for every ART attack and defence.
 
@@ -40,12 +41,12 @@ def classifier(
     :param clip_values: to what attacks confine images; None where a report did not.
     :param compiled: whether gradients come from ``torch.compile``, which needs a C++ compiler and half a minute. On a CPU it
         is hardly faster, since convolutions are nearly all of the time; on a GPU it has not been measured.
+    :param loss: (logits, labels) -> scalar, which attacks climb and trainers descend; by default cross-entropy.
     :raises ValueError: for another precision.
     """
-    loss = nn.CrossEntropyLoss()
     wrapped = TorchClassifier(
         module,
-        loss,
+        loss or nn.CrossEntropyLoss(),
         tuple(input_shape),
         classes,
         optimizer,

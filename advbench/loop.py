@@ -38,6 +38,12 @@ def batches(n: int, batch_size: int, epoch: int, epoch_images: int | None, seed:
     yield from order[: length // batch_size * batch_size].split(batch_size)
 
 
+def set_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:
+    """Give every parameter group this learning rate."""
+    for group in optimizer.param_groups:
+        group["lr"] = lr
+
+
 def train_in_epochs(
     label: str,
     module: nn.Module,

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import sqrt
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Z95 = 1.959963984540054  # the 97.5 % quantile of the standard normal distribution
 
@@ -93,6 +97,14 @@ def mean(values: np.ndarray) -> Figure:
     return Figure(centre, n, centre - half, centre + half)
 
 
+def over_seeds(rows: pd.DataFrame) -> Figure:
+    """The mean of rows of results.csv that differ in their seed, as :func:`mean`; a single row keeps its own interval."""
+    if len(rows) == 1:
+        only = rows.iloc[0]
+        return Figure(float(only.value), int(only.n), float(only.ci_low), float(only.ci_high))
+    return mean(rows.value.to_numpy(float))
+
+
 def median(values: np.ndarray) -> Figure:
     """The median of values (N,), infinite ones included, with the interval between order statistics; NaN without values.
 
@@ -114,6 +126,17 @@ def balanced(first: Figure, second: Figure) -> Figure:
     below = sqrt((first.value - first.ci_low) ** 2 + (second.value - second.ci_low) ** 2) / 2
     above = sqrt((first.ci_high - first.value) ** 2 + (second.ci_high - second.value) ** 2) / 2
     return Figure(value, first.n + second.n, value - below, value + above)
+
+
+def difference(first: Figure, second: Figure) -> Figure:
+    """first - second for two independent proportions, its interval by Newcombe's square-and-add method (1998).
+
+    n is the smaller of both. Of the same images it is too wide, for such figures go up and down together.
+    """
+    value = first.value - second.value
+    below = sqrt((first.value - first.ci_low) ** 2 + (second.ci_high - second.value) ** 2)
+    above = sqrt((first.ci_high - first.value) ** 2 + (second.value - second.ci_low) ** 2)
+    return Figure(value, min(first.n, second.n), value - below, value + above)
 
 
 def accuracy(predicted: np.ndarray, y: np.ndarray) -> Figure:

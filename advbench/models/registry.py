@@ -15,12 +15,20 @@ if TYPE_CHECKING:
 MODELS = {
     "cnn2": "two 5x5 convolutions of report 004 for 28 x 28 images, with taps AD(0)..AD(2)",
     "lenet": "LeNet of report 002, with taps AD(0)..AD(3)",
+    "lipschitz": "spectrally normalised CNN with a certified l2 radius, with taps AD(0)..AD(3)",
     "resnet32": "ResNet-32 of Metzen et al. (2017), section 4.1, with taps AD(0)..AD(4)",
+    "small-cnn": "two convolutions and three fully connected layers of report 003, with taps AD(0)..AD(2)",
+    "vgg": "VGG-like network of report 000, max-pooling, with taps AD(0)..AD(3)",
+    "vgg-average": "the same with average pooling",
 }
 _CLASSES = {
     "cnn2": "advbench.models.cnn:TwoLayerCNN",
     "lenet": "advbench.models.lenet:LeNet",
+    "lipschitz": "advbench.models.lipschitz:LipschitzCNN",
     "resnet32": "advbench.models.resnet:ResNet32",
+    "small-cnn": "advbench.models.small_cnn:SmallCNN",
+    "vgg": "advbench.models.vgg:VGG",
+    "vgg-average": "advbench.models.vgg:AverageVGG",
 }
 
 
@@ -43,7 +51,11 @@ class ModelSpec:
 _SPECS = {
     "cnn2": ModelSpec("cnn2", (1, 28, 28), mean=(0.0,), std=(1.0,)),
     "lenet": ModelSpec("lenet", (1, 28, 28), mean=(0.0,), std=(1.0,)),
+    "lipschitz": ModelSpec("lipschitz", mean=(0.0,), std=(1.0,)),
     "resnet32": ModelSpec("resnet32"),
+    "small-cnn": ModelSpec("small-cnn", mean=(0.0,), std=(1.0,)),
+    "vgg": ModelSpec("vgg", mean=(0.0,), std=(1.0,)),
+    "vgg-average": ModelSpec("vgg-average", mean=(0.0,), std=(1.0,)),
 }
 
 

@@ -8,6 +8,7 @@ __getattr__, __all__ = exports(
         "AlternatingTrainer": "alternating",
         "MixedAdversarialTrainer": "mixed",
         "Schedule": "standard",
+        "StaticAdversarialTrainer": "static",
         "TRAINERS": "registry",
         "WeightedAdversarialTrainer": "weighted",
         "train_classifier": "standard",

@@ -20,11 +20,14 @@ class MixedAdversarialTrainer(WeightedAdversarialTrainer):
 
     :param classifier: an ART PyTorch classifier for images in [0, 1] that has an optimizer.
     :param attack: an ART evasion attack on that classifier.
+    :param random_eps: as of :class:`WeightedAdversarialTrainer`, and so is ``bfloat16``.
     :raises ValueError: as :class:`WeightedAdversarialTrainer` does.
     """
 
-    def __init__(self, classifier: PyTorchClassifier, attack: EvasionAttack) -> None:
-        super().__init__(classifier, [attack], (0.5, 0.5))
+    def __init__(
+        self, classifier: PyTorchClassifier, attack: EvasionAttack, random_eps: bool = False, bfloat16: bool = False
+    ) -> None:
+        super().__init__(classifier, [attack], (0.5, 0.5), random_eps, bfloat16)
         self._couples = any(isinstance(module, _BatchNorm) for module in classifier.model.modules())
 
     def _backward(self, x: Tensor, y: Tensor, aims: Tensor) -> Tensor:
@@ -38,5 +41,4 @@ class MixedAdversarialTrainer(WeightedAdversarialTrainer):
     def _sign(self, x: Tensor, y: Tensor) -> Tensor:
         self.classifier.model.eval()
         inputs = x.detach().requires_grad_(True)
-        loss = self.classifier.loss(self.classifier.model(inputs), y)
-        return torch.autograd.grad(loss, inputs)[0].sign()
+        return torch.autograd.grad(self._mean_loss(inputs, y), inputs)[0].sign()

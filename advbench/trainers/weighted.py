@@ -15,7 +15,8 @@ from art.estimators.classification import PyTorchClassifier
 from torch import Tensor
 
 from advbench import checks
-from advbench.loop import batches, train_in_epochs
+from advbench.device import bfloat16
+from advbench.loop import batches, set_rate, train_in_epochs
 from advbench.seeds import derive, own_global_state, seed_global_state
 
 
@@ -28,6 +29,8 @@ class WeightedAdversarialTrainer(Trainer):
     :param classifier: an ART PyTorch classifier for images in [0, 1] that has an optimizer; J is its loss.
     :param attacks: ART evasion attacks on that classifier, p1 .. pn.
     :param weights: a0 .. an, not negative, of sum 1.
+    :param random_eps: draw the eps of each image uniformly from 0 to that of the attack, in untargeted l-inf FGSM.
+    :param bfloat16: compute in bfloat16 where the processor has it.
     :raises ValueError: for weights of another number or sum, an attack on another classifier, a classifier without
         an optimizer or with ART preprocessing that changes images.
 
@@ -37,11 +40,18 @@ class WeightedAdversarialTrainer(Trainer):
     """
 
     def __init__(
-        self, classifier: PyTorchClassifier, attacks: Sequence[EvasionAttack], weights: Sequence[float]
+        self,
+        classifier: PyTorchClassifier,
+        attacks: Sequence[EvasionAttack],
+        weights: Sequence[float],
+        random_eps: bool = False,
+        bfloat16: bool = False,
     ) -> None:
         super().__init__(classifier)
         self.attacks = tuple(attacks)
         self.weights = tuple(float(weight) for weight in weights)
+        self.random_eps = random_eps
+        self.bfloat16 = bfloat16
         if len(self.weights) != len(self.attacks) + 1:
             raise ValueError(
                 f"weights must hold {len(self.attacks) + 1} numbers, one for the clean loss and one an attack, "
@@ -62,6 +72,7 @@ class WeightedAdversarialTrainer(Trainer):
         nb_epochs: int = 20,
         targets: np.ndarray | None = None,
         each_epoch: Callable[[], dict[str, float]] | None = None,
+        rate: Callable[[int], float] | None = None,
         seed: int = 0,
         checkpoint: Path | None = None,
         label: str = "classifier",
@@ -74,6 +85,7 @@ class WeightedAdversarialTrainer(Trainer):
         :param targets: the labels that targeted attacks aim at, indices or one-hot.
         :param each_epoch: is called after each epoch, the classifier in eval mode; what it returns joins the history.
             It may change the state of the optimizer.
+        :param rate: the learning rate in an epoch, counted from 0; by default the optimizer's own.
         :param seed: of the order of the images and of random attacks.
         :param checkpoint: a file to resume from and to keep each epoch in.
         :param label: what progress calls the training.
@@ -92,6 +104,8 @@ class WeightedAdversarialTrainer(Trainer):
 
         def epoch_of(epoch: int) -> Iterator[Tensor]:
             seed_global_state(derive(seed, "attacks", epoch))
+            if rate is not None:
+                set_rate(classifier.optimizer, rate(epoch))
             return batches(len(x), batch_size, epoch, None, derive(seed, "order"))
 
         def step(chosen: Tensor) -> dict[str, Tensor]:
@@ -129,7 +143,7 @@ class WeightedAdversarialTrainer(Trainer):
             return torch.zeros((), device=x.device), None
         self.classifier.model.train()
         inputs = x.detach().requires_grad_(input_sign)
-        loss = self.classifier.loss(self.classifier.model(inputs), y)
+        loss = self._mean_loss(inputs, y)
         if not weight:
             return loss.detach(), torch.autograd.grad(loss, inputs)[0].sign()
         (weight * loss).backward()
@@ -139,10 +153,16 @@ class WeightedAdversarialTrainer(Trainer):
         """J(x), its weighted gradient added to the parameters."""
         return self._clean(x, y, weight, input_sign=False)[0]
 
+    def _mean_loss(self, x: Tensor, y: Tensor) -> Tensor:
+        with bfloat16(x.device, self.bfloat16):
+            logits = self.classifier.model(x)
+        return self.classifier.loss(logits.float(), y)
+
     def _crafted(self, attack: EvasionAttack, x: Tensor, y: Tensor, sign: Tensor | None) -> Tensor:
         if is_fgsm(attack):
             assert sign is not None
-            moved = x + float(attack.eps) * sign
+            share = torch.rand(len(x), 1, 1, 1).to(x.device) if self.random_eps else 1.0
+            moved = x + float(attack.eps) * share * sign
             clip = self.classifier.clip_values
             return moved if clip is None else moved.clamp(float(clip[0]), float(clip[1]))
         self.classifier.model.eval()

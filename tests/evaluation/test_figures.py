@@ -1,4 +1,5 @@
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -76,3 +77,17 @@ def test_a_row_has_only_columns_of_the_results():
     assert set(evaluation.proportion(1, 2).row("accuracy", attack="fgsm")) <= set(evaluation.COLUMNS)
     with pytest.raises(ValueError, match="no such column: atack"):
         evaluation.proportion(1, 2).row("accuracy", atack="fgsm")
+
+
+def test_the_difference_of_proportions_is_newcombes():
+    """56/70 - 48/80 = 0.2 with 0.0524 to 0.3339 (Newcombe, 1998, table II, (a), method 10)."""
+    found = evaluation.difference(evaluation.proportion(56, 70), evaluation.proportion(48, 80))
+    assert (found.value, found.n) == (pytest.approx(0.2), 70)
+    assert (found.ci_low, found.ci_high) == (pytest.approx(0.0524, abs=1e-4), pytest.approx(0.3339, abs=1e-4))
+
+
+def test_one_seed_keeps_its_interval_and_several_have_one_of_their_own():
+    table = pd.DataFrame([evaluation.proportion(hits, 100).row("accuracy") for hits in (40, 50, 60)])
+    assert evaluation.over_seeds(table.iloc[:1]) == evaluation.proportion(40, 100)
+    assert evaluation.over_seeds(table) == evaluation.mean(np.array([0.4, 0.5, 0.6]))
+    assert np.isnan(evaluation.over_seeds(table.iloc[:0]).value)

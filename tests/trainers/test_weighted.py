@@ -273,3 +273,26 @@ def test_art_preprocessing_that_changes_images_is_refused(digits):
                 trainer.fit(x, y)
         else:
             trainer.fit(x, y, nb_epochs=1)
+
+
+def test_random_eps_moves_each_image_by_its_own_share(digits):
+    x, y = (torch.from_numpy(a) for a in batch(digits, 64))
+    classifier = wrapped(Plain(), clip=None)
+    trainer = WeightedAdversarialTrainer(classifier, [fgsm(classifier)], (0.5, 0.5), random_eps=True)
+    eps = float(trainer.attacks[0].eps)
+    moved = (trainer._crafted(trainer.attacks[0], x, y, torch.ones_like(x)) - x).flatten(1)
+    assert float(moved.std(1).max()) < 1e-6 and 0 <= float(moved.min()) < 0.2 * eps
+    assert 0.8 * eps < float(moved.max()) <= eps * (1 + 1e-5)
+
+
+def test_the_rate_of_an_epoch_is_the_optimizers(digits):
+    x, y = batch(digits)
+    classifier, seen = wrapped(Plain()), []
+
+    def look():
+        seen.append(classifier.optimizer.param_groups[0]["lr"])
+        return {}
+
+    trainer = WeightedAdversarialTrainer(classifier, [], (1.0,))
+    trainer.fit(x, y, nb_epochs=2, each_epoch=look, rate=lambda epoch: 0.5**epoch)
+    assert seen == [1.0, 0.5]

@@ -1,0 +1,209 @@
+"""Report 000 on CIFAR-10: FGSM through the squared error on a VGG-like network, and the readings of its defence (2020/21)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+from typing import Any, Literal
+
+import numpy as np
+from art.attacks.attack import EvasionAttack
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
+
+from advbench import attacks, evaluation
+from advbench.evaluation import Figure
+from advbench.progress import track
+from advbench.recipe import Config, Eps, recipe
+from advbench.recipes import _fgsm_cifar_exhibits as exhibits
+from advbench.recipes._fgsm_cifar_lab import AVERAGE, READINGS, STANDARD, Laboratory, Loss, Regime, craft, train
+from advbench.seeds import own_global_state
+from advbench.study import Study
+
+Reading = Literal["V1", "V2", "V3", "V1 dynamic", "V2 dynamic"]
+
+
+class FgsmCifar(Config):
+    """Sizes are numbers of images; null means all."""
+
+    train_images: PositiveInt | None = None
+    test_images: PositiveInt | None = None
+    watched_images: PositiveInt = Field(1000, description="test images classified after every epoch, for the curves")
+    epochs: PositiveInt = Field(10, description="of the standard network")
+    defended_epochs: PositiveInt = Field(10, description="each of all clean images and as many adversarial ones")
+    batch: PositiveInt = 32
+    defended_batch: PositiveInt = 64
+    lr: PositiveFloat = 1e-3
+    decay: bool = Field(False, description="let the learning rate fall linearly to zero, an equal step each epoch")
+    l2: float = Field(1e-4, ge=0, description="Keras' factor of the squared kernels of the convolutions")
+    bfloat16: bool = Field(False, description="train in bfloat16 where the processor has it")
+    eps: tuple[Eps, ...] = (0.001, 0.005, 0.01, 0.05, 0.1)
+    readings: tuple[Reading, ...] = Field(
+        ("V1", "V2", "V3", "V1 dynamic", "V2 dynamic"),
+        description="V1: an eps for each image; V2: one for all; V3: as V2, images made on an untrained network; "
+        "dynamic: on the current weights, by cross-entropy",
+    )
+    pooling: bool = Field(True, description="also train the network with average pooling")
+    seeds: PositiveInt = Field(3, description="trainings of each; the single eps of V2 and V3 is drawn anew in each")
+    strong_images: PositiveInt = Field(1000, description="attacked with PGD, of the first seed's networks")
+    pgd_iterations: PositiveInt = 50
+    pgd_restarts: PositiveInt = 5
+    autoattack_images: NonNegativeInt = Field(500, description="0: no AutoAttack")
+    autoattack_eps: Eps = 0.01
+
+
+PRESETS = {
+    "paper": FgsmCifar(),
+    "small": FgsmCifar(
+        test_images=4000,
+        epochs=6,
+        defended_epochs=2,
+        batch=64,
+        lr=2e-3,
+        decay=True,
+        bfloat16=True,
+        readings=("V1", "V2", "V3", "V1 dynamic"),
+        seeds=1,
+        strong_images=100,
+        pgd_restarts=1,
+        autoattack_images=32,
+    ),
+    # small batches: batch norm with Keras' momentum needs some hundred steps before its statistics are those of the images
+    "quick": FgsmCifar(
+        train_images=600,
+        test_images=120,
+        watched_images=60,
+        epochs=5,
+        defended_epochs=2,
+        batch=6,
+        defended_batch=6,
+        decay=True,
+        readings=("V1", "V1 dynamic"),
+        pooling=False,
+        seeds=1,
+        strong_images=16,
+        pgd_iterations=10,
+        pgd_restarts=1,
+        autoattack_images=0,
+    ),
+}
+
+
+@recipe(
+    "fgsm-cifar",
+    dataset="cifar10",
+    embedded_shape=(3, 32, 32),
+    presets=PRESETS,
+    question="Does a network that trained on FGSM images withstand FGSM on itself, or only the images that were made on "
+    "another network?",
+)
+def fgsm_cifar(study: Study) -> None:
+    """The report's table in every reading of its text and code, then what it did not try: attacks on the defended network."""
+    config, run = study.config, study.run
+    seeds = range(study.seed, study.seed + config.seeds)
+    readings = [READINGS[name] for name in config.readings]
+    static = [regime for regime in readings if regime.kind == "static"]
+    standard = [STANDARD, AVERAGE] if config.pooling else [STANDARD]
+    study.each(train, [(regime, seed) for seed in seeds for regime in standard])
+    study.each(craft, [(source, seed) for seed in seeds for source in dict.fromkeys(r.source for r in static)])
+    longest_first = sorted(readings, key=lambda regime: regime.kind)
+    study.each(train, [(regime, seed) for seed in seeds for regime in longest_first])
+
+    lab = Laboratory(study)
+    for seed in seeds:
+        for regime in track([*standard, *readings], f"white box and transfer, seed {seed}", len(standard + readings)):
+            run.rows(f"table-{regime.stage(seed)}", partial(table, lab, regime, seed))
+    for regime in [STANDARD, *readings]:
+        for eps in config.eps:
+            run.rows(f"pgd-{regime.stage(study.seed)}-eps{eps:g}", partial(under_pgd, lab, regime, eps))
+    for regime in [STANDARD, *readings] if config.autoattack_images else []:
+        if regime in AUTOATTACKED:
+            run.rows(f"autoattack-{regime.stage(study.seed)}", partial(under_autoattack, lab, regime))
+    run.rows("targets", lambda: exhibits.targets(run.results()))
+    shown = min(config.eps, key=lambda eps: abs(eps - 0.05))
+    exhibits.show(run, lab.picture(shown), shown)
+    run.explorer(partial(lab.explorer, [STANDARD, *readings], min(config.eps, key=lambda eps: abs(eps - 0.01))))
+
+
+AUTOATTACKED = (STANDARD, READINGS["V1"], READINGS["V1 dynamic"])
+"""AutoAttack is costly."""
+
+
+def table(lab: Laboratory, regime: Regime, seed: int) -> Iterator[dict[str, Any]]:
+    """One network on clean images, on the FGSM images made on the standard network, and on those made on itself.
+
+    The report's table is the second of these: for its defended network it is transfer.
+    """
+    common = {"split": "test", "model": regime.model, "defence": regime.name, "seed": seed}
+    own: tuple[Loss, ...] = ("mse", "ce")
+    yield from _accuracy_and_loss(lab, regime, lab.test.x, **common, exhibit="clean", attack=None)
+    for loss in own:
+        zero = ~lab.direction(regime, seed, loss).any((1, 2, 3))
+        share = evaluation.proportion(int(zero.sum()), len(zero))
+        yield share.row("zero_gradient", **common, exhibit="zero gradient", attack=f"fgsm-{loss}")
+    for eps in lab.config.eps:
+        of_eps = {**common, "norm": "linf", "eps": eps}
+        if regime.model == "vgg":
+            x = lab.attacked(STANDARD, seed, "mse", eps)
+            columns = {**of_eps, "exhibit": "transfer", "attack": "fgsm-mse", "source": "none"}
+            yield from _accuracy_and_loss(lab, regime, x, **columns)
+        for loss in own:
+            predicted = lab.logits(regime, seed, lab.attacked(regime, seed, loss, eps)).argmax(1)
+            columns = {**of_eps, "exhibit": "white box", "attack": f"fgsm-{loss}", "source": regime.name}
+            yield evaluation.accuracy(predicted, lab.test.y).row("accuracy", **columns)
+
+
+def _accuracy_and_loss(lab: Laboratory, regime: Regime, x: np.ndarray, **columns: Any) -> Iterator[dict[str, Any]]:
+    """Accuracy, and the loss as Keras reports it: cross-entropy with the penalty on the kernels."""
+    seed = columns["seed"]
+    logits = lab.logits(regime, seed, x)
+    scores = logits.astype(np.float64) - logits.max(1, keepdims=True)
+    losses = np.log(np.exp(scores).sum(1)) - scores[np.arange(len(scores)), lab.test.y]
+    figures: dict[str, Figure] = {
+        "accuracy": evaluation.accuracy(logits.argmax(1), lab.test.y),
+        "loss": evaluation.mean(losses + lab.penalty(regime, seed)),
+    }
+    for metric, figure in figures.items():
+        yield figure.row(metric, **columns, reported=exhibits.reported(regime, columns.get("eps"), metric))
+
+
+def under_pgd(lab: Laboratory, regime: Regime, eps: float) -> Iterator[dict[str, Any]]:
+    """What is left of a network's accuracy under FGSM and then PGD on itself, confined to [0, 1]."""
+    config = lab.config
+    pgd = f"pgd, {config.pgd_iterations} steps, {config.pgd_restarts} restarts"
+    yield from _left(lab, regime, eps, config.strong_images, {"fgsm-ce": "fgsm", pgd: "pgd"}, "strong")
+
+
+def under_autoattack(lab: Laboratory, regime: Regime) -> Iterator[dict[str, Any]]:
+    """The same under PGD and then AutoAttack, on fewer images and at one eps."""
+    config = lab.config
+    tried = {"pgd": "pgd", "+ autoattack standard": "autoattack"}
+    yield from _left(lab, regime, config.autoattack_eps, config.autoattack_images, tried, "autoattack")
+
+
+def _left(
+    lab: Laboratory, regime: Regime, eps: float, n: int, tried: dict[str, str], exhibit: str
+) -> Iterator[dict[str, Any]]:
+    config, seed = lab.config, lab.study.seed
+    classifier = lab.classifier(regime, seed, clipped=True)
+    x, y = lab.test.x[:n], lab.test.y[:n]
+    runs: list[EvasionAttack] = []
+    over: dict[str | None, int] = {None: 0}  # after how many attacks in a row each of those tried is over
+    for name, attack in tried.items():
+        made = attacks.create(attack, classifier, eps, max_iter=config.pgd_iterations if attack == "pgd" else None)
+        runs += [made] * (config.pgd_restarts if attack == "pgd" else 1)
+        over[name] = len(runs)
+    with own_global_state(lab.study.seed_of(exhibit, regime.name, eps)):
+        masks = list(evaluation.still_correct(classifier, runs, x, y))
+    for tried_last, position in over.items():
+        yield evaluation.proportion(int(masks[position].sum()), len(y)).row(
+            "accuracy",
+            split="test",
+            exhibit=exhibit,
+            model=regime.model,
+            defence=regime.name,
+            seed=seed,
+            source=regime.name if tried_last else None,
+            attack=tried_last,
+            norm="linf" if tried_last else None,
+            eps=eps,
+        )

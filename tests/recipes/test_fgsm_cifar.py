@@ -1,0 +1,190 @@
+"""Report 000 end to end on the embedded digits, and its verdicts from hand-made rows."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+from art.attacks.evasion import FastGradientMethod
+from click.testing import CliRunner
+
+from advbench import estimators, models
+from advbench.cli import main
+from advbench.data import load
+from advbench.evaluation import COLUMNS
+from advbench.losses import SoftmaxMSE
+from advbench.recipes import _fgsm_cifar_exhibits as exhibits
+from advbench.recipes._fgsm_cifar_lab import LARGEST, READINGS, drawn_eps
+from advbench.report.verdicts import verdicts
+
+TINY = {
+    "train_images": 96,
+    "test_images": 24,
+    "watched_images": 16,
+    "epochs": 2,
+    "defended_epochs": 1,
+    "eps": "[0.005,0.05]",
+    "readings": "[V1,V2,V3,V1 dynamic,V2 dynamic]",
+    "pooling": "true",
+    "seeds": 1,
+    "strong_images": 4,
+    "pgd_iterations": 2,
+    "pgd_restarts": 1,
+    "autoattack_images": 1,
+    "autoattack_eps": 0.3,
+}
+ARGUMENTS = ["recipe", "fgsm-cifar", "--dataset", "digits", "--device", "cpu", "--workers", "1"]
+ARGUMENTS += [part for key, value in TINY.items() for part in ("--set", f"{key}={value}")]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    out = tmp_path_factory.mktemp("runs") / "run"
+    result = CliRunner().invoke(main, [*ARGUMENTS, "--out", str(out)])
+    assert result.exit_code == 0, result.output
+    return out
+
+
+@pytest.fixture(scope="module")
+def rows(run):
+    return pd.read_csv(run / "results.csv")
+
+
+def test_every_exhibit_is_there(run, rows):
+    assert set(rows.exhibit) == {
+        "clean",
+        "transfer",
+        "white box",
+        "zero gradient",
+        "strong",
+        "autoattack",
+        "targets",
+    }
+    assert set(rows.target.dropna()) == {"V-a", "V-b", "V-c", "V-d", "V-e"}
+    assert set(rows[rows.exhibit == "transfer"].defence) == {"none", *READINGS}
+    assert set(rows[rows.exhibit == "white box"].attack) == {"fgsm-mse", "fgsm-ce"}
+    names = [exhibit["name"] for exhibit in json.loads((run / "exhibits.json").read_text())]
+    assert names == ["table", "readings", "columns", "zero-gradient", "picture", "pooling", "autoattack", "curves"]
+
+
+def test_transfer_onto_the_undefended_network_is_white_box(rows):
+    part = rows[(rows.defence == "none") & (rows.model == "vgg") & (rows.metric == "accuracy")]
+    moved = part[part.exhibit == "transfer"].set_index("eps").value
+    own = part[(part.exhibit == "white box") & (part.attack == "fgsm-mse")].set_index("eps").value
+    pd.testing.assert_series_equal(moved, own)
+
+
+def test_the_accuracy_in_the_results_is_that_of_arts_own_unclipped_fgsm(run, rows):
+    """On V2, the images made on the undefended network with ART's attack through the squared error."""
+    test = load("digits", "test", shape=(3, 32, 32))
+    x, y = test.x[:24].astype(np.float32) / 255, test.y[:24]
+    source, _ = models.load(run / "models" / "vgg-none-seed0.safetensors")
+    crafting = estimators.classifier(source, (3, 32, 32), 10, device="cpu", clip_values=None, loss=SoftmaxMSE())
+    adversarial = FastGradientMethod(crafting, np.inf, 0.05).generate(x, y)
+    assert adversarial.min() < 0
+    defended = estimators.load(run, "vgg-V2-seed0", device="cpu")
+    said = rows[
+        (rows.exhibit == "transfer") & (rows.defence == "V2") & (rows.metric == "accuracy") & (rows.eps == 0.05)
+    ]
+    assert said.value.item() == pytest.approx((defended.predict(adversarial).argmax(1) == y).mean())
+
+
+def test_attacks_never_help_the_defender(rows):
+    for exhibit in ("strong", "autoattack"):
+        for _, left in rows[rows.exhibit == exhibit].groupby(["defence", "eps"]):
+            assert left.value.is_monotonic_decreasing and len(left) == 3
+
+
+def test_the_loss_holds_the_penalty_on_the_kernels(run, rows):
+    module, _ = models.load(run / "models" / "vgg-none-seed0.safetensors")
+    kernels, _ = module.decayed(1e-4)
+    penalty = 1e-4 * sum((kernel**2).sum().item() for kernel in kernels["params"])
+    test = load("digits", "test", shape=(3, 32, 32))
+    x, y = test.x[:24].astype(np.float32) / 255, test.y[:24]
+    classifier = estimators.classifier(module, (3, 32, 32), 10, device="cpu")
+    logits = classifier.predict(x).astype(float)
+    losses = np.log(np.exp(logits).sum(1)) - logits[np.arange(24), y]
+    said = rows[(rows.exhibit == "clean") & (rows.metric == "loss") & (rows.defence == "none") & (rows.model == "vgg")]
+    assert said.value.item() == pytest.approx(losses.mean() + penalty, rel=1e-4)
+
+
+def test_a_killed_run_goes_on_where_it_stopped(run, tmp_path):
+    """What is lost is computed again, equal to the bit; what is kept is not touched."""
+    before = (run / "results.csv").read_bytes()
+    (run / "models" / "vgg-V3-seed0.safetensors").unlink()
+    (run / "stages" / "vgg-V3-seed0.json").unlink()
+    (run / "stages" / "table-vgg-V3-seed0.json").unlink()
+    kept = (run / "models" / "vgg-V1-seed0.safetensors").stat().st_mtime_ns
+    result = CliRunner().invoke(main, [*ARGUMENTS, "--out", str(run)])
+    assert result.exit_code == 0, result.output
+    assert (run / "results.csv").read_bytes() == before
+    assert (run / "models" / "vgg-V1-seed0.safetensors").stat().st_mtime_ns == kept
+
+
+def test_the_readings_draw_their_eps_as_the_text_and_the_code_say():
+    each, once = drawn_eps(READINGS["V1"], 0, 1000), drawn_eps(READINGS["V2"], 0, 1000)
+    assert len(set(each)) == 1000 and each.min() >= 0 and each.max() <= LARGEST
+    assert each.mean() == pytest.approx(LARGEST / 2, abs=0.005)
+    assert len(set(once)) == 1 and 0 <= once[0] <= LARGEST
+    assert np.array_equal(once, drawn_eps(READINGS["V3"], 0, 1000))
+    assert once[0] != drawn_eps(READINGS["V2"], 1, 1)[0]
+
+
+def reported_rows(own=0.2, changes=None):
+    """The report's own numbers as result rows, with some cells changed: (exhibit, defence, eps) -> value."""
+    rows = [{"exhibit": "clean", "defence": "none", "value": exhibits.CLEAN}]
+    for eps, value in exhibits.UNDEFENDED.items():
+        rows.append({"exhibit": "transfer", "defence": "none", "eps": eps, "attack": "fgsm-mse", "value": value})
+    for eps, value in exhibits.DEFENDED.items():
+        for name, off in (("V1", 0.0), ("V2", 0.2)):
+            columns = {"defence": name, "eps": eps}
+            rows.append({"exhibit": "transfer", "attack": "fgsm-mse", "value": value - off, **columns})
+            rows.append({"exhibit": "strong", "attack": "fgsm-ce", "value": 0.9, **columns})
+            rows.append({"exhibit": "strong", "attack": "pgd, 50 steps", "value": max(value - own, 0), **columns})
+    table = pd.DataFrame(rows).reindex(columns=COLUMNS)
+    table = table.assign(metric="accuracy", model="vgg", seed=0, n=1000, ci_low=table.value, ci_high=table.value)
+    for (exhibit, defence, eps), value in (changes or {}).items():
+        same = table.eps.isna() if eps is None else table.eps == eps
+        hit = (table.exhibit == exhibit) & (table.defence == defence) & same
+        assert hit.any()
+        table.loc[hit, "value"] = value
+    return table
+
+
+def words(table):
+    found = verdicts(pd.DataFrame(exhibits.targets(table)).reindex(columns=COLUMNS))
+    return {target: {v.word for v in found if v.target == target} for target in {v.target for v in found}}
+
+
+def test_the_reports_own_numbers_hold_every_target():
+    table = reported_rows()
+    assert exhibits.best_reading(table) == "V1"
+    assert words(table) == {f"V-{letter}": {"holds"} for letter in "abcde"}
+    found = verdicts(pd.DataFrame(exhibits.targets(table)).reindex(columns=COLUMNS))
+    assert all(v.value == pytest.approx(v.reported, abs=1e-4) for v in found if v.target != "V-e")
+
+
+@pytest.mark.parametrize(
+    "cell, value, target",
+    [
+        (("clean", "none", None), 0.80, "V-a"),
+        (("transfer", "none", 0.05), 0.13, "V-b"),
+        (("transfer", "V1", 0.001), 0.85, "V-c"),
+        (("strong", "V1", 0.01), 0.70, "V-e"),
+    ],
+)
+def test_a_cell_that_is_off_misses_its_target(cell, value, target):
+    found = words(reported_rows(changes={cell: value}))
+    assert [name for name in sorted(found) if "missed" in found[name]] == [target]
+
+
+def test_a_defended_column_that_rises_or_falls_below_the_undefended_misses_the_order():
+    assert "missed" in words(reported_rows(changes={("transfer", "V1", 0.05): 0.72}))["V-d"]
+    assert "missed" in words(reported_rows(changes={("transfer", "V1", 0.1): 0.05}))["V-d"]
+
+
+def test_what_was_not_measured_is_said_so():
+    table = reported_rows()
+    found = words(table[table.eps != 0.05])
+    assert found["V-b"] == {"holds", "not measured"} and "not measured" in found["V-e"]
+    assert words(table[table.defence == "none"])["V-c"] == {"not measured"}

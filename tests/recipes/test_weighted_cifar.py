@@ -1,0 +1,206 @@
+"""Report 003 end to end on the embedded digits, and its verdicts from hand-made rows."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+from click.testing import CliRunner
+
+from advbench import attacks, estimators
+from advbench.cli import main
+from advbench.data import load
+from advbench.evaluation import COLUMNS
+from advbench.recipes import _weighted_cifar_exhibits as exhibits
+from advbench.report.verdicts import verdicts
+
+TINY = {
+    "train_images": 200,
+    "validation_images": 40,
+    "watched_images": 20,
+    "watched_pgd_steps": 2,
+    "test_images": 24,
+    "epochs": 2,
+    "lr": 0.02,
+    "eps": "[0.01,0.1]",
+    "alphas": "[0.5]",
+    "alpha_eps": "[0.01]",
+    "pgd_eps": "[0.01]",
+    "training_pgd_steps": 2,
+    "seeds": 2,
+    "strong_images": 12,
+    "pgd_iterations": 2,
+    "pgd_restarts": 2,
+    "autoattack_images": 1,
+    "defences": "[gaussian,lipschitz,reformer,jpeg]",
+    "defence_epochs": 1,
+}
+ARGUMENTS = ["recipe", "weighted-cifar", "--dataset", "digits", "--device", "cpu", "--workers", "1"]
+ARGUMENTS += [part for key, value in TINY.items() for part in ("--set", f"{key}={value}")]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    out = tmp_path_factory.mktemp("runs") / "run"
+    result = CliRunner().invoke(main, [*ARGUMENTS, "--out", str(out)])
+    assert result.exit_code == 0, result.output
+    return out
+
+
+@pytest.fixture(scope="module")
+def rows(run):
+    return pd.read_csv(run / "results.csv")
+
+
+@pytest.fixture(scope="module")
+def test():
+    test = load("digits", "test", shape=(3, 32, 32))
+    return test.x[:24].astype(np.float32) / 255, test.y[:24]
+
+
+def test_every_exhibit_is_there(run, rows):
+    assert set(rows.exhibit) == {"attacks", "targeted", "defence", "strong", "autoattack", "defences", "targets"}
+    assert set(rows.target.dropna()) == {f"G{i}" for i in range(1, 7)}
+    losses = {"standard", "fgsm, alpha 0", "fgsm, alpha 0.5", "pgd, alpha 0", "several, alpha 0.25"}
+    assert set(rows[rows.exhibit == "defence"].defence) == losses
+    assert set(rows[rows.exhibit == "attacks"].seed) == set(rows[rows.exhibit == "defence"].seed) == {0, 1}
+    names = [exhibit["name"] for exhibit in json.loads((run / "exhibits.json").read_text())]
+    confusion = [f"confusion-{name}" for name in ("clean", "fgsm", "pga", "targeted-pga")]
+    after = ["defence", "alpha", "leak", "autoattack", "defences", "overfitting"]
+    assert names == ["attacks", "targeted", *confusion, *after]
+
+
+def test_the_three_bases_of_the_targeted_rate(run, rows, test):
+    """Counted by hand on FGSM towards deer, class 4, at eps 0.1 on the kept network."""
+    x, y = test
+    kept = estimators.load(run, "standard-seed0", device="cpu")
+    before = kept.predict(x).argmax(1)
+    towards = attacks.create("fgsm", kept, 0.1)
+    towards.set_params(targeted=True)
+    after = kept.predict(towards.generate(x, np.full(24, 4))).argmax(1)
+    part = rows[(rows.exhibit == "targeted") & (rows.attack == "fgsm") & (rows.eps == 0.1) & (rows.seed == 0)]
+    said = part.set_index("metric")
+    for base, counted in (("all", y == y), ("other", y != 4), ("moved", (y != 4) & (before != 4))):
+        row = said.loc[f"target_rate_{base}"]
+        assert (row.value, row.n) == (pytest.approx((after[counted] == 4).mean()), counted.sum())
+
+
+def test_pga_is_iterative_fgsm_without_a_random_start(run, rows, test):
+    x, y = test
+    kept = estimators.load(run, "standard-seed1", device="cpu")
+    for name, parts in (("pga", 4), ("pga, step eps/40", 40)):
+        moved = attacks.create("bim", kept, 0.1, eps_step=0.1 / parts, max_iter=30).generate(x, y)
+        part = rows[(rows.exhibit == "attacks") & (rows.attack == name) & (rows.eps == 0.1) & (rows.seed == 1)]
+        assert part.value.item() == pytest.approx((kept.predict(moved).argmax(1) == y).mean())
+
+
+def test_the_predicted_label_is_that_of_the_network(run, rows, test):
+    x, y = test
+    kept = estimators.load(run, "fgsm-eps0.1-alpha0-seed0", device="cpu")
+    for name, label in (("true", y), ("predicted", kept.predict(x).argmax(1))):
+        moved = attacks.create("fgsm", kept, 0.1).generate(x, label)
+        part = rows[(rows.defence == "fgsm, alpha 0") & (rows.eps == 0.1) & (rows.seed == 0)]
+        said = part[(part.exhibit == "defence") & (part.attack == f"fgsm, {name} label")]
+        assert said.value.item() == pytest.approx((kept.predict(moved).argmax(1) == y).mean())
+
+
+def test_more_attacks_never_help_the_defender(rows):
+    strong = rows[rows.exhibit == "strong"]
+    for _, part in strong.groupby(["defence", "eps"]):
+        part = part.set_index(part.attack.fillna("clean")).value
+        worst = part[part.index.str.startswith("worst")].item()
+        assert worst <= part["clean"] and worst <= part[part.index.str.startswith("pgd")].item() + 0.2
+    for _, left in rows[rows.exhibit == "autoattack"].groupby(["defence", "eps"]):
+        assert left.value.is_monotonic_decreasing and len(left) == 3
+
+
+def test_each_defence_has_its_adaptive_figure_and_the_gap(rows):
+    part = rows[rows.exhibit == "defences"].assign(attack=lambda table: table.attack.fillna("clean"))
+    assert set(part.defence) == {"gaussian", "lipschitz", "reformer", "jpeg"}
+    for _, of in part.groupby("defence"):
+        accuracy = of[of.metric == "accuracy"].set_index("attack").value
+        gap = of[of.metric == "gap"].value.item()
+        assert set(accuracy.index) == {"clean", "naive", "adaptive"}
+        assert gap == pytest.approx(accuracy["naive"] - accuracy["adaptive"])
+    certified = part[part.metric == "certified_accuracy"]
+    bound = part[part.metric == "lipschitz_bound"].value.item()
+    assert certified.defence.tolist() == ["lipschitz"] and certified.norm.tolist() == ["l2"]
+    assert 9.9 < bound < 15  # ten, up to the margin of the bound on a convolution with zero padding
+
+
+def test_pgd_watches_over_every_epoch(run):
+    for path in (run / "models").glob("[!d]*.csv"):
+        history = pd.read_csv(path)
+        assert len(history) == 2 and history[["watched_clean", "watched_fgsm", "watched_pgd"]].notna().all(axis=None)
+
+
+def test_a_killed_run_goes_on_where_it_stopped(run):
+    before = (run / "results.csv").read_bytes()
+    (run / "models" / "pgd-eps0.01-alpha0-seed1.safetensors").unlink()
+    (run / "stages" / "strong-standard-seed0.json").unlink()
+    result = CliRunner().invoke(main, [*ARGUMENTS, "--out", str(run)])
+    assert result.exit_code == 0, result.output
+    assert (run / "results.csv").read_bytes() == before
+
+
+def reported_rows(changes=None):
+    """The report's own numbers as result rows, with some cells changed: (exhibit, attack, eps) -> value."""
+    rows = [{"exhibit": "attacks", "defence": "standard", "value": exhibits.CLEAN}]
+    for attack, cells in exhibits._ATTACKS.items():
+        for eps, value in cells.items():
+            rows.append({"exhibit": "attacks", "defence": "standard", "attack": attack, "eps": eps, "value": value})
+    for attack, cells in exhibits._TARGETED.items():
+        for eps, value in cells.items():
+            columns = {"defence": "standard", "attack": attack, "eps": eps, "metric": "target_rate_all"}
+            rows.append({"exhibit": "targeted", "value": value, **columns})
+    for eps, value in exhibits._NATURAL.items():
+        columns = {"defence": exhibits.ALONE, "eps": eps}
+        rows.append({"exhibit": "defence", "value": value, **columns})
+        rows.append({"exhibit": "defence", "value": exhibits._PERTURBED[eps], "attack": "fgsm, true label", **columns})
+        rows.append({"exhibit": "strong", "value": value, **columns})
+        rows.append({"exhibit": "strong", "value": value / 2, "attack": "pgd, 50 steps", **columns})
+    table = pd.DataFrame(rows).reindex(columns=COLUMNS)
+    table = table.assign(
+        metric=table.metric.fillna("accuracy"), seed=0, n=1000, ci_low=table.value, ci_high=table.value
+    )
+    for (exhibit, attack, eps), value in (changes or {}).items():
+        same = table.eps.isna() if eps is None else table.eps == eps
+        hit = (table.exhibit == exhibit) & (table.attack.fillna("") == (attack or "")) & same
+        assert hit.sum() == 1
+        table.loc[hit, "value"] = value
+    return table
+
+
+def words(table):
+    found = verdicts(pd.DataFrame(exhibits.targets(table)).reindex(columns=COLUMNS))
+    return {target: {v.word for v in found if v.target == target} for target in {v.target for v in found}}
+
+
+def test_the_reports_own_numbers_hold_every_target():
+    assert words(reported_rows()) == {f"G{i}": {"holds"} for i in range(1, 7)}
+    found = verdicts(pd.DataFrame(exhibits.targets(reported_rows())).reindex(columns=COLUMNS))
+    assert all(v.value == pytest.approx(v.reported, abs=1e-4) for v in found if v.reported == v.reported)
+
+
+@pytest.mark.parametrize(
+    "cell, value, target",
+    [
+        (("attacks", None, None), 0.66, "G1"),
+        (("attacks", "fgsm", 0.01), 0.28, "G2"),
+        (("attacks", "pga", 0.1), 0.002, "G3"),
+        (("targeted", "pgd", 0.001), 0.07, "G4"),
+        (("targeted", "fgsm", 0.1), 0.8, "G4"),
+        (("defence", None, 0.001), 0.70, "G5"),
+        (("defence", "fgsm, true label", 0.01), 0.5, "G6"),
+        (("strong", "pgd, 50 steps", 0.1), 0.3, "G6"),
+    ],
+)
+def test_a_cell_that_is_off_misses_its_target(cell, value, target):
+    found = words(reported_rows({cell: value}))
+    assert [name for name in sorted(found) if "missed" in found[name]] == [target]
+
+
+def test_what_was_not_measured_is_said_so():
+    table = reported_rows()
+    found = words(table[table.eps != 0.1])
+    assert found["G1"] == {"holds"} and all("not measured" in found[f"G{i}"] for i in range(2, 7))
