@@ -22,8 +22,8 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor], meta: Mapping[str, A
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f"{path.name}.{os.getpid()}")
     flat = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
-    text = json.dumps(meta)
-    save_file(flat, partial, {"advbench": text, "sha256": _checksum(flat, text)})
+    # one entry: safetensors writes several in an order that changes from run to run
+    save_file(flat, partial, {"advbench": json.dumps([meta, _checksum(flat, meta)])})
     with open(partial, "rb") as stream:
         os.fsync(stream.fileno())
     partial.replace(path)
@@ -32,20 +32,22 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor], meta: Mapping[str, A
 def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """The tensors and the metadata of a file that ``save_tensors`` wrote.
 
-    :raises ValueError: if one of its bits has changed since.
+    :raises ValueError: if one of its bits has changed since, or it is no such file.
     """
     with safe_open(path, "pt") as stream:
-        kept = stream.metadata() or {}
-        text = kept.get("advbench", "{}")
+        kept = json.loads((stream.metadata() or {}).get("advbench", "null"))
         names = stream.keys()
         tensors = {name: stream.get_tensor(name) for name in names}
-    if "sha256" in kept and kept["sha256"] != _checksum(tensors, text):  # files of earlier versions have none
+    if not isinstance(kept, (dict, list)):
+        raise ValueError(f"{path} was not written by advbench")
+    meta, checksum = (kept, None) if isinstance(kept, dict) else kept  # files of earlier versions have no checksum
+    if checksum is not None and checksum != _checksum(tensors, meta):
         raise ValueError(f"{path} is damaged: its checksum does not fit its content")
-    return tensors, json.loads(text)
+    return tensors, meta
 
 
-def _checksum(tensors: Mapping[str, Tensor], text: str) -> str:
-    digest = hashlib.sha256(text.encode())
+def _checksum(tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> str:
+    digest = hashlib.sha256(json.dumps(meta).encode())
     for name, tensor in sorted(tensors.items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode() + tensor.numpy().tobytes())
     return digest.hexdigest()

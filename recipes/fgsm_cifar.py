@@ -137,8 +137,8 @@ def table(lab: Laboratory, regime: Regime, seed: int) -> Iterator[dict[str, Any]
     own: tuple[Loss, ...] = ("mse", "ce")
     yield from _accuracy_and_loss(lab, regime, lab.test.x, **common, exhibit="clean", attack=None)
     for loss in own:
-        zero = ~lab.direction(regime, seed, loss).any((1, 2, 3))
-        share = evaluation.proportion(int(zero.sum()), len(zero))
+        moved = np.any(lab.direction(regime, seed, loss), axis=(1, 2, 3))
+        share = evaluation.proportion(int((~moved).sum()), len(lab.test.y))
         yield share.row("zero_gradient", **common, exhibit="zero gradient", attack=f"fgsm-{loss}")
     for eps in lab.config.eps:
         of_eps = {**common, "norm": "linf", "eps": eps}

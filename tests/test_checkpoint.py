@@ -15,6 +15,12 @@ def test_what_was_saved_is_loaded(tmp_path):
     assert meta == {**META, "shape": [1, 8, 8]}
 
 
+def test_equal_content_makes_equal_files(tmp_path):
+    for i in range(20):
+        save_tensors(tmp_path / str(i), TENSORS, META)
+    assert len({path.read_bytes() for path in tmp_path.iterdir()}) == 1
+
+
 def test_any_flipped_bit_is_found(tmp_path):
     path = tmp_path / "f"
     save_tensors(path, TENSORS, META)
