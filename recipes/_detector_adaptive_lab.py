@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any, Literal
@@ -127,8 +126,7 @@ class Laboratory:
         return self._kept(f"carlini-{threat}-{defender.slug}-images", attack, images)
 
     def _kept(self, stage: str, attack: Any, images: Images) -> np.ndarray:
-        make: Callable[[], dict[str, np.ndarray]] = lambda: {"x": attack.generate(images.x, images.y)}  # noqa: E731
-        return self.run.arrays(stage, make)["x"]
+        return self.run.arrays(stage, lambda: {"x": attack.generate(images.x, images.y)})["x"]
 
     def explorer(self) -> dict[str, bytes]:
         """The attacked images for the page, each beside the detector that they evade, at 5 % false positives."""

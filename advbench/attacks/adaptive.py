@@ -13,6 +13,7 @@ from art.estimators.classification import PyTorchClassifier
 from torch import Tensor
 
 from advbench import checks
+from advbench.attacks.batched import checked, in_batches
 from advbench.detectors.pair import joint
 from advbench.estimators import gradient_autocast
 from advbench.progress import track
@@ -69,16 +70,8 @@ class _AdaptivePGD(EvasionAttack):
             detector score, or the last iterate where none did.
         :raises ValueError: for images or labels out of range.
         """
-        x = checks.images(x, "x", self.estimator.input_shape)
-        if y is None:
-            y = self.estimator.predict(x, batch_size=self.batch_size).argmax(1)
-        y = checks.labels(y, len(x), self.estimator.nb_classes)
-        adversarial = np.empty_like(x)
-        for start in range(0, len(x), self.batch_size):
-            part = slice(start, start + self.batch_size)
-            batch = [torch.from_numpy(a[part]).to(self.estimator.device) for a in (x, y)]
-            adversarial[part] = self._perturb(*batch).cpu().numpy()
-        return adversarial
+        x, y = checked(self.estimator, x, y, self.batch_size)
+        return in_batches(self._perturb, self.estimator.device, self.batch_size, x, y)
 
     def _perturb(self, x0: Tensor, y: Tensor) -> Tensor:
         x = best = x0

@@ -12,6 +12,7 @@ from art.estimators.classification import PyTorchClassifier
 from torch import Tensor
 
 from advbench import checks
+from advbench.attacks.batched import checked, in_batches
 from advbench.estimators import gradient_autocast, gradient_module
 from advbench.progress import track
 
@@ -86,16 +87,8 @@ class CarliniWagnerL2(EvasionAttack):
         :return: float32 (N, C, H, W) in [0, 1]; an image for which none was found is returned unchanged.
         :raises ValueError: for images or labels out of range.
         """
-        x = checks.images(x, "x", self.estimator.input_shape)
-        if y is None:
-            y = self.estimator.predict(x, batch_size=self.batch_size).argmax(1)
-        y = checks.labels(y, len(x), self.estimator.nb_classes)
-        adversarial = np.empty_like(x)
-        for start in range(0, len(x), self.batch_size):
-            part = slice(start, start + self.batch_size)
-            batch = [torch.from_numpy(a[part]).to(self.estimator.device) for a in (x, y)]
-            adversarial[part] = self._perturb(*batch).cpu().numpy()
-        return adversarial
+        x, y = checked(self.estimator, x, y, self.batch_size)
+        return in_batches(self._perturb, self.estimator.device, self.batch_size, x, y)
 
     def _perturb(self, x0: Tensor, y: Tensor) -> Tensor:
         own = torch.zeros(len(x0), self.estimator.nb_classes, dtype=torch.bool, device=x0.device)

@@ -11,6 +11,7 @@ from art.estimators.classification import PyTorchClassifier
 from torch import Tensor
 
 from advbench import checks
+from advbench.attacks.batched import checked, in_batches
 
 if TYPE_CHECKING:
     from advbench.detectors.subnetwork import SubnetworkDetector
@@ -74,20 +75,12 @@ class DynamicDetectorAttack(EvasionAttack):
         :return: float32 (N, C, H, W) in [0, 1].
         :raises ValueError: for images or labels out of range, or a sigma for another number of images.
         """
-        x = checks.images(x, "x", self.estimator.input_shape)
-        if y is None:
-            y = self.estimator.predict(x, batch_size=self.batch_size).argmax(1)
-        y = checks.labels(y, len(x), self.estimator.nb_classes)
+        x, y = checked(self.estimator, x, y, self.batch_size)
         sigma = np.asarray(self.sigma, dtype=np.float32)
         if sigma.ndim == 1 and len(sigma) != len(x):
             raise ValueError(f"sigma must hold one number an image, {len(x)}, not {len(sigma)}")
         sigma = np.broadcast_to(sigma, len(x)).copy()
-        adversarial = np.empty_like(x)
-        for start in range(0, len(x), self.batch_size):
-            part = slice(start, start + self.batch_size)
-            batch = [torch.from_numpy(a[part]).to(self.estimator.device) for a in (x, y, sigma)]
-            adversarial[part] = self.perturb(*batch).cpu().numpy()
-        return adversarial
+        return in_batches(self.perturb, self.estimator.device, self.batch_size, x, y, sigma)
 
     def perturb(self, x0: Tensor, y: Tensor, sigma: Tensor) -> Tensor:
         """The attack on one batch of tensors on the classifier's device: images, label indices, sigma an image."""
