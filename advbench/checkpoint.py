@@ -4,29 +4,26 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping
+from operator import methodcaller
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
+from advbench.files import write
 from advbench.progress import log
 
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> None:
     """Write tensors and JSON-serialisable metadata to a safetensors file, whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.name}.{os.getpid()}")
     flat = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
     # one entry: safetensors writes several in an order that changes from run to run
-    save_file(flat, partial, {"advbench": json.dumps([meta, _checksum(flat, meta)])})
-    with open(partial, "rb") as stream:
-        os.fsync(stream.fileno())
-    partial.replace(path)
+    content = save(flat, {"advbench": json.dumps([meta, _checksum(flat, meta)])})
+    write(path, methodcaller("write", content))
 
 
 def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import logging
+import signal
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import wraps
 from pathlib import Path
 from typing import Any
@@ -15,7 +18,6 @@ import click
 from advbench import __version__
 from advbench.errors import AdvbenchError, UsageError, did_you_mean
 
-_INTERRUPTED = 130
 _KINDS = ("recipes", "models", "attacks", "detectors", "trainers", "data")
 
 
@@ -34,18 +36,38 @@ def _one_line(command: Callable) -> Callable:
     @wraps(command)
     def guarded(*args: Any, **kwargs: Any) -> None:
         try:
-            command(*args, **kwargs)
+            with _terminated_as_interrupted():
+                command(*args, **kwargs)
         except AdvbenchError as error:
             click.echo(f"advbench: {error}", err=True)
             sys.exit(error.exit_code)
         except OSError as error:
             click.echo(f"advbench: {error}; what was finished is kept", err=True)
             sys.exit(1)
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as interrupt:
             click.echo("advbench: stopped; the same command goes on from here", err=True)
-            sys.exit(_INTERRUPTED)
+            sys.exit(128 + (signal.SIGTERM if isinstance(interrupt, _Terminated) else signal.SIGINT))
 
     return guarded
+
+
+class _Terminated(KeyboardInterrupt):
+    """SIGTERM, which a scheduler sends before it kills."""
+
+
+@contextmanager
+def _terminated_as_interrupted() -> Iterator[None]:
+    def stop(*_: Any) -> None:
+        raise _Terminated
+
+    if threading.current_thread() is not threading.main_thread():  # which alone may take signals
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import platform
@@ -25,6 +24,7 @@ from filelock import FileLock, Timeout
 
 from advbench.errors import UsageError
 from advbench.evaluation import COLUMNS
+from advbench.files import sha256, sweep, write, write_text
 from advbench.progress import log
 
 Training = tuple[Callable[[Path], Any], list[dict[str, Any]]]
@@ -50,12 +50,14 @@ class Run:
         tables/           the rows of each stage, csv
         charts/           one Vega-Lite specification and one SVG an exhibit
         explorer/         images, perturbations, probabilities and scores that the page lets a reader look through
+        checksums.json    of results.csv and of what the page draws
         checkpoints/      trainings that are not finished
         stages/           one json a finished stage: its files, their checksums, its seconds
 
     :param directory: where it is; made if it is not there.
     :param config: what was asked, as JSON-serialisable values.
-    :raises UsageError: if the directory holds a run that was asked something else, or cannot be written.
+    :raises UsageError: if the directory holds a run that was asked something else, or a symbolic link, or cannot be
+        written.
     """
 
     def __init__(self, directory: Path, config: Mapping[str, Any]) -> None:
@@ -65,8 +67,9 @@ class Run:
         asked = json.dumps(self.config, indent=2) + "\n"
         try:
             directory.mkdir(parents=True, exist_ok=True)
+            _refuse_links(directory)
             if known.is_file():
-                _refuse_other(directory, json.loads(known.read_text()), json.loads(asked))
+                _refuse_other(directory, _read_config(known), json.loads(asked))
             elif any(directory.iterdir()):
                 raise UsageError(f"{directory} is not empty and not a run; choose another --out")
             else:
@@ -75,6 +78,7 @@ class Run:
             raise UsageError(f"{directory} cannot be used as a run directory: {error.strerror}") from error
         self._tables: list[pd.DataFrame] = []
         self._exhibits: list[dict[str, Any]] = []
+        self._checksums: dict[str, str] = {}
         self._inside = 0.0  # seconds of the stages that the running stage asked for
 
     @contextmanager
@@ -91,6 +95,8 @@ class Run:
     def alone(self) -> Iterator[None]:
         """No other process computes in this directory as long as the context lasts; a dead one never stands in the way.
 
+        What a dead one was writing is removed.
+
         :raises UsageError: if another does.
         """
         lock = FileLock(self.directory / ".lock")
@@ -103,6 +109,7 @@ class Run:
         except OSError as error:
             raise UsageError(f"{self.directory} cannot be used as a run directory: {error.strerror}") from error
         try:
+            sweep(self.directory)
             yield
         finally:
             lock.release()
@@ -130,7 +137,7 @@ class Run:
             paths = []
             for name, array in make().items():
                 path = self.directory / "arrays" / stage / f"{name}.npy"
-                _write(path, partial(np.save, arr=array))
+                write(path, partial(np.save, arr=array))
                 paths.append(path)
             return paths
 
@@ -151,7 +158,7 @@ class Run:
             path.parent.mkdir(exist_ok=True)
             save(path)
             epochs = path.with_suffix(".csv")
-            _write(epochs, lambda stream: pd.DataFrame(history).to_csv(stream, index=False))
+            write(epochs, lambda stream: pd.DataFrame(history).to_csv(stream, index=False))
             return [path, epochs]
 
         self._stage(stage, keep)
@@ -164,7 +171,7 @@ class Run:
 
         def keep() -> list[Path]:
             table = pd.DataFrame(list(make()), columns=COLUMNS)
-            _write(path, lambda stream: table.to_csv(stream, index=False))
+            write(path, lambda stream: table.to_csv(stream, index=False))
             return [path]
 
         self._stage(stage, keep)
@@ -185,7 +192,8 @@ class Run:
 
     def write_results(self) -> None:
         """Write results.csv from the rows so far."""
-        _write(self.directory / "results.csv", lambda stream: self.results().to_csv(stream, index=False))
+        write(self.directory / "results.csv", lambda stream: self.results().to_csv(stream, index=False))
+        self._record("results.csv")
 
     def adopt(self, source: Path, recipe: str, stages: Sequence[str]) -> dict[str, Any]:
         """Copy finished stages of another run of the same data and seed, where this one has not finished them itself.
@@ -198,7 +206,7 @@ class Run:
         known = source / "config.json"
         if not known.is_file():
             raise UsageError(f"{source} is not a run directory: it has no config.json")
-        asked = json.loads(known.read_text())
+        asked = _read_config(known)
         for key, wanted in (("recipe", recipe), ("dataset", self.config["dataset"]), ("seed", self.config["seed"])):
             if asked.get(key) != wanted:
                 raise UsageError(f"{source} holds a run with {key} = {asked.get(key)}, needed is {wanted}")
@@ -211,10 +219,7 @@ class Run:
                 if here.exists() or (files := _intact(marker, source)) is None:
                     continue
                 for path in (*files, marker):
-                    inside = path.relative_to(source)
-                    if ".." in inside.parts:
-                        raise UsageError(f"{marker} names a file outside of its run: {inside}")
-                    to = self.directory / inside
+                    to = self.directory / path.relative_to(source)
                     to.parent.mkdir(parents=True, exist_ok=True)
                     shutil.copyfile(path, to)
         return asked
@@ -225,7 +230,7 @@ class Run:
         def keep() -> list[Path]:
             files = {self.directory / "explorer" / name: content for name, content in make().items()}
             for path, content in files.items():
-                _write(path, methodcaller("write", content))
+                write(path, methodcaller("write", content))
             return list(files)
 
         self._stage("explorer", keep)
@@ -251,10 +256,17 @@ class Run:
             write_text(self.directory / "charts" / f"{name}.vl.json", spec + "\n")
             write_text(self.directory / "charts" / f"{name}.svg", vl_convert.vegalite_to_svg(spec))
             entry["chart"] = f"charts/{name}.vl.json"
+            self._record(entry["chart"], f"charts/{name}.svg")
         if table is not None:
             entry["table"] = json.loads(table.to_json(orient="split", index=False, double_precision=6))
         self._exhibits.append(entry)
         write_text(self.directory / "exhibits.json", json.dumps(self._exhibits, indent=1) + "\n")
+        self._record("exhibits.json")
+
+    def _record(self, *files: str) -> None:
+        """Keep the checksums of files that no stage does."""
+        self._checksums |= {file: sha256(self.directory / file) for file in files}
+        write_text(self.directory / "checksums.json", json.dumps(self._checksums, indent=1) + "\n")
 
     def _stage(self, name: str, keep: Callable[[], list[Path]]) -> list[Path]:
         marker = self.directory / "stages" / f"{name}.json"
@@ -268,7 +280,7 @@ class Run:
         files = keep()
         whole = time.monotonic() - start
         seconds, self._inside = round(whole - self._inside, 1), outside + whole
-        checksums = {str(path.relative_to(self.directory)): _sha256(path) for path in files}
+        checksums = {str(path.relative_to(self.directory)): sha256(path) for path in files}
         write_text(marker, json.dumps({"seconds": seconds, "ended": time.time(), "files": checksums}, indent=1) + "\n")
         log.info("%s: done in %.0f s", name, seconds)
         return files
@@ -344,37 +356,55 @@ def _refuse_other(directory: Path, kept: dict[str, Any], asked: dict[str, Any]) 
             )
 
 
+def _refuse_links(directory: Path) -> None:
+    """Through a link in a run from someone else, a file outside of it would be written."""
+    link = next((path for path in directory.rglob("*") if path.is_symlink()), None)
+    if link is not None:
+        raise UsageError(f"{link} is a symbolic link, which may lead outside of the run; put there what it points to")
+
+
+def _read_config(path: Path) -> dict[str, Any]:
+    try:
+        return dict(json.loads(path.read_text()))
+    except (ValueError, TypeError) as error:
+        raise UsageError(f"{path} is damaged: it says no longer what was asked; choose another --out") from error
+
+
+def check(directory: Path) -> None:
+    """Whether results.csv and what the page draws are as the run wrote them.
+
+    :raises UsageError: if one of them has changed since; the line names it.
+    """
+    kept = directory / "checksums.json"
+    if not kept.is_file():
+        return  # a run of an earlier version
+    try:
+        checksums = {_inside(directory, name): checksum for name, checksum in json.loads(kept.read_text()).items()}
+    except (ValueError, AttributeError) as error:
+        raise UsageError(f"{kept} is damaged; the same command writes it again") from error
+    for path, checksum in checksums.items():
+        if not path.is_file() or sha256(path) != checksum:
+            raise UsageError(f"{path} is missing or not as the run wrote it; the same command writes it again")
+
+
+def _inside(directory: Path, name: str) -> Path:
+    if Path(name).is_absolute() or ".." in Path(name).parts:
+        raise UsageError(f"{directory} names a file outside of itself: {name}")
+    return directory / name
+
+
 def _intact(marker: Path, directory: Path) -> list[Path] | None:
     """The files of a finished stage, or None where it is not finished or one of them has changed since."""
     if not marker.is_file():
         return None
     try:
-        files = {directory / name: checksum for name, checksum in json.loads(marker.read_text())["files"].items()}
+        kept = json.loads(marker.read_text())["files"]
+        files = {_inside(directory, name): checksum for name, checksum in kept.items()}
     except (ValueError, KeyError, AttributeError, TypeError):
         log.warning("%s is damaged; its stage is computed again", marker)
         return None
     for path, checksum in files.items():
-        if not path.is_file() or _sha256(path) != checksum:
+        if not path.is_file() or sha256(path) != checksum:
             log.warning("%s is missing or damaged; its stage is computed again", path)
             return None
     return list(files)
-
-
-def _sha256(path: Path) -> str:
-    with open(path, "rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a text file whole or not at all."""
-    _write(path, lambda stream: stream.write(text.encode()))
-
-
-def _write(path: Path, write: Callable[[Any], Any]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    with open(partial, "wb") as stream:
-        write(stream)
-        stream.flush()
-        os.fsync(stream.fileno())
-    partial.replace(path)

@@ -5,13 +5,15 @@ from __future__ import annotations
 import logging
 import os
 import pickle
+import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from multiprocessing import get_context
+from multiprocessing import active_children, get_context, parent_process
 from tempfile import NamedTemporaryFile
+from threading import Thread
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
@@ -56,6 +58,8 @@ def each(study: Study, work: Callable[[Study, Item], Any], items: Sequence[Item]
                 raise AdvbenchError("a worker process died; the same command goes on from here") from error
             except BaseException:
                 pool.shutdown(wait=False, cancel_futures=True)
+                for worker in active_children():
+                    worker.terminate()
                 raise
 
 
@@ -80,6 +84,9 @@ _study: Study | None = None  # of this worker process
 
 def _begin(path: str) -> None:
     global _study
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent is interrupted too, and ends its workers
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    Thread(target=_end_with_parent, daemon=True).start()
     with open(path, "rb") as stream:
         _study = study = pickle.load(stream)
     progress.bars_allowed = False  # several processes cannot share one live display
@@ -90,6 +97,14 @@ def _begin(path: str) -> None:
     study.run.log_to_file()
     if study.device.type == "cpu":
         torch.set_num_threads(1)
+
+
+def _end_with_parent() -> None:
+    """A parent that was killed holds its run no more: another process may compute there now."""
+    parent = parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
 
 
 def _work(work: Callable[[Study, Item], Any], item: Item) -> None:

@@ -1,6 +1,9 @@
 import json
+import os
+import signal
 import subprocess
 import sys
+import time
 
 import pytest
 from click.testing import CliRunner
@@ -105,10 +108,14 @@ def test_data_list_and_verify(offline):
     assert "digits test: 359 images" in call("data", "verify").stdout
 
 
-def test_an_interrupt_says_how_to_go_on(offline, monkeypatch):
+@pytest.mark.parametrize("sent, code", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_an_interrupt_says_how_to_go_on(offline, monkeypatch, sent, code):
     def interrupted(*_, **__):
-        raise KeyboardInterrupt
+        os.kill(os.getpid(), sent)
+        time.sleep(5)
 
     monkeypatch.setattr(study, "start", interrupted)
+    before = signal.getsignal(signal.SIGTERM)
     result = call("recipe", "detector-cifar", "--dataset", "digits")
-    assert result.exit_code == 130 and "goes on from here" in result.stderr
+    assert result.exit_code == code and "goes on from here" in result.stderr
+    assert signal.getsignal(signal.SIGTERM) == before

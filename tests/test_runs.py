@@ -3,7 +3,7 @@ import pytest
 
 from advbench import evaluation
 from advbench.errors import UsageError
-from advbench.runs import Run, stage_seconds
+from advbench.runs import Run, check, stage_seconds
 from advbench.seeds import derive
 
 CONFIG = {"recipe": "r", "dataset": "d", "seed": 0, "note": "", "config": {"epochs": 3}}
@@ -124,7 +124,7 @@ def test_a_stage_with_files_outside_of_its_run_is_refused(run, tmp_path):
     marker = other.directory / "stages" / "a.json"
     marker.parent.mkdir()
     marker.write_text('{"seconds": 1, "ended": 1, "files": {"../secret": "' + digest + '"}}')
-    with pytest.raises(UsageError, match="outside of its run"):
+    with pytest.raises(UsageError, match="outside of itself"):
         run.adopt(other.directory, "r", ["a"])
 
 
@@ -149,3 +149,41 @@ with Run(Path({str(run.directory)!r}), {CONFIG!r}).alone():
     assert refused.returncode and "another process computes in" in refused.stderr
     allowed = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=tmp_path)
     assert allowed.stdout == "alone\n"
+
+
+def test_a_link_inside_of_a_run_is_refused(run, tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    (run.directory / "arrays").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(UsageError, match="arrays is a symbolic link"):
+        again(run)
+
+
+@pytest.mark.parametrize("content", ['{"recipe": "r', "[1, 2]", ""])
+def test_a_damaged_config_is_refused(run, content):
+    (run.directory / "config.json").write_text(content)
+    with pytest.raises(UsageError, match="config.json is damaged"):
+        again(run)
+
+
+@pytest.mark.parametrize("file", ["results.csv", "exhibits.json", "charts/one.svg", "charts/one.vl.json"])
+def test_every_flipped_bit_of_what_the_page_shows_is_found(finished_run, file):
+    check(finished_run)
+    path = finished_run / file
+    content = path.read_bytes()
+    for bit in range(0, 8 * len(content), max(1, len(content) // 25)):
+        damaged = bytearray(content)
+        damaged[bit // 8] ^= 1 << bit % 8
+        path.write_bytes(damaged)
+        with pytest.raises(UsageError, match=f"{file} is missing or not as the run wrote it"):
+            check(finished_run)
+    path.unlink()
+    with pytest.raises(UsageError, match="missing"):
+        check(finished_run)
+
+
+def test_the_lock_sweeps_what_a_killed_process_left(run):
+    left = run.directory / "arrays" / ".x.npy.77.partial"
+    left.parent.mkdir()
+    left.touch()
+    with run.alone():
+        assert not left.exists()

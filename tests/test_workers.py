@@ -1,6 +1,11 @@
 """Work in other processes: done, in the run's own folder, and with one line where it fails."""
 
 import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -58,3 +63,48 @@ def test_a_recipe_by_path_has_one_worker(make):
     finally:
         del sys.modules[module.__name__]
     assert (study.run.directory / "b").exists()
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
+def test_workers_end_with_their_parent(tmp_path, how):
+    """A worker that went on would write into a run that another process computes by now."""
+    script = f"""
+import sys, torch
+from pathlib import Path
+from advbench.runs import Run
+from advbench.study import Study
+from work import wait
+if __name__ == "__main__":
+    Study(None, Run(Path({str(tmp_path / "run")!r}), {{}}), None, None, torch.device("cpu"), 0, 2).each(wait, ["a", "b"])
+"""
+    (tmp_path / "study.py").write_text(script)
+    here = str(Path(__file__).parent)
+    parent = subprocess.Popen(
+        [sys.executable, str(tmp_path / "study.py")],
+        env={**os.environ, "PYTHONPATH": here},
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+    )
+    notes = [tmp_path / "run" / f"{name}.txt" for name in "ab"]
+    eventually(lambda: all(note.exists() and note.read_text() for note in notes))
+    workers = [int(note.read_text().split()[0]) for note in notes]
+    assert all(alive(pid) for pid in workers)
+    parent.send_signal(how)
+    _, said = parent.communicate(timeout=60)
+    assert parent.returncode != 0 and said.count(b"Traceback") == (how == signal.SIGINT)
+    eventually(lambda: not any(alive(pid) for pid in workers))
+
+
+def alive(pid):
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return Path(f"/proc/{pid}/stat").read_text().split()[2] != "Z" if Path(f"/proc/{pid}/stat").exists() else True
+
+
+def eventually(condition, seconds=120):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.1)

@@ -18,6 +18,7 @@ import numpy as np
 from advbench.data import cifar10, digits, mnist
 from advbench.data.dataset import Dataset
 from advbench.errors import DataUnavailable, did_you_mean
+from advbench.files import write
 
 DATASETS = {
     "cifar10": "CIFAR-10: 60,000 colour images of ten classes, 32 x 32",
@@ -139,10 +140,6 @@ def _npm(source: ModuleType, folder: Path, split: str) -> Arrays:
 
 def _keep(folder: Path, x: np.ndarray, y: np.ndarray) -> Arrays:
     """Keep a verified split, whole or not at all: the labels, renamed last, say that it is complete."""
-    folder.mkdir(parents=True, exist_ok=True)
     for file, array in (("x.npy", x), ("y.npy", y)):
-        partial = folder / f"{file}.{os.getpid()}"
-        with open(partial, "wb") as stream:
-            np.save(stream, np.ascontiguousarray(array))
-        partial.replace(folder / file)
+        write(folder / file, partial(np.save, arr=np.ascontiguousarray(array)))
     return np.load(folder / "x.npy", mmap_mode="r"), np.load(folder / "y.npy")

@@ -12,10 +12,10 @@ import pandas as pd
 
 from advbench.errors import UsageError
 from advbench.evaluation import COLUMNS
+from advbench.files import write_text
 from advbench.report.charts import differences
 from advbench.report.page import render
 from advbench.report.source import cell, read_run
-from advbench.runs import write_text
 
 _MEASURED = {"value", "n", "ci_low", "ci_high", "reported", "accept_low", "accept_high", "note"}
 _OF_THE_RUN = {"recipe", "dataset", "seed"}

@@ -8,9 +8,9 @@ from typing import Any
 
 import pandas as pd
 
+from advbench.files import write_text
 from advbench.report.source import cell, read_run
 from advbench.report.verdicts import summary, verdicts
-from advbench.runs import write_text
 
 NOTES = "<!-- below this line the page is written by hand and kept -->"
 

@@ -12,10 +12,10 @@ from typing import Any
 
 from markupsafe import Markup
 
+from advbench.files import write_text
 from advbench.report.answer import answer
 from advbench.report.source import cell, read_run
 from advbench.report.verdicts import verdicts
-from advbench.runs import write_text
 
 _SCRIPTS = ("charts.js", "tables.js", "explorer.js", "links.js")
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from operator import methodcaller
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from advbench.errors import UsageError
+from advbench.files import write
 from advbench.report.source import cell, read_run
 from advbench.report.verdicts import verdicts
 
@@ -32,9 +34,8 @@ def write_figures(directory: Path, out: Path, form: str = "svg") -> list[Path]:
         contents[f"{name}.csv"] = table.to_csv(index=False).encode()
         contents[f"{name}.md"] = _markdown(shown).encode()
         contents[f"{name}.tex"] = _latex(shown).encode()
-    out.mkdir(parents=True, exist_ok=True)
     for name, content in contents.items():
-        (out / name).write_bytes(content)
+        write(out / name, methodcaller("write", content))
     return [out / name for name in contents]
 
 

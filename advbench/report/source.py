@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import pandas as pd
 
 from advbench.errors import UsageError
 from advbench.report import explorer
-from advbench.runs import stage_seconds
+from advbench.runs import check, stage_seconds
 
 
 def read_run(directory: Path) -> dict[str, Any]:
@@ -23,8 +24,9 @@ def read_run(directory: Path) -> dict[str, Any]:
         raise UsageError(f"{directory} is not a run directory (no config.json)")
     if not (directory / "results.csv").is_file():
         raise UsageError(f"{directory} has no results yet; run the same recipe command again to go on")
+    check(directory)
     try:
-        exhibits = _json(directory / "exhibits.json", [])
+        exhibits = [_own(exhibit) for exhibit in _json(directory / "exhibits.json", [])]
         config, about = _json(directory / "config.json"), _json(directory / "about.json", {})
         return {
             "config": config,
@@ -37,7 +39,7 @@ def read_run(directory: Path) -> dict[str, Any]:
             "explorer": explorer.read(directory),
             "seconds": stage_seconds(directory),
         }
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise UsageError(
             f"{directory} cannot be read as a run: {(str(error).splitlines() or ['damaged'])[0]}"
         ) from error
@@ -50,6 +52,17 @@ def cell(value: Any) -> str:
     if isinstance(value, float) and not value.is_integer():
         return f"{value:.3f}"
     return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _own(exhibit: dict[str, Any]) -> dict[str, Any]:
+    """An exhibit whose name and chart lead to no file outside of the run, nor of a folder that is written from it."""
+    name = exhibit["name"]
+    if (
+        not re.fullmatch(r"\w[\w.-]*", name)
+        or exhibit.get("chart", f"charts/{name}.vl.json") != f"charts/{name}.vl.json"
+    ):
+        raise ValueError(f"an exhibit is called {name!r}, its chart {exhibit.get('chart')!r}")
+    return exhibit
 
 
 def _json(path: Path, otherwise: Any = None) -> Any:
