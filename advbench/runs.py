@@ -24,7 +24,7 @@ from filelock import FileLock, Timeout
 
 from advbench.errors import UsageError
 from advbench.evaluation import COLUMNS
-from advbench.files import sha256, sweep, write, write_text
+from advbench.files import read_json, sha256, sweep, write, write_text
 from advbench.progress import log
 
 Training = tuple[Callable[[Path], Any], list[dict[str, Any]]]
@@ -291,8 +291,10 @@ def stage_seconds(directory: Path) -> dict[str, float]:
 
     A training counts the seconds of all its epochs, those before an interruption included.
     """
-    markers = {path.stem: json.loads(path.read_text()) for path in (directory / "stages").glob("*.json")}
-    seconds = {name: marker["seconds"] for name, marker in sorted(markers.items(), key=lambda item: item[1]["ended"])}
+    markers = {path.stem: read_json(path) for path in (directory / "stages").glob("*.json")}
+    seconds = {
+        name: float(m["seconds"]) for name, m in sorted(markers.items(), key=lambda item: float(item[1]["ended"]))
+    }
     for path in (directory / "models").glob("*.csv"):
         if path.stem in seconds:
             seconds[path.stem] = max(seconds[path.stem], round(float(pd.read_csv(path).seconds.sum()), 1))
@@ -365,7 +367,7 @@ def _refuse_links(directory: Path) -> None:
 
 def _read_config(path: Path) -> dict[str, Any]:
     try:
-        return dict(json.loads(path.read_text()))
+        return dict(read_json(path))
     except (ValueError, TypeError) as error:
         raise UsageError(f"{path} is damaged: it says no longer what was asked; choose another --out") from error
 
@@ -379,7 +381,7 @@ def check(directory: Path) -> None:
     if not kept.is_file():
         return  # a run of an earlier version
     try:
-        checksums = {_inside(directory, name): checksum for name, checksum in json.loads(kept.read_text()).items()}
+        checksums = {_inside(directory, name): checksum for name, checksum in read_json(kept).items()}
     except (ValueError, AttributeError) as error:
         raise UsageError(f"{kept} is damaged; the same command writes it again") from error
     for path, checksum in checksums.items():
@@ -398,7 +400,7 @@ def _intact(marker: Path, directory: Path) -> list[Path] | None:
     if not marker.is_file():
         return None
     try:
-        kept = json.loads(marker.read_text())["files"]
+        kept = read_json(marker)["files"]
         files = {_inside(directory, name): checksum for name, checksum in kept.items()}
     except (ValueError, KeyError, AttributeError, TypeError):
         log.warning("%s is damaged; its stage is computed again", marker)

@@ -148,7 +148,11 @@ def interrupt(recipe: str, number: int, tally: Tally, scratch: Path, rng: random
 def _results(out: Path) -> str:
     """results.csv without the figures that are times, which no two runs share."""
     table = pd.read_csv(out / "results.csv", dtype=str, keep_default_na=False)
-    timed = table.metric.str.contains("second|ratio|rate|share|steps", regex=True) if (table.recipe == "bench").any() else table.metric.str.contains("second")
+    timed = (
+        table.metric.str.contains("second|ratio|rate|share|steps", regex=True)
+        if (table.recipe == "bench").any()
+        else table.metric.str.contains("second")
+    )
     table.loc[timed, ["value", "n", "ci_low", "ci_high", "note"]] = ""
     return table.to_csv(index=False)
 

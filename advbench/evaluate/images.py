@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from zipfile import BadZipFile
 
 import numpy as np
 
 from advbench import data
 from advbench.errors import UsageError, did_you_mean
+from advbench.evaluate import archive
 from advbench.seeds import derive
 
 _CHANNELS = (1, 3)
@@ -61,19 +61,15 @@ def find(
     """
     path = Path(source)
     if path.suffix == ".npz":
-        found = _npz(path)
-    elif path.is_dir():
+        return _npz(path, n, seed)
+    if path.is_dir():
         return _folder(path, shape, labels, n, seed)
-    elif source in data.DATASETS:
+    if source in data.DATASETS:
         kept = data.load(source, "test", data_dir, shape)
-        chosen = _choice(len(kept), n, seed)
-        images = kept.images(chosen)
+        images = kept.images(_choice(len(kept), n, seed))
         return Images(source, images.x, images.y, len(kept.classes))
-    else:
-        known = [*data.DATASETS, "a folder of class folders", "an .npz file"]
-        raise did_you_mean("data set, folder or .npz file", source, known)
-    chosen = _choice(len(found.x), n, seed)
-    return replace(found, x=found.x[chosen], y=found.y[chosen])
+    known = [*data.DATASETS, "a folder of class folders", "an .npz file"]
+    raise did_you_mean("data set, folder or .npz file", source, known)
 
 
 def _choice(total: int, n: int | None, seed: int) -> np.ndarray:
@@ -82,21 +78,8 @@ def _choice(total: int, n: int | None, seed: int) -> np.ndarray:
     return np.sort(np.random.default_rng(derive(seed, "images")).permutation(total)[:n])
 
 
-def _npz(path: Path) -> Images:
-    try:
-        with np.load(path, allow_pickle=False) as arrays:
-            missing = [name for name in ("x", "y") if name not in arrays]
-            if missing:
-                raise UsageError(f"{path} must hold arrays x and y, found {', '.join(arrays.files) or 'none'}")
-            x, y = arrays["x"], arrays["y"]
-    except (OSError, BadZipFile) as error:
-        raise UsageError(f"{path} cannot be read: {getattr(error, 'strerror', None) or 'not an npz file'}") from error
-    except ValueError as error:
-        if "pickle" not in str(error):
-            raise
-        raise UsageError(
-            f"{path} holds Python objects, which only a pickle can read: refused; save plain arrays"
-        ) from error
+def _npz(path: Path, n: int | None, seed: int) -> Images:
+    x, y = archive.read(path, ("x", "y"), lambda total: _choice(total, n, seed))
     images, notes = as_images(x, "x")
     classes, more = as_labels(y, len(images), "y")
     return Images(path.stem, images, classes, notes=(*notes, *more))

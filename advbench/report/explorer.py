@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from advbench.files import read_json
+
 IMAGES = 300
 BYTES = 2_400_000  # of the packed images, so that the whole page stays below 5 MB
 LEVELS = 31  # steps of a perturbation from zero to its largest value
@@ -75,7 +77,7 @@ def read(directory: Path) -> dict[str, Any] | None:
     folder = directory / "explorer"
     if not (folder / "explorer.json").is_file():
         return None
-    about = json.loads((folder / "explorer.json").read_text())
+    about = read_json(folder / "explorer.json")
     names = ["clean", *(f"delta-{index}" for index in range(len(about["versions"])))]
     uris = ["data:image/webp;base64," + b64encode((folder / f"{name}.webp").read_bytes()).decode() for name in names]
     return {**about, "images": uris}

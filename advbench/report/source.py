@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import re
 import shlex
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
 from advbench.errors import UsageError
 from advbench.report import explorer
+from advbench.report.kept import About, Asked, Exhibit, Machine, read, read_results
 from advbench.runs import check, stage_seconds
 
 
@@ -26,16 +23,17 @@ def read_run(directory: Path) -> dict[str, Any]:
         raise UsageError(f"{directory} has no results yet; run the same recipe command again to go on")
     check(directory)
     try:
-        exhibits = [_own(exhibit) for exhibit in _json(directory / "exhibits.json", [])]
-        config, about = _json(directory / "config.json"), _json(directory / "about.json", {})
+        exhibits = read(directory / "exhibits.json", list[Exhibit]) if (directory / "exhibits.json").is_file() else []
+        about = read(directory / "about.json", About) if (directory / "about.json").is_file() else {}
+        config = read(directory / "config.json", Asked)
         return {
             "config": config,
-            "environment": _json(directory / "environment.json"),
+            "environment": read(directory / "environment.json", Machine),
             "question": about.get("question", ""),
             "command": config.get("command") or _command(config, about.get("asked_for", config["recipe"])),
-            "results": pd.read_csv(directory / "results.csv"),
+            "results": read_results(directory / "results.csv"),
             "exhibits": exhibits,
-            "specs": {e["name"]: _json(directory / e["chart"]) for e in exhibits if "chart" in e},
+            "specs": {e["name"]: read(directory / e["chart"], dict[str, Any]) for e in exhibits if "chart" in e},
             "explorer": explorer.read(directory),
             "seconds": stage_seconds(directory),
         }
@@ -54,25 +52,8 @@ def cell(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def _own(exhibit: dict[str, Any]) -> dict[str, Any]:
-    """An exhibit whose name and chart lead to no file outside of the run, nor of a folder that is written from it."""
-    name = exhibit["name"]
-    if (
-        not re.fullmatch(r"\w[\w.-]*", name)
-        or exhibit.get("chart", f"charts/{name}.vl.json") != f"charts/{name}.vl.json"
-    ):
-        raise ValueError(f"an exhibit is called {name!r}, its chart {exhibit.get('chart')!r}")
-    return exhibit
-
-
-def _json(path: Path, otherwise: Any = None) -> Any:
-    if otherwise is not None and not path.is_file():
-        return otherwise
-    return json.loads(path.read_text())
-
-
 def _command(config: dict[str, Any], name: str) -> str:
     """The command that computes the run again."""
-    command = f"advbench recipe {shlex.quote(name)} --preset {config['preset']} --dataset {config['dataset']}"
-    settings = "".join(f" --set {shlex.quote(setting)}" for setting in config["settings"])
-    return f"{command} --seed {config['seed']}{settings}"
+    words = ["advbench", "recipe", name, "--preset", config["preset"], "--dataset", config["dataset"]]
+    settings = [word for setting in config["settings"] for word in ("--set", setting)]
+    return shlex.join([*words, "--seed", str(config["seed"]), *settings])

@@ -3,7 +3,9 @@
 import json
 
 import pytest
+from click.testing import CliRunner
 
+from advbench.cli import main
 from advbench.errors import UsageError
 from advbench.report import write_docs, write_figures, write_report
 
@@ -22,7 +24,9 @@ from advbench.report import write_docs, write_figures, write_report
         {"name": "one", "chart": 3},
     ],
 )
-@pytest.mark.parametrize("write", [write_report, lambda run: write_docs(run, run / "out"), lambda run: write_figures(run, run / "out")])
+@pytest.mark.parametrize(
+    "write", [write_report, lambda run: write_docs(run, run / "out"), lambda run: write_figures(run, run / "out")]
+)
 def test_names_that_lead_elsewhere_are_refused(finished_run, change, write):
     secret = finished_run.parent / "secret.json"
     secret.write_text('{"token": "hunter2"}')
@@ -43,13 +47,13 @@ def test_checksums_of_files_outside_of_the_run_are_refused(finished_run):
         write_report(finished_run)
 
 
-@pytest.mark.parametrize("file", ["config.json", "environment.json", "exhibits.json", "about.json", "results.csv", "checksums.json"])
+@pytest.mark.parametrize(
+    "file", ["config.json", "environment.json", "exhibits.json", "about.json", "results.csv", "checksums.json"]
+)
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"null", b"\xff\xfe", b"[" * 100_000, b"1e400"])
 def test_a_damaged_file_is_one_line(finished_run, file, content):
     if file != "checksums.json":
         (finished_run / "checksums.json").unlink()
     (finished_run / file).write_bytes(content)
-    try:
-        write_report(finished_run)
-    except UsageError as error:
-        assert len(str(error).splitlines()) == 1
+    done = CliRunner().invoke(main, ["report", str(finished_run)])
+    assert done.exit_code in (0, 2) and len(done.output.splitlines()) == 1
