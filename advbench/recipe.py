@@ -154,7 +154,7 @@ def _parse(text: str) -> Any:
     """A JSON value, a comma-separated list or the text itself."""
     try:
         return json.loads(text)
-    except json.JSONDecodeError:
+    except (ValueError, RecursionError):
         return [_parse(part) for part in text.strip("[]").split(",")] if "," in text or text.startswith("[") else text
 
 

@@ -92,6 +92,8 @@ def load(path: Path) -> tuple[TappedModule, ModelSpec]:
 
     :raises UsageError: if the file is missing or is not one that ``save`` wrote.
     """
+    import torch
+
     from advbench.checkpoint import load_tensors
 
     if not path.is_file():
@@ -102,6 +104,10 @@ def load(path: Path) -> tuple[TappedModule, ModelSpec]:
             key: tuple(value) if isinstance(value, list) else value for key, value in meta.items()
         }
         spec = ModelSpec(**fields)
+        with torch.device("meta"):  # a file from someone else may ask for more weights than it holds
+            wanted = {name: tensor.shape for name, tensor in create(spec).state_dict().items()}
+        if wanted != {name: tensor.shape for name, tensor in tensors.items()}:
+            raise ValueError(f"its weights are not those of {spec.name} with {spec.classes} classes")
         module = create(spec)
         module.load_state_dict(tensors)
     except UsageError:
