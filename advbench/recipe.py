@@ -170,9 +170,8 @@ def _from_file(path: Path) -> Recipe:
     module.__file__ = str(path)
     sys.modules[module.__name__] = module  # where pydantic looks up the names in annotations
     try:
-        exec(
-            compile(path.read_text(), str(path), "exec"), vars(module)
-        )  # not importlib: its bytecode cache may be stale
+        # not importlib: its bytecode cache may be stale
+        exec(compile(path.read_text(), str(path), "exec"), vars(module))  # noqa: S102 the user named this file
     except Exception as error:
         raise UsageError(f"{path} does not import: {type(error).__name__}: {error}") from error
     return replace(_only_recipe(module, path), file=str(path))

@@ -88,7 +88,7 @@ def _begin(path: str) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     Thread(target=_end_with_parent, daemon=True).start()
     with open(path, "rb") as stream:
-        _study = study = pickle.load(stream)
+        _study = study = pickle.load(stream)  # noqa: S301 the parent wrote it, for its own user
     progress.bars_allowed = False  # several processes cannot share one live display
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))

@@ -30,7 +30,7 @@ def problem(split: str, x: np.ndarray, y: np.ndarray) -> str | None:
     for i, name in enumerate(names):
         part = slice(10_000 * i, 10_000 * (i + 1))
         official = np.concatenate([y[part, None].astype(np.uint8), x[part].reshape(10_000, -1)], axis=1)
-        if hashlib.md5(official.tobytes()).hexdigest() != MD5[name]:
+        if hashlib.md5(official.tobytes(), usedforsecurity=False).hexdigest() != MD5[name]:
             return f"{name} is not the official one (checksum)"
     return None
 

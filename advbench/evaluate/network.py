@@ -128,7 +128,7 @@ def _file(path: Path) -> ModuleType:
     sys.path.append(str(path.resolve().parent))  # what the file imports from its own folder
     try:
         # not importlib: its bytecode cache may be stale
-        exec(compile(path.read_text(), str(path), "exec"), vars(module))
+        exec(compile(path.read_text(), str(path), "exec"), vars(module))  # noqa: S102 the user named this file
     except Exception as error:
         raise UsageError(f"{path} does not import: {_where(error)}") from error
     return module
