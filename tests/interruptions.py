@@ -27,6 +27,7 @@ KILLED, TIMED = "kill -9", "kill -9 by the clock"
 SIGNALS = {"Ctrl-C": signal.SIGINT, "SIGTERM": signal.SIGTERM}
 FULL = {"full disk": errno.ENOSPC, "read-only directory": errno.EROFS}
 EXIT = {KILLED: -9, TIMED: -9, "Ctrl-C": 130, "SIGTERM": 143, "full disk": 1, "read-only directory": 1}
+_SLOW_IMPORTS = ("advbench.cli", "advbench.study", "advbench.report", "altair", "sklearn.datasets", "vl_convert")
 _WRITING = os.O_WRONLY | os.O_RDWR
 
 
@@ -101,7 +102,7 @@ class Tally:
 def interrupt(recipe: str, number: int, tally: Tally, scratch: Path, rng: random.Random) -> None:
     """Disturb one recipe ``number`` times, and compare each time that it ends."""
     context = get_context("forkserver")
-    context.set_forkserver_preload(["advbench.study", "advbench.report", "advbench.cli"])
+    context.set_forkserver_preload([*_SLOW_IMPORTS, *(f"advbench.recipes.{name.replace('-', '_')}" for name in TINY)])
 
     def study(out: Path, kind: str = "", n: int = -1, seconds: float | None = None) -> tuple[int, str]:
         log, events = scratch / "log", scratch / "events"
@@ -122,7 +123,7 @@ def interrupt(recipe: str, number: int, tally: Tally, scratch: Path, rng: random
     left = number
     while left or out.exists():
         kind = rng.choice(list(EXIT))
-        n = round(math.exp(rng.uniform(0, math.log(total))))  # early ones cost less, and leave as much to lose
+        n = round(math.exp(rng.uniform(0, math.log(max(total, 1)))))  # early ones cost less, and leave as much to lose
         seconds = rng.uniform(0, duration / 2) if kind == TIMED else None
         if not left:
             kind, n, seconds = "", -1, None
@@ -142,7 +143,7 @@ def interrupt(recipe: str, number: int, tally: Tally, scratch: Path, rng: random
             tally.mistakes.append(f"{recipe}, {kind or 'undisturbed'}, exit code {code}: {said[-2000:]}")
         if not kind:
             return
-    shutil.rmtree(scratch / "undisturbed")
+    shutil.rmtree(scratch / "undisturbed", ignore_errors=True)
 
 
 def _results(out: Path) -> str:
