@@ -156,7 +156,7 @@ class WeightedAdversarialTrainer(Trainer):
     def _mean_loss(self, x: Tensor, y: Tensor) -> Tensor:
         with bfloat16(x.device, self.bfloat16):
             logits = self.classifier.model(x)
-        return self.classifier.loss(logits.float(), y)
+        return self.classifier.loss(logits.float() if logits.dtype is torch.bfloat16 else logits, y)
 
     def _crafted(self, attack: EvasionAttack, x: Tensor, y: Tensor, sign: Tensor | None) -> Tensor:
         if is_fgsm(attack):
