@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from advbench.recipes._compare_defences_lab import ADAPTIVE, PLAIN, WORST
+from advbench.recipes._compare_defences_lab import ADAPTIVE, CERTIFIED, PLAIN, WORST
 from advbench.recipes._compare_defences_registry import DEFENCES
 from advbench.report import charts
 from advbench.runs import Run
@@ -13,9 +13,10 @@ from advbench.runs import Run
 def show(run: Run) -> None:
     """Put every exhibit on the page."""
     rows = run.results()
-    for eps in sorted(rows.eps.dropna().unique()):
+    for eps in sorted(rows[rows.exhibit == "comparison"].eps.unique()):
         _comparison(run, rows, eps)
     _adaptive(run, rows)
+    certificate(run, rows)
     _cost(run, rows)
     _notes(run, rows)
 
@@ -66,10 +67,26 @@ def _adaptive(run: Run, rows: pd.DataFrame) -> None:
         "The attack that knows each defence",
         "The share of images that stand under each of them alone. pgd-restarts: white-box PGD from several starts; bpda: the same "
         "through the real preprocessor, the identity in its place on the way back; pgd-scaled-logits: on logits divided by the "
-        "temperature, where gradients do not vanish; selective-pgd and orthogonal-pgd: on classifier and detector at once. "
+        "temperature, where gradients do not vanish; pgd-expectation: through the reformer, gradients means over draws; selective-pgd and orthogonal-pgd: on classifier and detector at once. "
         "selected-pgd and surrogate-detector serve the detectors from whose score no gradient reaches the image: of many PGD "
         "images the one that the detector suspects least, and selective PGD on a detector that imitates it. They are a best "
         "effort: that they fail does not show that such a detector holds.",
+        table=table,
+    )
+
+
+def certificate(run: Run, rows: pd.DataFrame) -> None:
+    """What the network of known Lipschitz constant proves, where it is one of the defences."""
+    part = rows[rows.exhibit == "certificate"]
+    if part.empty:
+        return
+    table = part[["defence", "metric", "value", "n", "ci_low", "ci_high"]]
+    run.exhibit(
+        "certificate",
+        "What is proven, whatever the attack",
+        "lipschitz_bound: no two images are further apart in logits than this times their l2 distance. certified_radius: the median "
+        "over test images of the l2 distance, for images in [0, 1], within which no image has another label (0 where the image is "
+        f"wrong already). certified_accuracy: the share of images that are right within {CERTIFIED * 255:.0f}/255 of l2, for certain.",
         table=table,
     )
 
