@@ -33,7 +33,7 @@ class FgsmCifar(Config):
     batch: PositiveInt = 32
     defended_batch: PositiveInt = 64
     lr: PositiveFloat = 1e-3
-    decay: bool = Field(False, description="let the learning rate fall linearly to zero, an equal step each epoch")
+    decay: bool = Field(False, description="let the learning rate fall linearly to zero, step by step")
     l2: float = Field(1e-4, ge=0, description="Keras' factor of the squared kernels of the convolutions")
     bfloat16: bool = Field(False, description="train in bfloat16 where the processor has it")
     eps: tuple[Eps, ...] = (0.001, 0.005, 0.01, 0.05, 0.1)
