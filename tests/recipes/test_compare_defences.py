@@ -241,6 +241,7 @@ def test_the_table_has_one_row_a_defence_and_the_worst_case_last():
     rows = pd.DataFrame([entry(name, *pair) for name in values for pair in zip(attacks, values[name], strict=True)])
     rows = pd.concat([rows, pd.DataFrame([entry("fbf", WORST, 0.0, eps=0.3)])])
     table = exhibits.comparison(rows, 0.1)
-    assert list(table.columns) == ["defence", "kind", "library", *PLAIN, "adaptive", WORST]
-    assert table.set_index("defence").loc["fbf"].tolist() == ["training", "art", 0.8, 0.7, 0.6, 0.5, 0.4, 0.3]
+    assert list(table.columns) == ["defence", "kind", "library", *PLAIN, "adaptive", WORST, "gap"]
+    *shown, gap = table.set_index("defence").loc["fbf"]
+    assert shown == ["training", "art", 0.8, 0.7, 0.6, 0.5, 0.4, 0.3] and gap == pytest.approx(0.1)
     assert table.defence.tolist() == ["none", "fbf"]
