@@ -5,6 +5,18 @@ from click.testing import CliRunner
 
 from advbench.cli import main
 
+FUTURE = {
+    "future.train_images": 32,
+    "future.validation_images": 16,
+    "future.test_images": 6,
+    "future.epochs": 1,
+    "future.batch": 16,
+    "future.draws": 2,
+    "future.pgd_steps": 2,
+    "future.adaptive_steps": 2,
+    "future.restarts": 1,
+}
+
 TINY = {
     "bench": {
         "train_images": 1200,
@@ -46,6 +58,47 @@ TINY = {
         "carlini_adaptive_steps": 2,
         "carlini_searches": 1,
     },
+    "fgsm-cifar": {
+        "train_images": 48,
+        "test_images": 12,
+        "watched_images": 8,
+        "epochs": 1,
+        "defended_epochs": 1,
+        "eps": "[0.01,0.05]",
+        "readings": "[V1,V1 dynamic]",
+        "strong_images": 2,
+        "pgd_iterations": 2,
+        **FUTURE,
+    },
+    "weighted-cifar": {
+        "train_images": 100,
+        "validation_images": 20,
+        "watched_images": 10,
+        "watched_pgd_steps": 1,
+        "test_images": 12,
+        "epochs": 1,
+        "eps": "[0.01,0.1]",
+        "training_pgd_steps": 1,
+        "strong_images": 4,
+        "pgd_iterations": 2,
+        "pgd_restarts": 1,
+        **FUTURE,
+    },
+    "compare-defences": {
+        "defences": "[jpeg-compression,vae-reformer,defensive-distillation,lipschitz,ad-static,beyond]",
+        "train_images": 64,
+        "validation_images": 16,
+        "test_images": 6,
+        "epochs": 1,
+        "fit_steps": 1,
+        "detector_images": 16,
+        "detector_epochs": 1,
+        "beyond_views": 2,
+        "pgd_steps": 2,
+        "adaptive_steps": 2,
+        "restarts": 1,
+        "joint_steps": 2,
+    },
     "training-mnist": {
         "train_images": 400,
         "validation_images": 100,
@@ -78,7 +131,8 @@ TINY = {
 def test_the_page_of_a_study(open_page, browser, tmp_path, recipe):
     settings = [part for key, value in TINY[recipe].items() for part in ("--set", f"{key}={value}")]
     out = tmp_path / "run"
-    done = CliRunner().invoke(main, ["recipe", recipe, "--dataset", "digits", "--out", str(out), *settings])
+    asked = ["recipe", recipe, "--dataset", "digits", "--workers", "1", "--out", str(out), *settings]
+    done = CliRunner().invoke(main, asked)
     assert done.exit_code == 0, done.output
     opened = open_page(out / "report.html", width=400)
     page = opened.page
