@@ -34,6 +34,7 @@ TINY = {
     "pgd_restarts": 1,
     "autoattack_images": 1,
     "autoattack_eps": 0.3,
+    "future.defences": ",".join(FUTURE),
     "future.train_images": 32,
     "future.validation_images": 16,
     "future.test_images": 8,
@@ -167,6 +168,9 @@ def test_a_killed_run_goes_on_where_it_stopped(run, tmp_path):
     (run / "models" / "vgg-V3-seed0.safetensors").unlink()
     (run / "stages" / "vgg-V3-seed0.json").unlink()
     (run / "stages" / "table-vgg-V3-seed0.json").unlink()
+    (run / "models" / "defence-vae-reformer.safetensors").unlink()
+    for stage in ("attacked-vae-reformer-0.01", "future-vae-reformer"):
+        (run / "stages" / f"{stage}.json").unlink()
     kept = (run / "models" / "vgg-V1-seed0.safetensors").stat().st_mtime_ns
     result = CliRunner().invoke(main, [*ARGUMENTS, "--out", str(run)])
     assert result.exit_code == 0, result.output
