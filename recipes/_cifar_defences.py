@@ -51,7 +51,7 @@ class FutureWork(DefenceConfig):
 
 
 @dataclass(frozen=True)
-class Ground:
+class Setting:
     """What a recipe defends.
 
     :param model: the registry name of its network.
@@ -67,11 +67,11 @@ class Ground:
         return Defended(classifier, classifier)
 
 
-def laboratory(study: Study, ground: Ground) -> Laboratory:
+def laboratory(study: Study, setting: Setting) -> Laboratory:
     """The materials of ``compare_defences`` around the network of this recipe."""
-    own = Defence("none", "advbench", "the network as the study trained it", ground.undefended, against.restarts)
+    own = Defence("none", "advbench", "the network as the study trained it", setting.undefended, against.restarts)
     rows = {name: own if name == "none" else DEFENCES[name] for name in FUTURE}
-    return Laboratory(replace(study, config=study.config.future), rows, ground.model)
+    return Laboratory(replace(study, config=study.config.future), rows, setting.model)
 
 
 Task = tuple[Callable[[Study, Any], Any], Any]
@@ -84,36 +84,36 @@ def do(study: Study, task: Task) -> None:
     work(study, item)
 
 
-def lessons(study: Study, ground: Ground) -> list[Task]:
+def trainings(study: Study, setting: Setting) -> list[Task]:
     """What the defences have to learn; none waits for the undefended network."""
-    return [(_learn, (ground, name)) for name in study.config.future.defences if name != "none" and _learns(name)]
+    return [(_train, (setting, name)) for name in study.config.future.defences if name != "none" and _is_trained(name)]
 
 
-def trials(study: Study, ground: Ground) -> tuple[list[Task], list[Task]]:
+def attacks(study: Study, setting: Setting) -> tuple[list[Task], list[Task]]:
     """The attacks on the undefended network, which every other needs, and those on each defence."""
-    tasks: list[Task] = [(_attack, (ground, name)) for name in study.config.future.defences]
+    tasks: list[Task] = [(_attack, (setting, name)) for name in study.config.future.defences]
     return tasks[:1], tasks[1:]
 
 
-def _learns(name: str) -> bool:
+def _is_trained(name: str) -> bool:
     return DEFENCES[name].network is not None
 
 
-def _learn(study: Study, item: tuple[Ground, str]) -> None:
-    ground, name = item
-    laboratory(study, ground).weights(name)
+def _train(study: Study, item: tuple[Setting, str]) -> None:
+    setting, name = item
+    laboratory(study, setting).weights(name)
 
 
-def _attack(study: Study, item: tuple[Ground, str]) -> None:
-    ground, name = item
-    lab = laboratory(study, ground)
+def _attack(study: Study, item: tuple[Setting, str]) -> None:
+    setting, name = item
+    lab = laboratory(study, setting)
     for eps in lab.bounds.eps:
         lab.attacked(name, eps)
 
 
-def keep(study: Study, ground: Ground) -> None:
+def record(study: Study, setting: Setting) -> None:
     """The result rows of every defence."""
-    lab = laboratory(study, ground)
+    lab = laboratory(study, setting)
     for name in lab.config.defences:
         study.run.rows(f"future-{name}", partial(_figures, lab, name))
 
@@ -121,15 +121,15 @@ def keep(study: Study, ground: Ground) -> None:
 def _figures(lab: Laboratory, name: str) -> Iterator[dict[str, Any]]:
     yield from lab.accuracies(name)
     yield from lab.certificates(name)
-    if name != "none" and _learns(name):
-        common = {"exhibit": "lesson", "model": lab.defences[name].model or lab.spec.name, "defence": name}
+    if name != "none" and _is_trained(name):
+        common = {"exhibit": "defence training", "model": lab.defences[name].model or lab.spec.name, "defence": name}
         yield Figure(len(lab.train.y), 1).row("training_images", **common)
         yield Figure(lab.config.epochs, 1).row("training_epochs", **common)
 
 
 def show(run: Run, rows: pd.DataFrame) -> None:
     """The defences by attacks, what is left once the attack knows them, and what is certain."""
-    learned = rows[rows.exhibit == "lesson"].groupby("metric").value.max()
+    learned = rows[rows.exhibit == "defence training"].groupby("metric").value.max()
     told = ""
     if len(learned):
         images, epochs = (int(learned[f"training_{unit}"]) for unit in ("images", "epochs"))

@@ -89,7 +89,8 @@ def _adaptive(run: Run, rows: pd.DataFrame) -> None:
         "The attack that knows each defence",
         "The share of images that stand under each of them alone. pgd-restarts: white-box PGD from several starts; bpda: the same "
         "through the real preprocessor, the identity in its place on the way back; pgd-scaled-logits: on logits divided by the "
-        "temperature, where gradients do not vanish; pgd-expectation: through the reformer, gradients means over draws."
+        "temperature, where gradients do not vanish; pgd-expectation: through the reformer, gradients means over draws. The "
+        "reformer is random: each of its figures is one draw an image, and its worst case counts every draw."
         + _DETECTORS
         * bool(part.attack.isin(["selective-pgd", "selected-pgd"]).any()),
         table=table,

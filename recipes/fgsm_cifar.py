@@ -16,7 +16,7 @@ from advbench.progress import track
 from advbench.recipe import Config, Eps, recipe
 from advbench.recipes import _cifar_defences as defences
 from advbench.recipes import _fgsm_cifar_exhibits as exhibits
-from advbench.recipes._cifar_defences import FutureWork, Ground
+from advbench.recipes._cifar_defences import FutureWork, Setting
 from advbench.recipes._fgsm_cifar_lab import AVERAGE, READINGS, STANDARD, Laboratory, Loss, Regime, craft, train
 from advbench.seeds import own_global_state
 from advbench.study import Study
@@ -118,7 +118,7 @@ PRESETS = {
     ),
 }
 
-GROUND = Ground("vgg", "vgg-none")
+SETTING = Setting("vgg", "vgg-none")
 """What the defences of future work stand before."""
 
 
@@ -140,9 +140,9 @@ def fgsm_cifar(study: Study) -> None:
     dynamic = [regime for regime in readings if regime.kind == "dynamic"]
     crafted = [regime for regime in static if regime.source == "trained"]
     alone = [*standard, *dynamic, *(regime for regime in static if regime not in crafted)]
-    lessons = defences.lessons(study, GROUND)
-    on_undefended, on_others = defences.trials(study, GROUND)
-    study.each(defences.do, [*((train, (regime, seed)) for seed in seeds for regime in alone), *lessons])
+    trainings = defences.trainings(study, SETTING)
+    on_undefended, on_others = defences.attacks(study, SETTING)
+    study.each(defences.do, [*((train, (regime, seed)) for seed in seeds for regime in alone), *trainings])
     study.each(defences.do, [*((craft, seed) for seed in seeds if crafted), *on_undefended])
     study.each(defences.do, [*((train, (regime, seed)) for seed in seeds for regime in crafted), *on_others])
 
@@ -156,7 +156,7 @@ def fgsm_cifar(study: Study) -> None:
     for regime in [STANDARD, *readings] if config.autoattack_images else []:
         if regime in AUTOATTACKED:
             run.rows(f"autoattack-{regime.stage(study.seed)}", partial(under_autoattack, lab, regime))
-    defences.keep(study, GROUND)
+    defences.record(study, SETTING)
     run.rows("targets", lambda: exhibits.targets(run.results()))
     shown = min(config.eps, key=lambda eps: abs(eps - 0.05))
     exhibits.show(run, lab.picture(shown), shown)

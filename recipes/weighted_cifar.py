@@ -14,7 +14,7 @@ from advbench.progress import track
 from advbench.recipe import Config, Eps, Unit, recipe
 from advbench.recipes import _cifar_defences as defences
 from advbench.recipes import _weighted_cifar_exhibits as exhibits
-from advbench.recipes._cifar_defences import FutureWork, Ground
+from advbench.recipes._cifar_defences import FutureWork, Setting
 from advbench.recipes._weighted_cifar_lab import STANDARD, TARGET, Laboratory, Loss, train
 from advbench.seeds import own_global_state
 from advbench.study import Study
@@ -105,7 +105,7 @@ PRESETS = {
     ),
 }
 
-GROUND = Ground("small-cnn", "standard")
+SETTING = Setting("small-cnn", "standard")
 """What the defences of future work stand before."""
 
 
@@ -127,8 +127,8 @@ def weighted_cifar(study: Study) -> None:
     several = Loss("several", None, config.several_alpha)
     defended = [*instead, several, *alone, *weighted]  # the longest training first
     trainings = [(train, (loss, seed)) for seed in seeds for loss in (*defended, STANDARD)]
-    study.each(defences.do, [*trainings, *defences.lessons(study, GROUND)])
-    for tasks in defences.trials(study, GROUND):
+    study.each(defences.do, [*trainings, *defences.trainings(study, SETTING)])
+    for tasks in defences.attacks(study, SETTING):
         study.each(defences.do, tasks)
 
     lab = Laboratory(study)
@@ -142,7 +142,7 @@ def weighted_cifar(study: Study) -> None:
     ensembled = [STANDARD, *alone, *instead] if config.autoattack_images else []
     for loss in track(ensembled, "AutoAttack", len(ensembled)):
         run.rows(f"autoattack-{loss.stage(study.seed)}", partial(under_autoattack, lab, loss))
-    defences.keep(study, GROUND)
+    defences.record(study, SETTING)
     run.rows("targets", lambda: exhibits.targets(run.results()))
     exhibits.show(run, lab.confusion(), study.test.classes)
     run.explorer(partial(lab.explorer, [STANDARD, *alone]))

@@ -74,7 +74,7 @@ def test_every_exhibit_is_there(run, rows):
         "comparison",
         "gap",
         "certificate",
-        "lesson",
+        "defence training",
         "targets",
     }
     assert set(rows.target.dropna()) == {"V-a", "V-b", "V-c", "V-d", "V-e"}
@@ -99,8 +99,8 @@ def test_every_defence_of_future_work_is_a_row_under_the_attack_that_knows_it(ro
     assert knows[knows.defence == "jpeg-compression"].attack.tolist() == ["bpda"]
     assert knows[knows.defence == "vae-reformer"].attack.tolist() == ["pgd-expectation"]
     assert "pgd-scaled-logits" in set(knows[knows.defence == "defensive-distillation"].attack)
-    lesson = rows[rows.metric == "training_images"].set_index("defence").value
-    assert set(lesson.index) == set(FUTURE) - {"none", "jpeg-compression"} and (lesson == 32).all()
+    trained = rows[rows.metric == "training_images"].set_index("defence").value
+    assert set(trained.index) == set(FUTURE) - {"none", "jpeg-compression"} and (trained == 32).all()
 
 
 def test_the_undefended_row_is_the_network_that_the_study_trained(run, rows):

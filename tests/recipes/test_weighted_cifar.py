@@ -72,7 +72,7 @@ def test():
 
 
 def test_every_exhibit_is_there(run, rows):
-    future = {"comparison", "gap", "certificate", "lesson"}
+    future = {"comparison", "gap", "certificate", "defence training"}
     own = {"attacks", "targeted", "defence", "strong", "autoattack", "targets"}
     assert set(rows.exhibit) == own | future
     assert set(rows.target.dropna()) == {f"G{i}" for i in range(1, 7)}
