@@ -17,6 +17,7 @@ from torch.fx.experimental.optimization import fuse
 from advbench import models
 from advbench.device import bfloat16, float32, resolve_device
 from advbench.models.tapped import TappedModule
+from advbench.seeds import own_global_state
 
 Precision = Literal["exact", "fast"]
 
@@ -214,7 +215,7 @@ def _first_line(error: Exception) -> str:
 
 def _logits_and_gradient(module: nn.Module, x: Tensor) -> tuple[Tensor, Tensor]:
     x = x.detach().requires_grad_(True)
-    with torch.enable_grad(), float32():
+    with torch.enable_grad(), float32(), own_global_state():  # a random module draws the same for both
         logits = module(x)
         (gradient,) = torch.autograd.grad(logits.square().sum(), x)
     return logits.detach(), gradient

@@ -38,12 +38,6 @@ def batches(n: int, batch_size: int, epoch: int, epoch_images: int | None, seed:
     yield from order[: length // batch_size * batch_size].split(batch_size)
 
 
-def set_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:
-    """Give every parameter group this learning rate."""
-    for group in optimizer.param_groups:
-        group["lr"] = lr
-
-
 def train_in_epochs(
     label: str,
     module: nn.Module,
@@ -53,6 +47,7 @@ def train_in_epochs(
     step: Callable[[Tensor], dict[str, Tensor]],
     evaluate: Callable[[], dict[str, float]],
     checkpoint: Path | None,
+    rate: Callable[[float], float] | None = None,
 ) -> list[dict]:
     """Take a step a batch, evaluate after each epoch and keep the state; go on from the state where one is kept.
 
@@ -61,6 +56,7 @@ def train_in_epochs(
     :param epoch_of: the batches of an epoch, counted from 0.
     :param step: changes the module for one batch of indices; returns scalars, whose means over the epoch are recorded.
     :param evaluate: figures of the module after an epoch.
+    :param rate: the learning rate at a time in epochs, from 0 at the first step; by default the optimizer's own.
     :return: one dict an epoch: epoch, the means of the step's scalars, the figures, seconds.
     """
     kept = Checkpoint(checkpoint)
@@ -69,7 +65,10 @@ def train_in_epochs(
         start = time.monotonic()
         chosen = list(epoch_of(epoch))
         sums: dict[str, Tensor] = {}
-        for indices in track(chosen, f"{label}, epoch {epoch + 1}/{nb_epochs}", len(chosen)):
+        for i, indices in enumerate(track(chosen, f"{label}, epoch {epoch + 1}/{nb_epochs}", len(chosen))):
+            if rate is not None:
+                for group in optimizer.param_groups:
+                    group["lr"] = rate(epoch + i / len(chosen))
             for name, value in step(indices).items():
                 sums[name] = sums.get(name, 0) + value  # stays on its device: reading it would wait for the GPU
         means = {name: float(value) / len(chosen) for name, value in sums.items()}

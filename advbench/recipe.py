@@ -124,7 +124,8 @@ def configure(recipe: Recipe, preset: str, settings: tuple[str, ...]) -> Config:
             raise did_you_mean("setting", name, list(known))
         fields, key = known[name]
         parsed = _parse(text)
-        fields[key] = [parsed] if isinstance(fields[key], tuple) and not isinstance(parsed, list) else parsed
+        several = isinstance(fields[key], (tuple, list))  # a list where an earlier setting stands
+        fields[key] = [parsed] if several and not isinstance(parsed, list) else parsed
     try:
         return type(base)(**values)
     except ValidationError as error:

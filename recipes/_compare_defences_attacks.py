@@ -56,6 +56,11 @@ def bpda(lab: Laboratory, name: str, defended: Defended, eps: float) -> Adversar
     return {"bpda": _restarted(lab, defended, attack)}
 
 
+def end_to_end(lab: Laboratory, name: str, defended: Defended, eps: float) -> Adversarial:
+    """PGD with restarts through a random defence, its gradients means over draws (Athalye et al., 2018)."""
+    return {"pgd-expectation": _restarted(lab, defended, _pgd(lab, defended.classifier, eps))}
+
+
 def joint_gradients(lab: Laboratory, name: str, defended: Defended, eps: float) -> Adversarial:
     """Selective and orthogonal PGD on classifier and detector at once (Bryniarski et al., 2021)."""
     kinds = {"selective-pgd": SelectivePGD, "orthogonal-pgd": OrthogonalPGD}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from advbench.recipes._compare_defences_lab import ADAPTIVE, PLAIN, WORST
+from advbench.recipes._compare_defences_lab import ADAPTIVE, CERTIFIED, PLAIN, WORST
 from advbench.recipes._compare_defences_registry import DEFENCES
 from advbench.report import charts
 from advbench.runs import Run
@@ -13,18 +13,28 @@ from advbench.runs import Run
 def show(run: Run) -> None:
     """Put every exhibit on the page."""
     rows = run.results()
-    for eps in sorted(rows.eps.dropna().unique()):
-        _comparison(run, rows, eps)
-    _adaptive(run, rows)
+    comparisons(run, rows)
     _cost(run, rows)
     _notes(run, rows)
 
 
+def comparisons(run: Run, rows: pd.DataFrame, told: str = "") -> None:
+    """The tables of defences by attacks, of the adaptive attacks and of what is proven.
+
+    :param told: what a reader must know of how these defences were made.
+    """
+    for eps in sorted(rows[rows.exhibit == "comparison"].eps.unique()):
+        _comparison(run, rows, eps, told)
+    _adaptive(run, rows)
+    _certificate(run, rows)
+
+
 def comparison(rows: pd.DataFrame, eps: float) -> pd.DataFrame:
-    """Defences by attacks at one eps: the share of images that stand, the worst case for each image last."""
+    """Defences by attacks at one eps: the share of images that stand, the worst case for each image, and last the gap."""
     part = rows[(rows.exhibit == "comparison") & (rows.eps == eps)]
     table = part.pivot_table(index="defence", columns="attack", values="value", sort=False)
-    return _named(table.reindex(columns=[*PLAIN, ADAPTIVE, WORST]).reset_index())
+    table = table.reindex(columns=[*PLAIN, ADAPTIVE, WORST])
+    return _named(table.assign(gap=table.pgd - table[ADAPTIVE]).reset_index())
 
 
 def _named(table: pd.DataFrame) -> pd.DataFrame:
@@ -35,17 +45,22 @@ def _named(table: pd.DataFrame) -> pd.DataFrame:
     return table
 
 
-def _comparison(run: Run, rows: pd.DataFrame, eps: float) -> None:
+def _comparison(run: Run, rows: pd.DataFrame, eps: float, told: str) -> None:
     table = comparison(rows, eps)
+    detectors = bool((table.kind == "detector").any())
     bound = f"{eps:.3g} ({eps * 255:.3g}/255)"
     slug = f"{eps * 255:.3g}".replace(".", "-")
     run.exhibit(
         f"comparison-{slug}",
         f"Defences by attacks, l-inf within {bound}",
-        "The share of test images that stand: classified right or, with a detector, flagged; each detector has one threshold, "
-        "fixed on clean validation images. transfer: PGD images of the undefended network; fgsm and pgd: on the "
-        "network itself, as if nothing stood around it and it had been trained like any other; adaptive: every image "
-        "under the attacks that are made for the defence; worst case: under all of the row, which is the defence's figure.",
+        f"{told}The share of {int(rows[rows.exhibit == 'comparison'].n.max())} test images that stand: classified right"
+        + (
+            " or, with a detector, flagged; each detector has one threshold, fixed on clean validation images"
+            * detectors
+        )
+        + ". transfer: PGD images of the undefended network; fgsm and pgd: on the network itself, as if nothing stood around it "
+        "and it had been trained like any other (naive); adaptive: every image under the attacks that are made for the defence; "
+        "worst case: under all of the row, which is the defence's figure; gap: pgd less adaptive, what a naive test overstates.",
         table=table,
     )
     run.exhibit(
@@ -57,6 +72,14 @@ def _comparison(run: Run, rows: pd.DataFrame, eps: float) -> None:
     )
 
 
+_DETECTORS = (
+    " selective-pgd and orthogonal-pgd: on classifier and detector at once. selected-pgd and surrogate-detector serve the "
+    "detectors from whose score no gradient reaches the image: of many PGD images the one that the detector suspects least, "
+    "and selective PGD on a detector that imitates it. They are a best effort: that they fail does not show that such a "
+    "detector holds."
+)
+
+
 def _adaptive(run: Run, rows: pd.DataFrame) -> None:
     part = rows[(rows.exhibit == "comparison") & ~rows.attack.isin([*PLAIN, ADAPTIVE, WORST])]
     table = part.pivot_table(index=["defence", "attack"], columns="eps", values="value", sort=False).reset_index()
@@ -66,10 +89,25 @@ def _adaptive(run: Run, rows: pd.DataFrame) -> None:
         "The attack that knows each defence",
         "The share of images that stand under each of them alone. pgd-restarts: white-box PGD from several starts; bpda: the same "
         "through the real preprocessor, the identity in its place on the way back; pgd-scaled-logits: on logits divided by the "
-        "temperature, where gradients do not vanish; selective-pgd and orthogonal-pgd: on classifier and detector at once. "
-        "selected-pgd and surrogate-detector serve the detectors from whose score no gradient reaches the image: of many PGD "
-        "images the one that the detector suspects least, and selective PGD on a detector that imitates it. They are a best "
-        "effort: that they fail does not show that such a detector holds.",
+        "temperature, where gradients do not vanish; pgd-expectation: through the reformer, gradients means over draws. The "
+        "reformer is random: each of its figures is one draw an image, and its worst case counts every draw."
+        + _DETECTORS
+        * bool(part.attack.isin(["selective-pgd", "selected-pgd"]).any()),
+        table=table,
+    )
+
+
+def _certificate(run: Run, rows: pd.DataFrame) -> None:
+    part = rows[rows.exhibit == "certificate"]
+    if part.empty:
+        return
+    table = part[["defence", "metric", "value", "n", "ci_low", "ci_high"]]
+    run.exhibit(
+        "certificate",
+        "What is proven, whatever the attack",
+        "lipschitz_bound: no two images are further apart in logits than this times their l2 distance. certified_radius: the median "
+        "over test images of the l2 distance, for images in [0, 1], within which no image has another label (0 where the image is "
+        f"wrong already). certified_accuracy: the share of images that are right within {CERTIFIED * 255:.0f}/255 of l2, for certain.",
         table=table,
     )
 

@@ -19,6 +19,7 @@ from advbench import attacks, estimators, evaluation, models
 from advbench.checkpoint import load_tensors, save_tensors
 from advbench.data import split_indices
 from advbench.evaluation import Figure
+from advbench.models.lipschitz import LipschitzCNN
 from advbench.models.tapped import TappedModule
 from advbench.report import Attacked, bundle
 from advbench.runs import Training, stage_seconds
@@ -29,6 +30,9 @@ PLAIN = ("clean", "transfer", "fgsm", "pgd")
 """The columns that know nothing of the defence."""
 
 ADAPTIVE, WORST = "adaptive", "worst case"
+
+CERTIFIED = 36 / 255
+"""The l2 radius at which certificates on CIFAR-10 are usually compared, for images in [0, 1]."""
 
 Attack = Callable[["Laboratory", str, "Defended", float], dict[str, np.ndarray]]
 """(laboratory, name of the defence, the defence, eps) -> images of one attack or several, each of all test images."""
@@ -80,6 +84,7 @@ class Defence:
     :param network: the module that is trained, with fresh weights; None where nothing is.
     :param train: trains that module in place, given a checkpoint file; returns one dict an epoch, or None.
     :param note: what a reader must know of it.
+    :param model: the network that is trained, where it is not that of the study.
     """
 
     kind: Kind
@@ -90,15 +95,17 @@ class Defence:
     network: Callable[[Laboratory], nn.Module] | None = None
     train: Callable[[Laboratory, Any, Path], History] | None = None
     note: str = ""
+    model: str | None = None
 
 
 class Laboratory:
     """The materials of the study: each is made once, kept by the run and handed out from there.
 
     :param defences: the rows of the comparison by name.
+    :param model: the network that is defended; by default one for the data set.
     """
 
-    def __init__(self, study: Study, defences: Mapping[str, Defence]) -> None:
+    def __init__(self, study: Study, defences: Mapping[str, Defence], model: str | None = None) -> None:
         self.defences = defences
         self.study, self.config, self.run = study, study.config, study.run
         data, config = study.train, study.config
@@ -108,7 +115,7 @@ class Laboratory:
         self.train = data.images(self._some(train, config.train_images))
         self.validation = data.images(validation)
         self.test = study.test.images(self._some(np.arange(len(study.test)), config.test_images))
-        name = "resnet32" if data.name == "cifar10" else "cnn2"
+        name = model or ("resnet32" if data.name == "cifar10" else "cnn2")
         channels = data.x.shape[1]
         mean, std = ((0.0,) * channels, (1.0,) * channels)
         self.spec = models.ModelSpec(name, data.x.shape[1:], len(data.classes), mean, std)
@@ -118,9 +125,9 @@ class Laboratory:
         rng = np.random.default_rng(self.study.seed_of("subset", len(indices)))
         return np.sort(rng.permutation(indices)[:n])
 
-    def network(self, classes: int | None = None) -> TappedModule:
+    def network(self, classes: int | None = None, model: str | None = None) -> TappedModule:
         """A fresh network, for all defences with the same weights to start from."""
-        spec = replace(self.spec, classes=classes or self.spec.classes)
+        spec = replace(self.spec, classes=classes or self.spec.classes, name=model or self.spec.name)
         return models.create(spec, self.study.seed_of("network")).to(self.study.device)
 
     def classifier(self, module: nn.Module, **optimizer: Any) -> estimators.TorchClassifier:
@@ -170,10 +177,13 @@ class Laboratory:
         defence = self.defences[name]
         if defence.network is None:
             return defence.defend(self, None)
-        path = self.run.trained(f"defence-{name}", lambda checkpoint: self._trained(name, checkpoint))
         module = defence.network(self)
-        module.load_state_dict(load_tensors(path)[0])
+        module.load_state_dict(load_tensors(self.weights(name))[0])
         return defence.defend(self, module.to(self.study.device).eval())
+
+    def weights(self, name: str) -> Path:
+        """The file of what a defence learned; it learns where that is not kept yet."""
+        return self.run.trained(f"defence-{name}", lambda checkpoint: self._trained(name, checkpoint))
 
     def _trained(self, name: str, checkpoint: Path) -> Training:
         defence, start = self.defences[name], time.monotonic()
@@ -183,7 +193,9 @@ class Laboratory:
             history = defence.train(self, module, checkpoint)
         module.eval()
         seconds = round(time.monotonic() - start, 1)
-        spec = asdict(self.spec) if defence.kind in ("none", "training") else {}  # with it, a file loads as a model
+        spec: dict[str, Any] = {}
+        if defence.kind in ("none", "training"):  # with it, a file loads as a model
+            spec = asdict(replace(self.spec, name=defence.model or self.spec.name))
         save = partial(save_tensors, tensors=module.state_dict(), meta=spec)
         return save, history or [{"epoch": None, "seconds": seconds}]
 
@@ -219,12 +231,12 @@ class Laboratory:
                     **{kind: self._blind(kind, defended, eps) for kind in ("fgsm", "pgd")},
                 }
                 adaptive = self.defences[name].adaptive(self, name, defended, eps)
-            masks = {attack: defended.beaten(inside(images, x, eps), y) for attack, images in plain.items()}
-            best, won = np.array(x), np.zeros(len(x), bool)
-            for attack, images in adaptive.items():
-                masks[attack] = mask = defended.beaten(inside(images, x, eps), y)
-                take = mask | ~won
-                best[take], won = images[take], won | mask
+                masks = {attack: defended.beaten(inside(images, x, eps), y) for attack, images in plain.items()}
+                best, won = np.array(x), np.zeros(len(x), bool)
+                for attack, images in adaptive.items():
+                    masks[attack] = mask = defended.beaten(inside(images, x, eps), y)
+                    take = mask | ~won
+                    best[take], won = images[take], won | mask
             return {**masks, "x": best}
 
         return self.run.arrays(f"attacked-{name}-{eps:.4g}", run)
@@ -253,11 +265,26 @@ class Laboratory:
                 metric = "joint_accuracy" if self.defences[name].kind == "detector" else "accuracy"
                 common = {"exhibit": "comparison", "attack": attack, "norm": "linf", "eps": eps}
                 yield self._row(name, metric, _share(~beaten), **common)
+            gap = evaluation.difference(_share(~joined["pgd"]), _share(~adaptive))
+            yield self._row(name, "gap", gap, exhibit="gap", norm="linf", eps=eps)
+
+    def certificates(self, name: str) -> Iterator[dict[str, Any]]:
+        """Of a network of known Lipschitz constant: the constant, the certified l2 radii, and who is right within one."""
+        classifier, images = self.defended(name).classifier, self.test
+        if not isinstance(classifier.model, LipschitzCNN):
+            return
+        bound, logits = classifier.model.lipschitz_bound(), classifier.predict(images.x, batch_size=256)
+        radius = evaluation.median(evaluation.certified_radius(logits, images.y, bound))
+        share = evaluation.certified_accuracy(logits, images.y, bound, CERTIFIED)
+        yield self._row(name, "lipschitz_bound", Figure(bound, 1), exhibit="certificate")
+        yield self._row(name, "certified_radius", radius, exhibit="certificate", norm="l2")
+        yield self._row(name, "certified_accuracy", share, exhibit="certificate", norm="l2", eps=CERTIFIED)
 
     def costs(self, name: str) -> Iterator[dict[str, Any]]:
         """Clean accuracy, for which a flagged image counts as lost, false positives, and seconds of training."""
         defended, images = self.defended(name), self.test
-        right, flagged = ~defended.wrong(images.x, images.y), defended.flagged(images.x)
+        with own_global_state(self.study.seed_of("cost", name)):
+            right, flagged = ~defended.wrong(images.x, images.y), defended.flagged(images.x)
         yield self._row(name, "clean_accuracy", _share(right & ~flagged), exhibit="cost")
         if defended.detector is not None:
             yield self._row(name, "false_positives", _share(flagged), exhibit="cost")
@@ -266,7 +293,8 @@ class Laboratory:
 
     def _row(self, name: str, metric: str, figure: Figure, **context: Any) -> dict[str, Any]:
         library = self.defences[name].library
-        return figure.row(metric, split="test", model=self.spec.name, defence=name, library=library, **context)
+        model = self.defences[name].model or self.spec.name
+        return figure.row(metric, split="test", model=model, defence=name, library=library, **context)
 
     def explorer(self) -> dict[str, bytes]:
         """Test images for the page, each defence under its adaptive attack."""
@@ -277,7 +305,8 @@ class Laboratory:
                 x = self.attacked(name, eps)["x"]
                 version = Attacked(ADAPTIVE, eps, x, defended.classifier, name, defended.detector, defended.threshold)
                 attacked.append(version)
-        return bundle(self.test.x, self.test.y, self.study.test.classes, attacked)
+        with own_global_state(self.study.seed_of("explorer")):
+            return bundle(self.test.x, self.test.y, self.study.test.classes, attacked)
 
 
 def inside(images: np.ndarray, x: np.ndarray, eps: float) -> np.ndarray:

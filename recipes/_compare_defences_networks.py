@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Callable
 from contextlib import redirect_stderr
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +26,14 @@ from torch import Tensor, nn
 
 from advbench.attacks import GANAttack
 from advbench.attacks.registry import create
+from advbench.expectation import expectation
+from advbench.models.lipschitz import LipschitzCNN
+from advbench.preprocessors import VAEReformer
 from advbench.recipes import _compare_defences_attacks as against
 from advbench.recipes._compare_defences_lab import Attack, Defence, Defended, History, Kind, Laboratory, Library
 from advbench.trainers import (
     AlternatingTrainer,
+    GradAlignTrainer,
     MixedAdversarialTrainer,
     WeightedAdversarialTrainer,
     train_with_adam,
@@ -64,6 +69,36 @@ def smoothing(lab: Laboratory) -> Preprocessor:
     return SpatialSmoothing(lab.config.smoothing_window, channels_first=True, clip_values=(0.0, 1.0))
 
 
+def reformer(says: str) -> Defence:
+    """A row: our VAE before the undefended network, gradients averaged over draws of its latent space."""
+
+    def fresh(lab: Laboratory) -> nn.Module:
+        return _reformer(lab).network
+
+    def train(lab: Laboratory, module: nn.Module, checkpoint: Path) -> History:
+        config, vae = lab.config, _reformer(lab)
+        vae.network = module
+        return vae.train(
+            lab.train.x,
+            config.batch,
+            config.epochs,
+            config.lr,
+            seed=lab.study.seed_of("reformer order"),
+            checkpoint=checkpoint,
+        )
+
+    def defend(lab: Laboratory, module: nn.Module) -> Defended:
+        whole = nn.Sequential(module, lab.undefended.model).eval()
+        judge = expectation(whole, lab.spec.input_shape, lab.spec.classes, lab.config.draws, lab.study.device)
+        return Defended(judge, lab.undefended)
+
+    return Defence("preprocessor", "advbench", says, defend, against.end_to_end, fresh, train)
+
+
+def _reformer(lab: Laboratory) -> VAEReformer:
+    return VAEReformer(lab.spec.input_shape, device=str(lab.study.device), seed=lab.study.seed_of("reformer"))
+
+
 def training(
     library: Library,
     train: Callable[[Laboratory, Any, Path], History],
@@ -71,14 +106,15 @@ def training(
     attack: Attack,
     note: str = "",
     kind: Kind = "training",
+    model: str | None = None,
 ) -> Defence:
-    """A row: a network that was trained so, from the weights that all networks start from."""
+    """A row: a network that was trained so, from the weights that all networks start from; of another kind if named."""
 
     def defend(lab: Laboratory, module: nn.Module) -> Defended:
         classifier = lab.classifier(module)
         return Defended(classifier, classifier)
 
-    return Defence(kind, library, says, defend, attack, Laboratory.network, train, note)
+    return Defence(kind, library, says, defend, attack, partial(Laboratory.network, model=model), train, note, model)
 
 
 def clean(lab: Laboratory, module: nn.Module, checkpoint: Path) -> History:
@@ -94,6 +130,13 @@ def clean(lab: Laboratory, module: nn.Module, checkpoint: Path) -> History:
         seed=lab.study.seed_of("none"),
         checkpoint=checkpoint,
     )
+
+
+def bounded(lab: Laboratory, module: LipschitzCNN, checkpoint: Path) -> History:
+    """The network of known Lipschitz constant, on clean images."""
+    history = clean(lab, module, checkpoint)
+    module.settle()
+    return history
 
 
 def with_art(make: Callable[[Laboratory, PyTorchClassifier], Any], sgd: bool = False) -> Callable[..., History]:
@@ -189,6 +232,10 @@ def weighted(lab: Laboratory, classifier: PyTorchClassifier) -> WeightedAdversar
 
 def mixed(lab: Laboratory, classifier: PyTorchClassifier) -> MixedAdversarialTrainer:
     return MixedAdversarialTrainer(classifier, FastGradientMethod(classifier, eps=lab.bounds.fit_eps))
+
+
+def aligned(lab: Laboratory, classifier: PyTorchClassifier) -> GradAlignTrainer:
+    return GradAlignTrainer(classifier, lab.bounds.fit_eps)
 
 
 def alternating(lab: Laboratory, classifier: PyTorchClassifier) -> AlternatingTrainer:

@@ -19,6 +19,7 @@ DEFENCES = {
     "spatial-smoothing": networks.preprocessing(
         networks.smoothing, "SpatialSmoothing: the median of each pixel's neighbours"
     ),
+    "vae-reformer": networks.reformer("VAEReformer: a variational autoencoder's decoding of one random draw"),
     "gaussian-augmentation": networks.training(
         "art",
         networks.with_art(networks.augmentation),
@@ -71,6 +72,21 @@ DEFENCES = {
         networks.with_ours(networks.alternating),
         "an attacking network learns along, batch by batch",
         against.restarts,
+    ),
+    "fgsm-rs-gradalign": networks.training(
+        "advbench",
+        networks.with_ours(networks.aligned),
+        "FGSM from a random start, with gradients that keep their direction within the bound",
+        against.restarts,
+        "lambda is the paper's for CIFAR-10 and stays at 2 beyond 16/255",
+    ),
+    "lipschitz": networks.training(
+        "advbench",
+        networks.bounded,
+        "every layer of norm one: a known Lipschitz constant and a certified l2 radius",
+        against.restarts,
+        "a network of its own, not that of the other rows",
+        model="lipschitz",
     ),
     "binary-input": detectors.detector(
         "art",

@@ -10,7 +10,8 @@ import numpy as np
 import pandas as pd
 
 from advbench import evaluation
-from advbench.evaluation import Figure
+from advbench.recipes import _cifar_defences as defences
+from advbench.recipes._exhibits import histories, over_seeds, target_row
 from advbench.recipes._fgsm_cifar_lab import STANDARD, Regime
 from advbench.report import charts, pictures
 from advbench.runs import Run
@@ -85,19 +86,10 @@ class _Cells:
         return part if eps is None else part[np.isclose(part.eps.astype(float), eps)]
 
 
-def _row(
-    target: str,
-    metric: str,
-    figure: Figure,
-    low: float | None = None,
-    high: float | None = None,
-    reported: float | None = None,
-) -> dict[str, Any]:
-    return figure.row(metric, exhibit="targets", target=target, accept_low=low, accept_high=high, reported=reported)
-
-
 def _v_a(cells: _Cells) -> Iterator[dict[str, Any]]:
-    yield _row("V-a", "clean accuracy, undefended", evaluation.over_seeds(cells.clean("none")), 0.829, 0.869, CLEAN)
+    yield target_row(
+        "V-a", "clean accuracy, undefended", evaluation.over_seeds(cells.clean("none")), 0.829, 0.869, CLEAN
+    )
 
 
 def _v_b(cells: _Cells) -> Iterator[dict[str, Any]]:
@@ -106,7 +98,7 @@ def _v_b(cells: _Cells) -> Iterator[dict[str, Any]]:
         low = None if eps in _UNDEFENDED_LIMITS else round(said + below, 4)
         high = _UNDEFENDED_LIMITS.get(eps, round(said + above, 4))
         figure = evaluation.over_seeds(cells.moved_rows("none", eps))
-        yield _row("V-b", f"accuracy under FGSM-MSE, undefended, eps = {eps:g}", figure, low, high, said)
+        yield target_row("V-b", f"accuracy under FGSM-MSE, undefended, eps = {eps:g}", figure, low, high, said)
 
 
 def _v_c(cells: _Cells, best: str) -> Iterator[dict[str, Any]]:
@@ -114,7 +106,7 @@ def _v_c(cells: _Cells, best: str) -> Iterator[dict[str, Any]]:
         band = _DEFENDED_BANDS[eps]
         figure = evaluation.over_seeds(cells.moved_rows(best, eps))
         metric = f"accuracy on the standard network's images, {best or 'no reading'} (nearest reading), eps = {eps:g}"
-        yield _row("V-c", metric, figure, round(said - band, 4), round(said + band, 4), said)
+        yield target_row("V-c", metric, figure, round(said - band, 4), round(said + band, 4), said)
 
 
 def _v_d(cells: _Cells, best: str) -> Iterator[dict[str, Any]]:
@@ -122,14 +114,14 @@ def _v_d(cells: _Cells, best: str) -> Iterator[dict[str, Any]]:
     leads = [cells.moved(best, eps) - cells.moved("none", eps) for eps in grid]
     said = min(DEFENDED[eps] - UNDEFENDED[eps] for eps in DEFENDED)
     lead = np.min(leads, axis=0) if leads else np.array([])
-    yield _row(
+    yield target_row(
         "V-d", "smallest lead of the defended over the undefended", evaluation.mean(lead), 0.0, None, round(said, 4)
     )
     column = np.stack([cells.moved(best, eps) for eps in grid]) if grid else np.empty((0, 0))
     rises = np.diff(column, axis=0).max(0) if len(grid) > 1 else np.array([])
     said = max(np.diff(list(DEFENDED.values())))
     metric = "largest rise of the defended from one eps to the next"
-    yield _row("V-d", metric, evaluation.mean(rises), None, 0.0, round(float(said), 4))
+    yield target_row("V-d", metric, evaluation.mean(rises), None, 0.0, round(float(said), 4))
 
 
 def _v_e(cells: _Cells, best: str) -> Iterator[dict[str, Any]]:
@@ -138,7 +130,9 @@ def _v_e(cells: _Cells, best: str) -> Iterator[dict[str, Any]]:
         moved, own = cells.moved_rows(best, eps), cells.under_pgd(best, eps)
         moved = moved[moved.seed.isin(own.seed)]
         metric = f"transfer column minus accuracy under PGD on the network itself, eps = {eps:g}"
-        yield _row("V-e", metric, evaluation.difference(evaluation.over_seeds(moved), evaluation.over_seeds(own)), 0.1)
+        yield target_row(
+            "V-e", metric, evaluation.difference(evaluation.over_seeds(moved), evaluation.over_seeds(own)), 0.1
+        )
 
 
 def show(run: Run, picture: Mapping[str, np.ndarray], eps: float) -> None:
@@ -151,25 +145,15 @@ def show(run: Run, picture: Mapping[str, np.ndarray], eps: float) -> None:
     _show_picture(run, picture, eps)
     _show_pooling(run, rows)
     _show_autoattack(run, rows)
+    defences.show(run, rows)
     _show_curves(run)
-
-
-def _over_seeds(rows: pd.DataFrame, by: list[str]) -> pd.DataFrame:
-    table = rows.groupby(by, sort=False, dropna=False).agg(
-        mean=("value", "mean"),
-        lowest=("value", "min"),
-        highest=("value", "max"),
-        reported=("reported", "first"),
-        n=("n", "first"),
-    )
-    return table.reset_index()
 
 
 def _show_table(run: Run, rows: pd.DataFrame) -> None:
     part = rows[(rows.exhibit == "transfer") & (rows.metric == "accuracy")]
-    long = _over_seeds(part, ["defence", "eps"]).assign(eps=lambda table: table.eps.map("{:g}".format))
+    long = over_seeds(part, ["defence", "eps"]).assign(eps=lambda table: table.eps.map("{:g}".format))
     losses = rows[(rows.metric == "loss") & (rows.defence == STANDARD.name) & (rows.model == STANDARD.model)]
-    said = _over_seeds(losses, ["exhibit", "eps"]).dropna(subset=["reported"])
+    said = over_seeds(losses, ["exhibit", "eps"]).dropna(subset=["reported"])
     told = "; ".join(
         f"{'clean' if row.exhibit == 'clean' else f'eps {row.eps:g}'} {row.mean:.3f} (report {row.reported:g})"
         for row in said.itertuples()
@@ -192,7 +176,7 @@ def _show_readings(run: Run, rows: pd.DataFrame) -> None:
     distances = _distances(rows)
     if not distances:
         return
-    clean = _over_seeds(rows[(rows.exhibit == "clean") & (rows.metric == "accuracy")], ["model", "defence"])
+    clean = over_seeds(rows[(rows.exhibit == "clean") & (rows.metric == "accuracy")], ["model", "defence"])
     clean = clean[clean.model == STANDARD.model].set_index("defence")["mean"]
     meaning = {
         "V1": "an eps for each image, as the report says; images made on the trained network",
@@ -223,7 +207,7 @@ def _show_columns(run: Run, rows: pd.DataFrame) -> None:
         column=np.where(part.exhibit == "transfer", "transfer, fgsm-mse", "own, " + part.attack),
         eps=part.eps.map("{:g}".format),
     )
-    long = _over_seeds(named, ["defence", "eps", "column"])
+    long = over_seeds(named, ["defence", "eps", "column"])
     wide = long.pivot_table(index=["defence", "eps"], columns="column", values="mean", sort=False).reset_index()
     best = best_reading(rows)
     run.exhibit(
@@ -246,7 +230,7 @@ def _show_columns(run: Run, rows: pd.DataFrame) -> None:
 
 
 def _show_zero(run: Run, rows: pd.DataFrame) -> None:
-    table = _over_seeds(rows[rows.metric == "zero_gradient"], ["model", "defence", "attack"])
+    table = over_seeds(rows[rows.metric == "zero_gradient"], ["model", "defence", "attack"])
     run.exhibit(
         "zero-gradient",
         "Images that FGSM does not move",
@@ -284,7 +268,7 @@ def _show_pooling(run: Run, rows: pd.DataFrame) -> None:
     named = part.assign(
         under=part.attack.fillna("clean") + part.eps.map(lambda eps: "" if eps != eps else f", {eps:g}")
     )
-    table = _over_seeds(named, ["model", "under"])
+    table = over_seeds(named, ["model", "under"])
     run.exhibit(
         "pooling",
         "Maximum or average pooling",
@@ -308,12 +292,7 @@ def _show_autoattack(run: Run, rows: pd.DataFrame) -> None:
 
 
 def _show_curves(run: Run) -> None:
-    histories = []
-    for path in sorted((run.directory / "models").glob("*.csv")):
-        name, _, seed = path.stem.rpartition("-seed")
-        histories.append(pd.read_csv(path).assign(training=name, seed=int(seed)))
-    table = pd.concat(histories, ignore_index=True)
-    mean = table.groupby(["training", "epoch"], as_index=False)[["loss", "watched_accuracy"]].mean()
+    mean = histories(run, ["loss", "watched_accuracy"])
     run.exhibit(
         "curves",
         "Training curves",

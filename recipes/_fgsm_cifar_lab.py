@@ -65,6 +65,8 @@ def train(study: Study, training: tuple[Regime, int]) -> None:
     regime, seed = training
     config = study.config
     images = study.train.images(slice(config.train_images))
+    if regime.kind == "dynamic":
+        images = images.first(config.dynamic_images or len(images.y))
     watched = study.test.images(slice(config.watched_images))
     spec = _spec(study, regime.model)
 
@@ -91,7 +93,7 @@ def train(study: Study, training: tuple[Regime, int]) -> None:
             "batch_size": config.batch if regime.kind == "standard" else config.defended_batch,
             "nb_epochs": epochs,
             "each_epoch": watch,
-            "rate": (lambda epoch: config.lr * (1 - epoch / epochs)) if config.decay else None,
+            "rate": (lambda time: config.lr * (1 - time / epochs)) if config.decay else None,
             "seed": derive(seed, "batches"),
             "checkpoint": checkpoint,
             "label": regime.stage(seed),
@@ -121,9 +123,9 @@ def drawn_eps(regime: Regime, seed: int, n: int) -> np.ndarray:
     return np.full(n, np.random.default_rng(derive(seed, "one eps")).uniform(0, LARGEST))
 
 
-def craft(study: Study, item: tuple[Literal["trained", "untrained"], int]) -> None:
-    """Keep the directions of the training images on one network."""
-    training_directions(study, *item)
+def craft(study: Study, seed: int) -> None:
+    """Keep the directions of the training images on the trained network, which several readings ask for at once."""
+    training_directions(study, "trained", seed)
 
 
 def training_directions(study: Study, source: Literal["trained", "untrained"], seed: int) -> np.ndarray:

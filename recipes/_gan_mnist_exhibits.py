@@ -10,6 +10,7 @@ import pandas as pd
 
 from advbench.evaluation import Figure
 from advbench.recipes import _gan_mnist_charts as charts
+from advbench.recipes._exhibits import target_row
 from advbench.recipes._gan_mnist_lab import VARIANTS
 from advbench.runs import Run
 
@@ -20,17 +21,6 @@ MODES = {"consecutive": "none", "alternating": "alternating"}
 def targets(rows: pd.DataFrame) -> list[dict]:
     """One row a part of a target: our mean over seeds, the report's number and what is accepted; NaN if not measured."""
     return [row for rule in (_h1, _h2, _h3, _h4, _h5, _h6) for row in rule(rows)]
-
-
-def _row(
-    target: str,
-    metric: str,
-    figure: Figure,
-    low: float | None = None,
-    high: float | None = None,
-    reported: float | None = None,
-) -> dict:
-    return figure.row(metric, exhibit="targets", target=target, accept_low=low, accept_high=high, reported=reported)
 
 
 def _seeds(rows: pd.DataFrame, exhibit: str, metric: str, name: str, **columns: object) -> pd.DataFrame:
@@ -71,37 +61,41 @@ def _bounds(rows: pd.DataFrame) -> list[float]:
 def _h1(rows: pd.DataFrame) -> Iterator[dict]:
     for name in ("C1", "C2"):
         figure, spread = _mean(_seeds(rows, "clean", "clean_accuracy", name))
-        yield _row("H1", f"clean accuracy of {name}{spread}", figure, 0.987, None, 0.99)
+        yield target_row("H1", f"clean accuracy of {name}{spread}", figure, 0.987, None, 0.99)
 
 
 def _h2(rows: pd.DataFrame) -> Iterator[dict]:
     for t, low, high, reported in ((0.04, 0.7, 0.9, 0.8), (0.08, 0.1, 0.4, 0.2)):
         figure, spread = _mean(_attacked(rows, "consecutive", "C1", t))
-        yield _row("H2", f"attacked accuracy of the consecutive C1, t = {t:g}{spread}", figure, low, high, reported)
+        yield target_row(
+            "H2", f"attacked accuracy of the consecutive C1, t = {t:g}{spread}", figure, low, high, reported
+        )
     large = [_mean(_attacked(rows, "consecutive", "C1", t)) for t in _bounds(rows) if t >= 0.16]
     figure, spread = max(large, key=lambda pair: pair[0].value, default=(Figure(float("nan"), 0), ""))
-    yield _row("H2", f"the largest of the same at any t of at least 0.16{spread}", figure, None, 0.2, 0.1)
+    yield target_row("H2", f"the largest of the same at any t of at least 0.16{spread}", figure, None, 0.2, 0.1)
 
 
 def _h3(rows: pd.DataFrame) -> Iterator[dict]:
     for t, low, high, reported in ((0.04, 0.96, None, None), (0.08, 0.8, 0.97, 0.9)):
         figure, spread = _mean(_attacked(rows, "consecutive", "C2", t))
-        yield _row("H3", f"attacked accuracy of the consecutive C2, t = {t:g}{spread}", figure, low, high, reported)
+        yield target_row(
+            "H3", f"attacked accuracy of the consecutive C2, t = {t:g}{spread}", figure, low, high, reported
+        )
     leads = [
         _mean(_attacked(rows, "consecutive", "C2", t).value - _attacked(rows, "consecutive", "C1", t).value)
         for t in _bounds(rows)
     ]
     figure, spread = min(leads, key=lambda pair: pair[0].value, default=(Figure(float("nan"), 0), ""))
-    yield _row("H3", f"the smallest lead of C2 over C1 at any t{spread}", figure, 0.0)
+    yield target_row("H3", f"the smallest lead of C2 over C1 at any t{spread}", figure, 0.0)
 
 
 def _h4(rows: pd.DataFrame) -> Iterator[dict]:
     figure, spread = _mean(_attacked(rows, "alternating", "C1", 0.04))
-    yield _row("H4", f"attacked accuracy of the alternating C1, t = 0.04{spread}", figure, 0.96)
+    yield target_row("H4", f"attacked accuracy of the alternating C1, t = 0.04{spread}", figure, 0.96)
     for t in (0.04, 0.08):
         lead = _attacked(rows, "alternating", "C1", t).value - _attacked(rows, "consecutive", "C1", t).value
         figure, spread = _mean(lead)
-        yield _row("H4", f"its lead over the consecutive C1, t = {t:g}{spread}", figure, 0.1)
+        yield target_row("H4", f"its lead over the consecutive C1, t = {t:g}{spread}", figure, 0.1)
 
 
 def _h5(rows: pd.DataFrame) -> Iterator[dict]:
@@ -116,11 +110,11 @@ def _h5(rows: pd.DataFrame) -> Iterator[dict]:
         of = f"t of {', '.join(f'{t:g}' for t in grid)}"
         if grid and max(drops.values()) <= 0.05:
             metric = f"the largest drop in accuracy of the {mode} C1 at any {of}"
-            yield _row("H5", metric, Figure(max(drops.values()), 0), 0.05)
+            yield target_row("H5", metric, Figure(max(drops.values()), 0), 0.05)
         else:
             metric = f"smallest {of} with a mean drop of more than 5 points, {mode} C1"
             first = next((t for t in grid if drops[t] > 0.05), float("nan"))
-            yield _row("H5", metric, Figure(first, 0), claimed, claimed, claimed)
+            yield target_row("H5", metric, Figure(first, 0), claimed, claimed, claimed)
 
 
 def _h6(rows: pd.DataFrame) -> Iterator[dict]:
@@ -128,7 +122,9 @@ def _h6(rows: pd.DataFrame) -> Iterator[dict]:
     for t in (0.04, 0.08):
         under = {m: _seeds(rows, "pgd", "attacked_accuracy", "C1", defence=d, eps=t) for m, d in MODES.items()}
         figure, spread = _mean(under["alternating"].value - under["consecutive"].value)
-        yield _row("H6", f"lead of the alternating C1 over the consecutive under PGD, t = {t:g}{spread}", figure, 0.1)
+        yield target_row(
+            "H6", f"lead of the alternating C1 over the consecutive under PGD, t = {t:g}{spread}", figure, 0.1
+        )
 
 
 def show(run: Run, grid: tuple[float, ...], picture: Mapping[str, np.ndarray]) -> None:

@@ -10,6 +10,7 @@ import pandas as pd
 
 from advbench import evaluation
 from advbench.evaluation import Figure
+from advbench.recipes._exhibits import histories
 from advbench.report import charts
 from advbench.runs import Run
 
@@ -212,14 +213,7 @@ def _show_stronger(run: Run, rows: pd.DataFrame) -> None:
 
 
 def _show_curves(run: Run) -> None:
-    histories = []
-    for path in sorted((run.directory / "models").glob("*.csv")):
-        name, _, seed = path.stem.rpartition("-seed")
-        histories.append(pd.read_csv(path).assign(training=name, seed=int(seed)))
-    table = pd.concat(histories, ignore_index=True)
-    mean = table.groupby(["training", "epoch"], as_index=False)[
-        ["loss", "validation_objective", "validation_top1_error", "validation_top5_error"]
-    ].mean()
+    mean = histories(run, ["loss", "validation_objective", "validation_top1_error", "validation_top5_error"])
     run.exhibit(
         "curves",
         "Training curves",

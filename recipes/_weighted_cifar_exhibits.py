@@ -12,7 +12,8 @@ import pandas as pd
 
 from advbench import evaluation
 from advbench.evaluation import Figure
-from advbench.recipes._weighted_cifar_defences import KNOWN
+from advbench.recipes import _cifar_defences as defences
+from advbench.recipes._exhibits import histories, over_seeds, target_row
 from advbench.report import charts
 from advbench.runs import Run
 
@@ -78,17 +79,6 @@ class _Cells:
         return self.of(*cell, **of).value.to_numpy(float)
 
 
-def _row(
-    target: str,
-    metric: str,
-    figure: Figure,
-    low: float | None = None,
-    high: float | None = None,
-    reported: float | None = None,
-) -> dict[str, Any]:
-    return figure.row(metric, exhibit="targets", target=target, accept_low=low, accept_high=high, reported=reported)
-
-
 def _extreme(differences: list[np.ndarray], highest: bool) -> Figure:
     """The largest or smallest of several differences in each seed, mean over the seeds; NaN if one was not measured."""
     if not differences or not all(values.size for values in differences):
@@ -99,17 +89,17 @@ def _extreme(differences: list[np.ndarray], highest: bool) -> Figure:
 
 def _g1_g2_g3(cells: _Cells) -> Iterator[dict[str, Any]]:
     clean = cells.of("attacks", "clean", None)
-    yield _row("G1", "clean accuracy, undefended", evaluation.over_seeds(clean), 0.608, 0.648, CLEAN)
+    yield target_row("G1", "clean accuracy, undefended", evaluation.over_seeds(clean), 0.608, 0.648, CLEAN)
     for target, attack, name in (("G2", "fgsm", "FGSM"), ("G3", "pga", "PGA")):
         for eps, said in _ATTACKS[attack].items():
             band = _BANDS[attack].get(eps)
             low = None if band is None else round(said - band, 4)
             high = _LIMITS[attack] if band is None else round(said + band, 4)
             figure = evaluation.over_seeds(cells.of("attacks", attack, eps))
-            yield _row(target, f"accuracy under {name}, eps = {eps:g}", figure, low, high, said)
+            yield target_row(target, f"accuracy under {name}, eps = {eps:g}", figure, low, high, said)
     gaps = [cells.values("attacks", "pga", eps) - cells.values("attacks", "fgsm", eps) for eps in _ATTACKS["pga"]]
     metric = "largest lead of accuracy under PGA over that under FGSM, at any eps"
-    yield _row("G3", metric, _extreme(gaps, highest=True), None, 0.0, 0.0)
+    yield target_row("G3", metric, _extreme(gaps, highest=True), None, 0.0, 0.0)
 
 
 def _g4(cells: _Cells) -> Iterator[dict[str, Any]]:
@@ -119,10 +109,10 @@ def _g4(cells: _Cells) -> Iterator[dict[str, Any]]:
         for eps in _TARGETED["pgd"]
     ]
     metric = "smallest lead of targeted PGD over targeted FGSM, at any eps"
-    yield _row("G4", metric, _extreme(leads, highest=False), 0.0, None, 0.0)
+    yield target_row("G4", metric, _extreme(leads, highest=False), 0.0, None, 0.0)
     for attack, low, high in (("pgd", 0.97, None), ("fgsm", 0.45, 0.75)):
         figure = evaluation.over_seeds(cells.of("targeted", attack, 0.1, metric=rate))
-        yield _row(
+        yield target_row(
             "G4",
             f"share called deer under targeted {attack.upper()}, eps = 0.1",
             figure,
@@ -138,11 +128,11 @@ def _g5(cells: _Cells) -> Iterator[dict[str, Any]]:
         band = _NATURAL_BANDS[eps]
         figure = evaluation.over_seeds(natural[eps])
         metric = f"clean accuracy, trained on FGSM alone, eps = {eps:g}"
-        yield _row("G5", metric, figure, round(said - band, 4), round(said + band, 4), said)
+        yield target_row("G5", metric, figure, round(said - band, 4), round(said + band, 4), said)
     values = [natural[eps].value.to_numpy(float) for eps in _NATURAL]
     steps = [b - a for a, b in pairwise(values) if a.size == b.size]
     figure = _extreme(steps if len(steps) == len(values) - 1 else [], highest=True)
-    yield _row("G5", "largest rise of it from one eps to the next", figure, None, 0.0, -0.083)
+    yield target_row("G5", "largest rise of it from one eps to the next", figure, None, 0.0, -0.083)
 
 
 def _g6(cells: _Cells) -> Iterator[dict[str, Any]]:
@@ -152,11 +142,11 @@ def _g6(cells: _Cells) -> Iterator[dict[str, Any]]:
         perturbed = evaluation.over_seeds(cells.of("defence", "fgsm, true label", eps, defence=ALONE))
         said = round(_PERTURBED[eps] - _NATURAL[eps], 4)
         metric = f"accuracy under true-label FGSM minus clean accuracy, trained on FGSM alone, eps = {eps:g}"
-        yield _row("G6", metric, evaluation.difference(perturbed, natural), 0.0, None, said)
+        yield target_row("G6", metric, evaluation.difference(perturbed, natural), 0.0, None, said)
         natural = evaluation.over_seeds(cells.of("strong", "clean", eps, defence=ALONE))
         perturbed = evaluation.over_seeds(cells.of("strong", "pgd,", eps, defence=ALONE))
         metric = f"the same under PGD, eps = {eps:g}"
-        yield _row("G6", metric, evaluation.difference(perturbed, natural), None, 0.0)
+        yield target_row("G6", metric, evaluation.difference(perturbed, natural), None, 0.0)
 
 
 def show(run: Run, confusion: Mapping[str, np.ndarray], classes: Sequence[str]) -> None:
@@ -169,20 +159,8 @@ def show(run: Run, confusion: Mapping[str, np.ndarray], classes: Sequence[str]) 
     _show_alpha(run, rows)
     _show_leak(run, rows)
     _show_autoattack(run, rows)
-    _show_defences(run, rows)
+    defences.show(run, rows)
     _show_overfitting(run)
-
-
-def _over_seeds(rows: pd.DataFrame, by: list[str]) -> pd.DataFrame:
-    filled = rows.assign(attack=rows.attack.fillna("clean"))
-    table = filled.groupby(by, sort=False, dropna=False).agg(
-        mean=("value", "mean"),
-        lowest=("value", "min"),
-        highest=("value", "max"),
-        reported=("reported", "first"),
-        n=("n", "first"),
-    )
-    return table.reset_index()
 
 
 def _text(values: pd.Series) -> pd.Series:
@@ -191,7 +169,7 @@ def _text(values: pd.Series) -> pd.Series:
 
 def _show_attacks(run: Run, rows: pd.DataFrame) -> None:
     part = rows[(rows.exhibit == "attacks") & rows.attack.notna()]
-    table = _over_seeds(part, ["attack", "eps"]).assign(eps=lambda table: _text(table.eps))
+    table = over_seeds(part, ["attack", "eps"]).assign(eps=lambda table: _text(table.eps))
     clean = rows[(rows.exhibit == "attacks") & rows.attack.isna()].value.mean()
     main = table[table.attack.isin(["fgsm", "pga"])]
     run.exhibit(
@@ -208,7 +186,7 @@ def _show_attacks(run: Run, rows: pd.DataFrame) -> None:
 
 def _show_targeted(run: Run, rows: pd.DataFrame) -> None:
     part = rows[rows.exhibit == "targeted"].assign(base=lambda table: table.metric.str.removeprefix("target_rate_"))
-    table = _over_seeds(part, ["attack", "eps", "base"]).assign(eps=lambda table: _text(table.eps))
+    table = over_seeds(part, ["attack", "eps", "base"]).assign(eps=lambda table: _text(table.eps))
     main = table[(table.base == "all") & (table.attack != "clean")]
     run.exhibit(
         "targeted",
@@ -248,7 +226,7 @@ def _show_confusion(run: Run, confusion: Mapping[str, np.ndarray], classes: Sequ
 
 def _show_defence(run: Run, rows: pd.DataFrame) -> None:
     part = rows[(rows.exhibit == "defence") & rows.defence.isin(["standard", ALONE])]
-    table = _over_seeds(part, ["defence", "eps", "attack"])
+    table = over_seeds(part, ["defence", "eps", "attack"])
     table = table.assign(trained=np.where(table.defence == "standard", "standard", "eps " + _text(table.eps)))
     order = {"standard": 0}
     table = table.sort_values("eps", key=lambda eps: eps, kind="stable").sort_values(
@@ -268,12 +246,12 @@ def _show_defence(run: Run, rows: pd.DataFrame) -> None:
 def _show_alpha(run: Run, rows: pd.DataFrame) -> None:
     usual = rows[rows.exhibit.isin(["defence", "strong"]) & rows.defence.str.startswith("fgsm, alpha").fillna(False)]
     usual = usual[(usual.exhibit == "defence") | usual.attack.fillna("").str.startswith("worst")]
-    table = _over_seeds(usual, ["defence", "eps", "attack"])
+    table = over_seeds(usual, ["defence", "eps", "attack"])
     table["alpha"] = table.defence.str.removeprefix("fgsm, alpha ").astype(float)
     several = table.groupby("eps").alpha.nunique()
     shown = table[table.eps.isin(several[several > 1].index)]
     shown = shown.assign(line="eps " + _text(shown.eps) + ", " + shown.attack).sort_values("alpha")
-    everything = _over_seeds(rows[rows.exhibit.isin(["defence", "strong"])], ["defence", "eps", "attack"])
+    everything = over_seeds(rows[rows.exhibit.isin(["defence", "strong"])], ["defence", "eps", "attack"])
     run.exhibit(
         "alpha",
         "The whole weighted loss",
@@ -287,7 +265,7 @@ def _show_alpha(run: Run, rows: pd.DataFrame) -> None:
 def _show_leak(run: Run, rows: pd.DataFrame) -> None:
     part = rows[rows.exhibit.isin(["defence", "strong"]) & (rows.defence == ALONE)]
     part = part[~((part.exhibit == "strong") & part.attack.isna())]
-    table = _over_seeds(part, ["eps", "attack"]).assign(eps=lambda table: "eps " + _text(table.eps))
+    table = over_seeds(part, ["eps", "attack"]).assign(eps=lambda table: "eps " + _text(table.eps))
     run.exhibit(
         "leak",
         "The leaked label, and the same networks without it",
@@ -314,37 +292,9 @@ def _show_autoattack(run: Run, rows: pd.DataFrame) -> None:
     )
 
 
-def _show_defences(run: Run, rows: pd.DataFrame) -> None:
-    part = rows[rows.exhibit == "defences"]
-    if part.empty:
-        return
-    accuracy = part[part.metric == "accuracy"].assign(attack=lambda table: table.attack.fillna("clean"))
-    named = part.assign(figure=np.where(part.metric == "accuracy", part.attack.fillna("clean"), part.metric))
-    told = "; ".join(f"{name}: {KNOWN[name]}" for name in dict.fromkeys(part.defence))
-    run.exhibit(
-        "defences",
-        "Defences of future work, attacked by who knows them",
-        "Naive is PGD on the undefended network, adaptive is PGD on the defended one; the gap is what a test without an adaptive attack "
-        f"would have called robust. At eps = {accuracy.eps.max():g} on {int(accuracy.n.iloc[0])} images, first seed. {told}. "
-        "certified: right and proven to stay so within an l2 radius of 36/255.",
-        charts.bars(accuracy, "defence", "value", "attack", "accuracy", error=("ci_low", "ci_high")),
-        named.pivot_table(index="defence", columns="figure", values="value", sort=False).reset_index(),
-    )
-
-
 def _show_overfitting(run: Run) -> None:
-    histories = []
-    for path in sorted((run.directory / "models").glob("*.csv")):
-        if path.stem.startswith("defence-"):
-            continue
-        name, _, seed = path.stem.rpartition("-seed")
-        histories.append(pd.read_csv(path).assign(training=name, seed=int(seed)))
     watched = ["watched_clean", "watched_fgsm", "watched_pgd"]
-    table = (
-        pd.concat(histories, ignore_index=True)
-        .groupby(["training", "epoch"], as_index=False)[["loss", *watched]]
-        .mean()
-    )
+    table = histories(run, ["loss", *watched])
     alone = table[table.training.str.fullmatch(r"fgsm-eps[^-]+-alpha0")]
     long = alone.melt(["training", "epoch"], watched[1:], "attack", "accuracy")
     long["line"] = long.training.str.removesuffix("-alpha0") + ", " + long.attack.str.removeprefix("watched_")

@@ -3,28 +3,18 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Self
 
 from pydantic import Field, PositiveFloat, PositiveInt, field_validator
 
-from advbench.errors import did_you_mean
-from advbench.recipe import Config, Eps, recipe
+from advbench.recipe import recipe
 from advbench.recipes import _compare_defences_exhibits as exhibits
 from advbench.recipes._compare_defences_lab import Laboratory
 from advbench.recipes._compare_defences_registry import DEFENCES
+from advbench.recipes._defence_config import Bounds, DefenceConfig, chosen
 from advbench.study import Study
 
 
-class Bounds(Config):
-    """What depends on the kind of image."""
-
-    eps: tuple[Eps, ...] = Field(description="l-inf bounds of the attacks, for images in [0, 1]")
-    fit_eps: Eps = Field(description="bound of the attacks that trained defences and detectors learn from")
-    bit_depth: PositiveInt = Field(description="bits a pixel that feature squeezing leaves")
-    sigma: PositiveFloat = Field(description="standard deviation of Gaussian augmentation")
-
-
-class CompareDefences(Config):
+class CompareDefences(DefenceConfig):
     """Sizes are numbers of images; null means all."""
 
     defences: tuple[str, ...] = Field(tuple(DEFENCES), description="which are compared; no defence always is")
@@ -34,46 +24,26 @@ class CompareDefences(Config):
     colour: Bounds = Field(
         Bounds(eps=(2 / 255, 8 / 255), fit_eps=8 / 255, bit_depth=4, sigma=0.1), description="for cifar10"
     )
-    train_images: PositiveInt | None = None
-    validation_images: PositiveInt = Field(
-        1000, description="clean ones that fix thresholds, held out of training, at most a quarter"
-    )
-    test_images: PositiveInt | None = Field(1000, description="attacked")
-    epochs: PositiveInt = Field(20, description="of every network")
-    batch: PositiveInt = 128
-    lr: PositiveFloat = Field(1e-3, description="of Adam; fast-is-better-than-free has a schedule of its own")
     fit_steps: PositiveInt = Field(7, description="of the PGD that trained defences and detectors learn from")
     detector_images: PositiveInt = Field(5000, description="clean ones a detector learns from, as many adversarial")
     detector_epochs: PositiveInt = 20
     dynamic_epochs: PositiveInt = Field(20, description="of the dynamic detector")
     position: int = Field(2, ge=1, description="the tap AD(k) that detectors read")
     false_positives: float = Field(0.05, gt=0, lt=1, description="share of clean validation images that are flagged")
-    jpeg_quality: int = Field(75, ge=1, le=95)
     smoothing_window: PositiveInt = 3
-    temperature: PositiveFloat = Field(20.0, description="of defensive distillation")
     trades_beta: PositiveFloat = Field(6.0, description="weight of TRADES' robustness term")
     attacker_width: PositiveInt = Field(64, description="maps of the network that alternating training learns against")
     beyond_views: PositiveInt = Field(50, description="augmented copies of an image that BEYOND compares")
-    pgd_steps: PositiveInt = Field(50, description="of PGD that does not know the defence")
-    adaptive_steps: PositiveInt = Field(100, description="of PGD that does")
-    restarts: PositiveInt = 10
     joint_steps: PositiveInt = Field(500, description="of selective and orthogonal PGD")
 
     @field_validator("defences")
     @classmethod
     def _known(cls, names: tuple[str, ...]) -> tuple[str, ...]:
-        for name in names:
-            if name not in DEFENCES:
-                raise ValueError(str(did_you_mean("defence", name, list(DEFENCES))))
-        return tuple(name for name in DEFENCES if name in names or name == "none")
+        return chosen(names, DEFENCES)
 
     def bounds(self, dataset: str) -> Bounds:
         """The part for a data set."""
         return self.colour if dataset == "cifar10" else self.grey
-
-    def quicker(self, **fields: object) -> Self:
-        """The same with some fields smaller."""
-        return self.model_copy(update=fields)
 
 
 PAPER = CompareDefences()
@@ -131,6 +101,7 @@ def compare_defences(study: Study) -> None:
     study.each(evaluate, [name for name in config.defences if name != "none"])
     for name in config.defences:
         run.rows(f"accuracy-{name}", partial(lab.accuracies, name))
+        run.rows(f"certificate-{name}", partial(lab.certificates, name))
         run.rows(f"cost-{name}", partial(lab.costs, name))
     exhibits.show(run)
     run.explorer(lab.explorer)

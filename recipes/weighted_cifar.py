@@ -12,8 +12,9 @@ from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 from advbench import attacks, evaluation
 from advbench.progress import track
 from advbench.recipe import Config, Eps, Unit, recipe
+from advbench.recipes import _cifar_defences as defences
 from advbench.recipes import _weighted_cifar_exhibits as exhibits
-from advbench.recipes._weighted_cifar_defences import Defence, defences, train_defence
+from advbench.recipes._cifar_defences import FutureWork, Setting
 from advbench.recipes._weighted_cifar_lab import STANDARD, TARGET, Laboratory, Loss, train
 from advbench.seeds import own_global_state
 from advbench.study import Study
@@ -45,15 +46,12 @@ class WeightedCifar(Config):
     pgd_iterations: PositiveInt = 50
     pgd_restarts: PositiveInt = 10
     autoattack_images: NonNegativeInt = Field(500, description="0: no AutoAttack")
-    defences: tuple[Defence, ...] = Field(
-        ("gaussian", "lipschitz", "reformer", "jpeg"),
-        description="future work of the reports, each attacked adaptively",
-    )
-    defence_epochs: PositiveInt = Field(30, description="of what these have to learn")
+    future: FutureWork = Field(FutureWork(), description="the defences that the reports name as future work")
 
 
+FUTURE = FutureWork(test_images=500, epochs=30, adaptive_steps=50, restarts=5)
 PRESETS = {
-    "paper": WeightedCifar(),
+    "paper": WeightedCifar(future=FUTURE),
     # the product of the rate and the steps, each over the size of a batch, is that of paper
     "small": WeightedCifar(
         variant_images=1000,
@@ -66,7 +64,15 @@ PRESETS = {
         seeds=1,
         strong_images=300,
         autoattack_images=48,
-        defence_epochs=6,
+        future=FUTURE.quicker(
+            train_images=20_000,
+            test_images=300,
+            epochs=6,
+            eps=(0.01,),
+            pgd_steps=20,
+            adaptive_steps=40,
+            restarts=3,
+        ),
     ),
     "quick": WeightedCifar(
         train_images=900,
@@ -85,9 +91,22 @@ PRESETS = {
         pgd_iterations=20,
         pgd_restarts=2,
         autoattack_images=0,
-        defences=("jpeg",),
+        future=FUTURE.quicker(
+            train_images=600,
+            validation_images=100,
+            test_images=30,
+            epochs=5,
+            batch=32,
+            eps=(0.01,),
+            pgd_steps=10,
+            adaptive_steps=15,
+            restarts=1,
+        ),
     ),
 }
+
+SETTING = Setting("small-cnn", "standard")
+"""What the defences of future work stand before."""
 
 
 @recipe(
@@ -107,9 +126,10 @@ def weighted_cifar(study: Study) -> None:
     instead = [Loss("pgd", eps, 0.0) for eps in config.pgd_eps]
     several = Loss("several", None, config.several_alpha)
     defended = [*instead, several, *alone, *weighted]  # the longest training first
-    study.each(train, [(loss, seed) for seed in seeds for loss in (*defended, STANDARD)])
-
-    study.each(train_defence, [(name, study.seed) for name in config.defences if name != "jpeg"])
+    trainings = [(train, (loss, seed)) for seed in seeds for loss in (*defended, STANDARD)]
+    study.each(defences.do, [*trainings, *defences.trainings(study, SETTING)])
+    for tasks in defences.attacks(study, SETTING):
+        study.each(defences.do, tasks)
 
     lab = Laboratory(study)
     for seed in seeds:
@@ -122,8 +142,7 @@ def weighted_cifar(study: Study) -> None:
     ensembled = [STANDARD, *alone, *instead] if config.autoattack_images else []
     for loss in track(ensembled, "AutoAttack", len(ensembled)):
         run.rows(f"autoattack-{loss.stage(study.seed)}", partial(under_autoattack, lab, loss))
-    for name in track(config.defences, "defences of future work", len(config.defences)):
-        run.rows(f"defences-{name}", partial(defences, lab, name))
+    defences.record(study, SETTING)
     run.rows("targets", lambda: exhibits.targets(run.results()))
     exhibits.show(run, lab.confusion(), study.test.classes)
     run.explorer(partial(lab.explorer, [STANDARD, *alone]))

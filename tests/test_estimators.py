@@ -84,6 +84,20 @@ def test_the_fast_copy_follows_the_model(digits):
     assert not np.allclose(fast.loss_gradient(x, y), before)
 
 
+class Noisy(nn.Module):
+    """A random defence: what reaches the network is another image each time."""
+
+    def forward(self, x):
+        return x + 0.1 * torch.randn_like(x)
+
+
+def test_a_random_model_is_folded_too(digits, recwarn):
+    """Both copies of it draw the same when they are compared, so randomness is not taken for a wrong fold."""
+    module = nn.Sequential(Noisy(), nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(144, 10)).eval()
+    folded = estimators.classifier(module, SHAPE, 10, device="cpu").gradient_module
+    assert not any(isinstance(part, nn.BatchNorm2d) for part in folded.modules()) and not recwarn.list
+
+
 class Untraceable(nn.Module):
     def __init__(self):
         super().__init__()

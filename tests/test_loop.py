@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from advbench.loop import batches
+from advbench.loop import batches, train_in_epochs
 
 
 def test_epochs_of_a_part_walk_through_every_image_once_a_pass():
@@ -27,3 +27,25 @@ def test_a_last_smaller_batch_is_left_out():
 def test_the_wrong_argument_is_named(arguments, named):
     with pytest.raises(ValueError, match=named):
         list(batches(10, *arguments, seed=0))
+
+
+def test_the_learning_rate_is_that_of_the_time_in_epochs_at_every_step():
+    module = torch.nn.Linear(1, 1)
+    optimizer, seen = torch.optim.SGD(module.parameters(), 9.0), []
+
+    def step(chosen):
+        seen.append(optimizer.param_groups[0]["lr"])
+        return {"loss": torch.zeros(())}
+
+    train_in_epochs(
+        "a line",
+        module,
+        optimizer,
+        2,
+        lambda epoch: batches(20, 5, epoch, None, 0),
+        step,
+        dict,
+        None,
+        lambda t: 1 - t / 2,
+    )
+    assert seen == [1 - i / 8 for i in range(8)]

@@ -24,6 +24,7 @@ def test_settings_are_typed(detector_cifar):
     assert (config.detector_epochs, config.depths, config.epochs) == (7, (), None)
     assert recipe.configure(detector_cifar, "quick", ("eps_bim=[1/255]",)).eps_bim == (1 / 255,)
     assert recipe.configure(detector_cifar, "quick", ("eps_bim=0.5/255",)).eps_bim == (0.5 / 255,)
+    assert recipe.configure(detector_cifar, "quick", ("eps_bim=1/255,2/255", "eps_bim=0.5/255")).eps_bim == (0.5 / 255,)
 
 
 def test_a_config_inside_a_config_is_set_by_dotted_names():

@@ -1,5 +1,17 @@
 """Every study on the embedded data, as small as it can be and still have all its parts."""
 
+FUTURE = {
+    "future.train_images": 32,
+    "future.validation_images": 16,
+    "future.test_images": 6,
+    "future.epochs": 1,
+    "future.batch": 16,
+    "future.draws": 2,
+    "future.pgd_steps": 2,
+    "future.adaptive_steps": 2,
+    "future.restarts": 1,
+}
+
 TINY = {
     "bench": {
         "train_images": 1200,
@@ -40,6 +52,47 @@ TINY = {
         "carlini_steps": 2,
         "carlini_adaptive_steps": 2,
         "carlini_searches": 1,
+    },
+    "fgsm-cifar": {
+        "train_images": 48,
+        "test_images": 12,
+        "watched_images": 8,
+        "epochs": 1,
+        "defended_epochs": 1,
+        "eps": "[0.01,0.05]",
+        "readings": "[V1,V1 dynamic]",
+        "strong_images": 2,
+        "pgd_iterations": 2,
+        **FUTURE,
+    },
+    "weighted-cifar": {
+        "train_images": 100,
+        "validation_images": 20,
+        "watched_images": 10,
+        "watched_pgd_steps": 1,
+        "test_images": 12,
+        "epochs": 1,
+        "eps": "[0.01,0.1]",
+        "training_pgd_steps": 1,
+        "strong_images": 4,
+        "pgd_iterations": 2,
+        "pgd_restarts": 1,
+        **FUTURE,
+    },
+    "compare-defences": {
+        "defences": "[jpeg-compression,vae-reformer,defensive-distillation,lipschitz,ad-static,beyond]",
+        "train_images": 64,
+        "validation_images": 16,
+        "test_images": 6,
+        "epochs": 1,
+        "fit_steps": 1,
+        "detector_images": 16,
+        "detector_epochs": 1,
+        "beyond_views": 2,
+        "pgd_steps": 2,
+        "adaptive_steps": 2,
+        "restarts": 1,
+        "joint_steps": 2,
     },
     "training-mnist": {
         "train_images": 400,

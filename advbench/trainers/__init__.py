@@ -6,6 +6,7 @@ __getattr__, __all__ = exports(
     __name__,
     {
         "AlternatingTrainer": "alternating",
+        "GradAlignTrainer": "gradalign",
         "MixedAdversarialTrainer": "mixed",
         "Schedule": "standard",
         "StaticAdversarialTrainer": "static",

@@ -6,5 +6,6 @@ TRAINERS = {
     "mixed": "clean and adversarial images in one batch (report 002)",
     "static": "clean images and adversarial ones made once, before the training (report 000)",
     "adam": "cross-entropy on clean images, Adam, nothing else (report 004)",
+    "gradalign": "FGSM from a random start, gradients aligned within eps (Andriushchenko & Flammarion, 2020)",
     "alternating": "a classifier and the network that attacks it, batch by batch (report 004)",
 }

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from advbench import checks
 from advbench.device import bfloat16
-from advbench.loop import batches, set_rate, train_in_epochs
+from advbench.loop import batches, train_in_epochs
 from advbench.seeds import derive, own_global_state, seed_global_state
 
 
@@ -44,7 +44,7 @@ class StaticAdversarialTrainer(Trainer):
         batch_size: int = 64,
         nb_epochs: int = 10,
         each_epoch: Callable[[], dict[str, float]] | None = None,
-        rate: Callable[[int], float] | None = None,
+        rate: Callable[[float], float] | None = None,
         seed: int = 0,
         checkpoint: Path | None = None,
         label: str = "classifier",
@@ -59,7 +59,7 @@ class StaticAdversarialTrainer(Trainer):
         :param eps: the length of the step along d, a number or one an image (N,).
         :param batch_size: drawn from the 2 N images of an epoch.
         :param each_epoch: is called after each epoch, the classifier in eval mode; what it returns joins the history.
-        :param rate: the learning rate in an epoch, counted from 0; by default the optimizer's own.
+        :param rate: the learning rate at a time in epochs, from 0 at the first step; by default the optimizer's own.
         :param seed: of the order of the images and of dropout.
         :param checkpoint: a file to resume from and to keep each epoch in.
         :param label: what progress calls the training.
@@ -80,8 +80,6 @@ class StaticAdversarialTrainer(Trainer):
 
         def epoch_of(epoch: int) -> Iterator[Tensor]:
             seed_global_state(derive(seed, "dropout", epoch))
-            if rate is not None:
-                set_rate(classifier.optimizer, rate(epoch))
             return batches(2 * len(x), batch_size, epoch, None, derive(seed, "order"))
 
         def step(chosen: Tensor) -> dict[str, Tensor]:
@@ -105,7 +103,7 @@ class StaticAdversarialTrainer(Trainer):
 
         with own_global_state():
             history = train_in_epochs(
-                label, module, classifier.optimizer, nb_epochs, epoch_of, step, evaluate, checkpoint
+                label, module, classifier.optimizer, nb_epochs, epoch_of, step, evaluate, checkpoint, rate
             )
         classifier.optimizer.zero_grad()
         module.eval()

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from advbench import checks
 from advbench.device import bfloat16
-from advbench.loop import batches, set_rate, train_in_epochs
+from advbench.loop import batches, train_in_epochs
 from advbench.seeds import derive, own_global_state, seed_global_state
 
 
@@ -72,7 +72,7 @@ class WeightedAdversarialTrainer(Trainer):
         nb_epochs: int = 20,
         targets: np.ndarray | None = None,
         each_epoch: Callable[[], dict[str, float]] | None = None,
-        rate: Callable[[int], float] | None = None,
+        rate: Callable[[float], float] | None = None,
         seed: int = 0,
         checkpoint: Path | None = None,
         label: str = "classifier",
@@ -85,7 +85,7 @@ class WeightedAdversarialTrainer(Trainer):
         :param targets: the labels that targeted attacks aim at, indices or one-hot.
         :param each_epoch: is called after each epoch, the classifier in eval mode; what it returns joins the history.
             It may change the state of the optimizer.
-        :param rate: the learning rate in an epoch, counted from 0; by default the optimizer's own.
+        :param rate: the learning rate at a time in epochs, from 0 at the first step; by default the optimizer's own.
         :param seed: of the order of the images and of random attacks.
         :param checkpoint: a file to resume from and to keep each epoch in.
         :param label: what progress calls the training.
@@ -104,8 +104,6 @@ class WeightedAdversarialTrainer(Trainer):
 
         def epoch_of(epoch: int) -> Iterator[Tensor]:
             seed_global_state(derive(seed, "attacks", epoch))
-            if rate is not None:
-                set_rate(classifier.optimizer, rate(epoch))
             return batches(len(x), batch_size, epoch, None, derive(seed, "order"))
 
         def step(chosen: Tensor) -> dict[str, Tensor]:
@@ -121,7 +119,7 @@ class WeightedAdversarialTrainer(Trainer):
 
         with own_global_state():
             history = train_in_epochs(
-                label, module, classifier.optimizer, nb_epochs, epoch_of, step, evaluate, checkpoint
+                label, module, classifier.optimizer, nb_epochs, epoch_of, step, evaluate, checkpoint, rate
             )
         classifier.optimizer.zero_grad()
         module.eval()
@@ -156,7 +154,7 @@ class WeightedAdversarialTrainer(Trainer):
     def _mean_loss(self, x: Tensor, y: Tensor) -> Tensor:
         with bfloat16(x.device, self.bfloat16):
             logits = self.classifier.model(x)
-        return self.classifier.loss(logits.float(), y)
+        return self.classifier.loss(logits.float() if logits.dtype is torch.bfloat16 else logits, y)
 
     def _crafted(self, attack: EvasionAttack, x: Tensor, y: Tensor, sign: Tensor | None) -> Tensor:
         if is_fgsm(attack):

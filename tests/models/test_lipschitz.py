@@ -65,3 +65,15 @@ def test_the_taps_and_a_file_of_it(tmp_path):
 def test_a_normalisation_raises_the_bound():
     narrow = models.create(models.ModelSpec("lipschitz", mean=(0.5, 0.5, 0.5), std=(0.5, 0.25, 0.5)))
     np.testing.assert_allclose(narrow.lipschitz_bound(), 4 * models.create("lipschitz").lipschitz_bound(), rtol=1e-6)
+
+
+def test_smaller_images_are_padded_and_the_bound_holds_for_them():
+    spec = models.ModelSpec("lipschitz", (1, 28, 28), 10, (0.0,), (1.0,))
+    net, x = models.create(spec), torch.rand(4, 1, 28, 28)
+    assert torch.equal(net(x), net(F.pad(x, (2, 2, 2, 2))))
+    with torch.no_grad():
+        moved = (net(x + 0.1) - net(x)).norm(dim=1)
+    assert (moved <= net.lipschitz_bound() * 0.1 * 28).all()
+    for size in (27, 34):
+        with pytest.raises(ValueError, match=f"not {size} x {size}"):
+            net(torch.rand(1, 1, size, size))

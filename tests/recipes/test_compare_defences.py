@@ -13,10 +13,12 @@ from art.estimators.classification import PyTorchClassifier
 from click.testing import CliRunner
 
 from advbench import estimators
+from advbench.checkpoint import load_tensors
 from advbench.cli import main
 from advbench.data import load, split_indices
 from advbench.evaluation import COLUMNS
 from advbench.models import create
+from advbench.preprocessors import VAEReformer
 from advbench.recipe import find
 from advbench.recipes import _compare_defences_exhibits as exhibits
 from advbench.recipes._compare_defences_lab import PLAIN, WORST, Defended, inside
@@ -81,7 +83,7 @@ def figures(rows, name, eps=0.1):
 
 
 def test_every_defence_meets_its_own_attack_and_the_worst_case_is_above_no_column(rows):
-    assert set(rows[rows.exhibit == "comparison"].defence) == set(DEFENCES) and len(DEFENCES) == 19
+    assert set(rows[rows.exhibit == "comparison"].defence) == set(DEFENCES) and len(DEFENCES) == 22
     for name in DEFENCES:
         for eps in (0.1, 0.3):
             left = figures(rows, name, eps)
@@ -97,7 +99,8 @@ def test_detectors_without_a_gradient_are_told_apart(rows):
         attacks = set(figures(rows, name).index)
         assert ("selective-pgd" in attacks) == (defence.kind == "detector" and name not in without)
         assert ("surrogate-detector" in attacks) == (name in without)
-        assert ("bpda" in attacks) == (defence.kind == "preprocessor")
+        assert ("bpda" in attacks) == (defence.kind == "preprocessor" and defence.library == "art")
+        assert ("pgd-expectation" in attacks) == (name == "vae-reformer")
     assert "pgd-scaled-logits" in figures(rows, "defensive-distillation").index
 
 
@@ -141,6 +144,44 @@ def test_arts_trainer_called_by_itself_gives_the_same_weights(run, split):
         torch.testing.assert_close(kept.state_dict()[name], tensor, msg=name)
 
 
+def test_the_gap_is_between_the_attack_that_does_not_know_the_defence_and_the_one_that_does(rows):
+    gaps = rows[rows.metric == "gap"].set_index(["defence", "eps"]).value
+    assert len(gaps) == 2 * len(DEFENCES)
+    for (name, eps), gap in gaps.items():
+        left = figures(rows, name, eps)
+        assert gap == pytest.approx(left["pgd"] - left["adaptive"])
+
+
+def test_the_certificate_is_that_of_the_margin_and_holds_under_every_attack(run, rows, split):
+    """Tsuzuku et al., proposition 1: margin > sqrt(2) L r; images moved by less than r keep their label."""
+    _, test = split
+    said = rows[(rows.exhibit == "certificate") & (rows.defence == "lipschitz")].set_index("metric").value
+    kept = estimators.load(run, "defence-lipschitz", device="cpu")
+    logits = kept.predict(test.x).astype(float)
+    ordered = np.sort(logits, axis=1)
+    margin = np.where(logits.argmax(1) == test.y, ordered[:, -1] - ordered[:, -2], 0)
+    radius = margin / (np.sqrt(2) * said["lipschitz_bound"])
+    assert 9.9 < said["lipschitz_bound"] < 15  # ten, up to the slack of the bound on a convolution with zero padding
+    assert said["certified_radius"] == pytest.approx(np.median(radius), rel=1e-4, abs=1e-7)
+    assert said["certified_accuracy"] == (radius > 36 / 255).mean()
+    for eps in (0.1, 0.3):
+        attacked = np.load(run / "arrays" / f"attacked-lipschitz-{eps}" / "x.npy")
+        moved = np.sqrt(np.square(attacked - test.x).sum((1, 2, 3)))
+        assert (kept.predict(attacked).argmax(1) == test.y)[moved < radius].all()
+
+
+def test_the_reformer_in_front_of_the_network_gives_the_figures_of_its_row(run, rows, split):
+    """A composition made here from the kept weights; each image is one draw, so it may differ by a few."""
+    _, test = split
+    reformer = VAEReformer((1, 28, 28), device="cpu")
+    reformer.network.load_state_dict(load_tensors(run / "models" / "defence-vae-reformer.safetensors")[0])
+    base = estimators.load(run, "defence-none", device="cpu").model
+    with own_global_state(), torch.no_grad():
+        drawn = [base(reformer.forward(torch.from_numpy(test.x))[0]) for _ in range(20)]
+    expected = np.mean([(logits.argmax(1).numpy() == test.y).mean() for logits in drawn])
+    assert figures(rows, "vae-reformer")["clean"] == pytest.approx(expected, abs=0.35)
+
+
 def test_the_same_command_again_computes_nothing(run, rows):
     written = {path: path.stat().st_mtime_ns for path in run.glob("stages/*.json")}
     result = CliRunner().invoke(main, arguments(run))
@@ -153,7 +194,7 @@ def test_the_page_has_every_table_and_says_where_no_gradient_reaches(run):
     shown = {exhibit["name"]: exhibit for exhibit in json.loads((run / "exhibits.json").read_text())}
     assert list(shown) == [
         *("comparison-25-5", "naive-adaptive-25-5", "comparison-76-5", "naive-adaptive-76-5"),
-        *("adaptive", "cost", "defences"),
+        *("adaptive", "certificate", "cost", "defences"),
     ]
     page = (run / "report.html").read_text()
     assert page.count(NO_GRADIENT) >= 3 and "best effort" in page
@@ -200,6 +241,7 @@ def test_the_table_has_one_row_a_defence_and_the_worst_case_last():
     rows = pd.DataFrame([entry(name, *pair) for name in values for pair in zip(attacks, values[name], strict=True)])
     rows = pd.concat([rows, pd.DataFrame([entry("fbf", WORST, 0.0, eps=0.3)])])
     table = exhibits.comparison(rows, 0.1)
-    assert list(table.columns) == ["defence", "kind", "library", *PLAIN, "adaptive", WORST]
-    assert table.set_index("defence").loc["fbf"].tolist() == ["training", "art", 0.8, 0.7, 0.6, 0.5, 0.4, 0.3]
+    assert list(table.columns) == ["defence", "kind", "library", *PLAIN, "adaptive", WORST, "gap"]
+    *shown, gap = table.set_index("defence").loc["fbf"]
+    assert shown == ["training", "art", 0.8, 0.7, 0.6, 0.5, 0.4, 0.3] and gap == pytest.approx(0.1)
     assert table.defence.tolist() == ["none", "fbf"]

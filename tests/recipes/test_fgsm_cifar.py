@@ -14,8 +14,10 @@ from advbench.data import load
 from advbench.evaluation import COLUMNS
 from advbench.losses import SoftmaxMSE
 from advbench.recipes import _fgsm_cifar_exhibits as exhibits
+from advbench.recipes._cifar_defences import FUTURE
 from advbench.recipes._fgsm_cifar_lab import LARGEST, READINGS, drawn_eps
 from advbench.report.verdicts import verdicts
+from advbench.seeds import derive
 
 TINY = {
     "train_images": 96,
@@ -32,6 +34,17 @@ TINY = {
     "pgd_restarts": 1,
     "autoattack_images": 1,
     "autoattack_eps": 0.3,
+    "future.defences": ",".join(FUTURE),
+    "future.train_images": 32,
+    "future.validation_images": 16,
+    "future.test_images": 8,
+    "future.epochs": 1,
+    "future.batch": 16,
+    "future.eps": 0.01,
+    "future.draws": 2,
+    "future.pgd_steps": 2,
+    "future.adaptive_steps": 2,
+    "future.restarts": 1,
 }
 ARGUMENTS = ["recipe", "fgsm-cifar", "--dataset", "digits", "--device", "cpu", "--workers", "1"]
 ARGUMENTS += [part for key, value in TINY.items() for part in ("--set", f"{key}={value}")]
@@ -58,13 +71,54 @@ def test_every_exhibit_is_there(run, rows):
         "zero gradient",
         "strong",
         "autoattack",
+        "comparison",
+        "gap",
+        "certificate",
+        "defence training",
         "targets",
     }
     assert set(rows.target.dropna()) == {"V-a", "V-b", "V-c", "V-d", "V-e"}
     assert set(rows[rows.exhibit == "transfer"].defence) == {"none", *READINGS}
     assert set(rows[rows.exhibit == "white box"].attack) == {"fgsm-mse", "fgsm-ce"}
     names = [exhibit["name"] for exhibit in json.loads((run / "exhibits.json").read_text())]
-    assert names == ["table", "readings", "columns", "zero-gradient", "picture", "pooling", "autoattack", "curves"]
+    future = ["comparison-2-55", "naive-adaptive-2-55", "adaptive", "certificate"]
+    before = ["table", "readings", "columns", "zero-gradient", "picture", "pooling", "autoattack"]
+    assert names == [*before, *future, "curves"]
+
+
+def test_every_defence_of_future_work_is_a_row_under_the_attack_that_knows_it(rows):
+    part = rows[rows.exhibit == "comparison"]
+    assert set(part.defence) == set(FUTURE)
+    for name in FUTURE:
+        left = part[part.defence == name].set_index("attack").value
+        own = left.drop(["clean", "transfer", "fgsm", "pgd", "adaptive", "worst case"])
+        assert left["adaptive"] <= own.min() and left["worst case"] == left.min()
+        gap = rows[(rows.metric == "gap") & (rows.defence == name)].value.item()
+        assert gap == pytest.approx(left["pgd"] - left["adaptive"])
+    knows = part[~part.attack.isin(["clean", "transfer", "fgsm", "pgd", "adaptive", "worst case"])]
+    assert knows[knows.defence == "jpeg-compression"].attack.tolist() == ["bpda"]
+    assert knows[knows.defence == "vae-reformer"].attack.tolist() == ["pgd-expectation"]
+    assert "pgd-scaled-logits" in set(knows[knows.defence == "defensive-distillation"].attack)
+    trained = rows[rows.metric == "training_images"].set_index("defence").value
+    assert set(trained.index) == set(FUTURE) - {"none", "jpeg-compression"} and (trained == 32).all()
+
+
+def test_the_undefended_row_is_the_network_that_the_study_trained(run, rows):
+    test = load("digits", "test", shape=(3, 32, 32))
+    chosen = np.sort(np.random.default_rng(derive(0, "subset", len(test))).permutation(len(test))[:8])
+    images = test.images(chosen)
+    kept = estimators.load(run, "vgg-none-seed0", device="cpu")
+    x = np.load(run / "arrays" / "transfer-0.01" / "x.npy")
+    assert np.abs(x - images.x).max() <= 0.01 + 1e-6
+    said = rows[(rows.exhibit == "comparison") & (rows.defence == "none")].set_index("attack").value
+    for attack, shown in (("clean", images.x), ("transfer", x)):
+        assert said[attack] == (kept.predict(shown).argmax(1) == images.y).mean()
+
+
+def test_a_defence_that_is_not_known_is_one_line(tmp_path):
+    settings = ["--set", "future.defences=jpeg-compresion", "--out", str(tmp_path / "run")]
+    result = CliRunner().invoke(main, [*ARGUMENTS, *settings])
+    assert result.exit_code == 2 and "did you mean 'jpeg-compression'" in result.output
 
 
 def test_transfer_onto_the_undefended_network_is_white_box(rows):
@@ -114,6 +168,9 @@ def test_a_killed_run_goes_on_where_it_stopped(run, tmp_path):
     (run / "models" / "vgg-V3-seed0.safetensors").unlink()
     (run / "stages" / "vgg-V3-seed0.json").unlink()
     (run / "stages" / "table-vgg-V3-seed0.json").unlink()
+    (run / "models" / "defence-vae-reformer.safetensors").unlink()
+    for stage in ("attacked-vae-reformer-0.01", "future-vae-reformer"):
+        (run / "stages" / f"{stage}.json").unlink()
     kept = (run / "models" / "vgg-V1-seed0.safetensors").stat().st_mtime_ns
     result = CliRunner().invoke(main, [*ARGUMENTS, "--out", str(run)])
     assert result.exit_code == 0, result.output

@@ -5,14 +5,19 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from click.testing import CliRunner
 
 from advbench import attacks, estimators
 from advbench.cli import main
-from advbench.data import load
+from advbench.data import load, split_indices
 from advbench.evaluation import COLUMNS
+from advbench.models import ModelSpec, create
 from advbench.recipes import _weighted_cifar_exhibits as exhibits
+from advbench.recipes._cifar_defences import FUTURE
 from advbench.report.verdicts import verdicts
+from advbench.seeds import derive
+from advbench.trainers import GradAlignTrainer
 
 TINY = {
     "train_images": 200,
@@ -32,8 +37,16 @@ TINY = {
     "pgd_iterations": 2,
     "pgd_restarts": 2,
     "autoattack_images": 1,
-    "defences": "[gaussian,lipschitz,reformer,jpeg]",
-    "defence_epochs": 1,
+    "future.train_images": 64,
+    "future.validation_images": 16,
+    "future.test_images": 8,
+    "future.epochs": 1,
+    "future.batch": 32,
+    "future.eps": "[0.01,0.1]",
+    "future.draws": 2,
+    "future.pgd_steps": 2,
+    "future.adaptive_steps": 2,
+    "future.restarts": 1,
 }
 ARGUMENTS = ["recipe", "weighted-cifar", "--dataset", "digits", "--device", "cpu", "--workers", "1"]
 ARGUMENTS += [part for key, value in TINY.items() for part in ("--set", f"{key}={value}")]
@@ -59,14 +72,17 @@ def test():
 
 
 def test_every_exhibit_is_there(run, rows):
-    assert set(rows.exhibit) == {"attacks", "targeted", "defence", "strong", "autoattack", "defences", "targets"}
+    future = {"comparison", "gap", "certificate", "defence training"}
+    own = {"attacks", "targeted", "defence", "strong", "autoattack", "targets"}
+    assert set(rows.exhibit) == own | future
     assert set(rows.target.dropna()) == {f"G{i}" for i in range(1, 7)}
     losses = {"standard", "fgsm, alpha 0", "fgsm, alpha 0.5", "pgd, alpha 0", "several, alpha 0.25"}
     assert set(rows[rows.exhibit == "defence"].defence) == losses
     assert set(rows[rows.exhibit == "attacks"].seed) == set(rows[rows.exhibit == "defence"].seed) == {0, 1}
     names = [exhibit["name"] for exhibit in json.loads((run / "exhibits.json").read_text())]
     confusion = [f"confusion-{name}" for name in ("clean", "fgsm", "pga", "targeted-pga")]
-    after = ["defence", "alpha", "leak", "autoattack", "defences", "overfitting"]
+    bounds = [f"{kind}-{eps}" for eps in ("2-55", "25-5") for kind in ("comparison", "naive-adaptive")]
+    after = ["defence", "alpha", "leak", "autoattack", *bounds, "adaptive", "certificate", "overfitting"]
     assert names == ["attacks", "targeted", *confusion, *after]
 
 
@@ -114,18 +130,30 @@ def test_more_attacks_never_help_the_defender(rows):
         assert left.value.is_monotonic_decreasing and len(left) == 3
 
 
-def test_each_defence_has_its_adaptive_figure_and_the_gap(rows):
-    part = rows[rows.exhibit == "defences"].assign(attack=lambda table: table.attack.fillna("clean"))
-    assert set(part.defence) == {"gaussian", "lipschitz", "reformer", "jpeg"}
-    for _, of in part.groupby("defence"):
-        accuracy = of[of.metric == "accuracy"].set_index("attack").value
-        gap = of[of.metric == "gap"].value.item()
-        assert set(accuracy.index) == {"clean", "naive", "adaptive"}
-        assert gap == pytest.approx(accuracy["naive"] - accuracy["adaptive"])
-    certified = part[part.metric == "certified_accuracy"]
-    bound = part[part.metric == "lipschitz_bound"].value.item()
-    assert certified.defence.tolist() == ["lipschitz"] and certified.norm.tolist() == ["l2"]
-    assert 9.9 < bound < 15  # ten, up to the margin of the bound on a convolution with zero padding
+def test_each_defence_of_future_work_is_compared_at_every_eps(rows):
+    part = rows[rows.exhibit == "comparison"]
+    assert set(part.defence) == set(FUTURE) and set(part.eps) == {0.01, 0.1}
+    for _, of in part.groupby(["defence", "eps"]):
+        left = of.set_index("attack").value
+        assert left["worst case"] == left.min() and left["worst case"] <= left["adaptive"] <= left["clean"] + 0.3
+    certified = rows[rows.exhibit == "certificate"].set_index("metric")
+    assert set(certified.defence) == {"lipschitz"}
+    assert certified.norm.drop("lipschitz_bound").tolist() == ["l2", "l2"]
+    assert 9.9 < certified.value["lipschitz_bound"] < 15  # ten, up to the slack of the bound with zero padding
+
+
+def test_gradalign_learns_at_the_largest_eps(run):
+    """Its kept weights are those of the trainer called by itself."""
+    train = load("digits", "train", shape=(3, 32, 32))
+    chosen, _ = split_indices(len(train), 16, 0)
+    images = train.images(np.sort(np.random.default_rng(derive(0, "subset", len(chosen))).permutation(chosen)[:64]))
+    module = create(ModelSpec("small-cnn", (3, 32, 32), 10, (0.0,) * 3, (1.0,) * 3), derive(0, "network"))
+    optimizer = torch.optim.Adam(module.parameters(), 1e-3)
+    classifier = estimators.classifier(module, (3, 32, 32), 10, device="cpu", optimizer=optimizer)
+    GradAlignTrainer(classifier, 0.1).fit(images.x, images.y, batch_size=32, nb_epochs=1, seed=derive(0, "order"))
+    kept = estimators.load(run, "defence-fgsm-rs-gradalign", device="cpu").model.state_dict()
+    for name, tensor in module.state_dict().items():
+        torch.testing.assert_close(kept[name], tensor, rtol=1e-3, atol=1e-5, msg=name)
 
 
 def test_pgd_watches_over_every_epoch(run):
