@@ -28,6 +28,9 @@ class Dataset:
     :param x: uint8 (N, C, H, W), possibly memory-mapped.
     :param y: int64 (N,).
     :param classes: the class names, in label order.
+    :param ids: the WordNet ids of the classes, of a set of ImageNet images.
+    :param unreadable: the files that were left out because they are no images.
+    :param note: in what the images are not those of the report; empty for a set that its name fixes.
     """
 
     name: str
@@ -35,13 +38,26 @@ class Dataset:
     x: np.ndarray
     y: np.ndarray
     classes: tuple[str, ...]
+    ids: tuple[str, ...] = ()
+    unreadable: tuple[str, ...] = ()
+    note: str = ""
 
     @property
     def fingerprint(self) -> str:
         """The first 16 hex digits of the SHA-256 over images and labels."""
-        digest = hashlib.sha256(self.x.tobytes())
+        digest = hashlib.sha256()
+        for start in range(0, len(self.x), 1024):  # a memory-mapped set is not copied whole
+            digest.update(self.x[start : start + 1024].tobytes())
         digest.update(self.y.tobytes())
         return digest.hexdigest()[:16]
+
+    @property
+    def left_out(self) -> str:
+        """One line that counts and names the files that could not be read, empty where there are none."""
+        if not self.unreadable:
+            return ""
+        total, names = len(self) + len(self.unreadable), ", ".join(self.unreadable)
+        return f"{self.name} {self.split}: {len(self.unreadable)} of {total} files cannot be read and are left out: {names}"
 
     def images(self, part: slice | np.ndarray = slice(None)) -> Images:
         """The images that a slice or an index array picks, in float32."""

@@ -68,7 +68,8 @@ def find(
         kept = data.load(source, "test", data_dir, shape)
         chosen = _choice(len(kept), n, seed)
         images = kept.images(chosen)
-        return Images(source, images.x, images.y, len(kept.classes))
+        notes = tuple(filter(None, [kept.left_out]))
+        return Images(source, images.x, images.y, len(kept.classes), notes)
     else:
         known = [*data.DATASETS, "a folder of class folders", "an .npz file"]
         raise did_you_mean("data set, folder or .npz file", source, known)

@@ -30,7 +30,7 @@ def read_run(directory: Path) -> dict[str, Any]:
             "config": config,
             "environment": _json(directory / "environment.json"),
             "question": about.get("question", ""),
-            "command": config.get("command") or _command(config, about.get("asked_for", config["recipe"])),
+            "command": config.get("command") or _command(config, about),
             "results": pd.read_csv(directory / "results.csv"),
             "exhibits": exhibits,
             "specs": {e["name"]: _json(directory / e["chart"]) for e in exhibits if "chart" in e},
@@ -58,8 +58,11 @@ def _json(path: Path, otherwise: Any = None) -> Any:
     return json.loads(path.read_text())
 
 
-def _command(config: dict[str, Any], name: str) -> str:
+def _command(config: dict[str, Any], about: dict[str, Any]) -> str:
     """The command that computes the run again."""
+    name = about.get("asked_for", config["recipe"])
     command = f"advbench recipe {shlex.quote(name)} --preset {config['preset']} --dataset {config['dataset']}"
+    if about.get("data_dir"):
+        command += f" --data-dir {shlex.quote(about['data_dir'])}"
     settings = "".join(f" --set {shlex.quote(setting)}" for setting in config["settings"])
     return f"{command} --seed {config['seed']}{settings}"
