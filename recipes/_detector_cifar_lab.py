@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -42,6 +43,14 @@ class Adversary:
 
     def columns(self) -> dict[str, Any]:
         return {"attack": self.attack, "norm": NORMS[self.attack], "eps": self.eps}
+
+
+def references(accuracy: Mapping[Adversary, float]) -> list[Adversary]:
+    """Of each attack the smallest eps that pushes accuracy below 30 %, the largest where none does (section 4.1)."""
+    grids = [
+        [each for each in accuracy if each.attack == attack] for attack in dict.fromkeys(a.attack for a in accuracy)
+    ]
+    return [next((each for each in grid if accuracy[each] < 0.3), grid[-1]) for grid in grids]
 
 
 class Laboratory:

@@ -14,7 +14,7 @@ from advbench.attacks import DynamicDetectorAttack
 from advbench.progress import track
 from advbench.recipe import Config, Eps, Unit, recipe
 from advbench.recipes import _detector_cifar_exhibits as exhibits
-from advbench.recipes._detector_cifar_lab import ITERATIONS, STEP, Adversary, Laboratory, generate
+from advbench.recipes._detector_cifar_lab import ITERATIONS, STEP, Adversary, Laboratory, generate, references
 from advbench.study import Study
 from advbench.trainers import Schedule
 
@@ -139,7 +139,7 @@ def detector_cifar(study: Study) -> None:
     for adversary in track(adversaries, "adversaries and their detectors", len(adversaries)):
         run.rows(f"static-{adversary.label}", partial(detection, lab, adversary))
     accuracy = {adversary: lab.accuracy_under(adversary).value for adversary in adversaries}
-    reference = [_reference(attack, accuracy) for attack in dict.fromkeys(a.attack for a in adversaries)]
+    reference = references(accuracy)
     if config.depths:
         run.rows("depth", partial(depth, lab, reference))
     pairs = [(fit, test) for fit in adversaries for test in adversaries]
@@ -156,12 +156,6 @@ def detector_cifar(study: Study) -> None:
     run.rows("targets", lambda: exhibits.targets(run.results()))
     exhibits.show(run)
     run.explorer(partial(lab.explorer, adversaries))
-
-
-def _reference(attack: str, accuracy: dict[Adversary, float]) -> Adversary:
-    """The smallest eps that pushes accuracy below 30 %, the largest where none does (section 4.1, figure 2 right)."""
-    grid = [adversary for adversary in accuracy if adversary.attack == attack]
-    return next((adversary for adversary in grid if accuracy[adversary] < 0.3), grid[-1])
 
 
 def clean_accuracy(lab: Laboratory) -> list[dict[str, Any]]:
