@@ -82,7 +82,7 @@ class Laboratory:
         }
         config = self.config
         self.part = {
-            "head": split["train"],
+            "head": shuffled["train"][: config.head_images],
             "train": shuffled["train"][: config.train_images],
             "validation": shuffled["validation"][: config.validation_images],
             "test": shuffled["test"][: config.test_images],

@@ -30,6 +30,7 @@ class DetectorImagenet10(Config):
     weights: str | None = Field(
         None, description="file with the weights of VGG16, or of its convolutions; null: torchvision's"
     )
+    head_images: PositiveInt | None = Field(None, description="training images for a new head, where one is needed")
     clean_images: PositiveInt | None = Field(None, description="test images for the accuracy without attack")
     test_images: PositiveInt | None = Field(None, description="attacked")
     train_images: PositiveInt | None = Field(
@@ -59,9 +60,9 @@ PRESETS = {
     "paper": DetectorImagenet10(),
     "small": DetectorImagenet10(
         size=96,
-        test_images=200,
-        train_images=320,
-        validation_images=80,
+        test_images=160,
+        train_images=280,
+        validation_images=60,
         eps_fgsm=(4 / 255,),
         eps_bim=(4 / 255,),
         eps_bim_l2=(400 / 255, 800 / 255),
@@ -72,6 +73,7 @@ PRESETS = {
     ),
     "quick": DetectorImagenet10(
         size=64,
+        head_images=300,
         clean_images=100,
         test_images=16,
         train_images=16,

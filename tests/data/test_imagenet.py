@@ -7,10 +7,12 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 
-from advbench import data
+from advbench import data, evaluation
 from advbench.cli import main
 from advbench.data import imagenet, store
 from advbench.errors import DataUnavailable, UsageError
+from advbench.recipe import Config, Recipe
+from advbench.study import start
 
 SHAPE = (3, 16, 16)
 
@@ -184,6 +186,31 @@ def test_imagenette_is_fetched_once_or_the_line_names_the_ways_out(folder, tmp_p
     assert len(data.load("imagenet10", "train", shape=SHAPE)) == 20
     monkeypatch.setattr(store, "_official", refuse)
     assert len(data.load("imagenet10", "test", shape=SHAPE)) == 20
+
+
+def test_a_run_goes_on_with_the_same_images_only_wherever_they_lie(folder, tmp_path):
+    class Shape(Config):
+        def data_options(self):
+            return {"shape": SHAPE}
+
+    def body(study):
+        study.run.rows("count", lambda: [evaluation.proportion(len(study.train), 20).row("read")])
+
+    toy = Recipe("toy", "imagenet10", (3, 8, 8), {"quick": Shape()}, body)
+    out = tmp_path / "run"
+    (folder / "train" / imagenet.REPORT[0] / "torn.jpg").write_text("no image")
+    run = start(toy, data_dir=folder, out=out, device="cpu")
+    assert run.results().value.item() == 1 and run.config["note"] == "16 pixels wide instead of 224"
+    assert "train: 1 of 21 files cannot be read" in (out / "log.txt").read_text()
+    assert f"--data-dir {folder}" in (out / "report.html").read_text()
+    moved = tmp_path / "moved"
+    moved.mkdir()
+    for part in ("train", "val"):
+        (folder / part).rename(moved / part)
+    start(toy, data_dir=moved, out=out, device="cpu")
+    Image.fromarray(picture(77)).save(moved / "val" / imagenet.REPORT[0] / "0.png")
+    with pytest.raises(UsageError, match="holds a run with fingerprint"):
+        start(toy, data_dir=moved, out=out, device="cpu")
 
 
 def test_what_is_kept_says_so(folder):
