@@ -59,6 +59,7 @@ def _diagonal(cells: pd.DataFrame) -> Iterator[dict[str, Any]]:
         claimed = float(TRANSFER.loc[attack, attack])
         yield figure.row(
             f"detectability of {attack} by the detector trained on it",
+            model=cells.model.iloc[0],
             exhibit="targets",
             target="M10",
             reported=claimed,
