@@ -14,7 +14,16 @@ from advbench.attacks import DynamicDetectorAttack
 from advbench.progress import track
 from advbench.recipe import Config, Eps, Unit, recipe
 from advbench.recipes import _detector_cifar_exhibits as exhibits
-from advbench.recipes._detector_cifar_lab import ITERATIONS, STEP, Adversary, Laboratory, generate, references
+from advbench.recipes._detector_cifar_lab import (
+    ITERATIONS,
+    STEP,
+    Adversary,
+    Laboratory,
+    adversaries_of,
+    detection_rows,
+    generate,
+    references,
+)
 from advbench.study import Study
 from advbench.trainers import Schedule
 
@@ -127,13 +136,7 @@ def detector_cifar(study: Study) -> None:
     config, run = study.config, study.run
     schedule = SCHEDULES[config.schedule]
     lab = Laboratory(study, schedule.of_length(config.epochs) if config.epochs else schedule)
-    adversaries = [
-        *(Adversary("fgsm", eps) for eps in config.eps_fgsm),
-        *(Adversary("bim", eps) for eps in config.eps_bim),
-        *(Adversary("bim-l2", eps) for eps in config.eps_bim_l2),
-        Adversary("deepfool-l2"),
-        Adversary("deepfool-linf"),
-    ]
+    adversaries = adversaries_of(config)
 
     run.rows("clean", partial(clean_accuracy, lab))
     for adversary in track(adversaries, "adversaries and their detectors", len(adversaries)):
@@ -183,11 +186,7 @@ def detection(lab: Laboratory, adversary: Adversary) -> Iterator[dict[str, Any]]
     common |= {"detector": "static", "position": position, "fit_attack": adversary.attack, "fit_eps": adversary.eps}
     detector = lab.static_detector(adversary, position)
     thresholds = {percent: detector.threshold_at(percent / 100, lab.clean["validation"].x) for percent in (1, 5)}
-    for suffix, score in (("", flagged), ("_successful", flagged[success])):
-        yield evaluation.detectability(clean, score).row(f"detectability{suffix}", **common)
-        yield evaluation.auc(clean, score).row(f"auc{suffix}", **common)
-        for percent, threshold in thresholds.items():
-            yield evaluation.true_positive_rate(score, threshold).row(f"tpr_at_{percent}_fpr{suffix}", **common)
+    yield from detection_rows(clean, flagged, success, thresholds, **common)
 
 
 def depth(lab: Laboratory, reference: list[Adversary]) -> Iterator[dict[str, Any]]:

@@ -14,7 +14,7 @@ from advbench.detectors import threshold_on
 from advbench.progress import track
 from advbench.recipe import Config, Eps, recipe
 from advbench.recipes import _detector_imagenet10_exhibits as exhibits
-from advbench.recipes._detector_cifar_lab import Adversary, references
+from advbench.recipes._detector_cifar_lab import Adversary, adversaries_of, detection_rows, references
 from advbench.recipes._detector_imagenet10_lab import POSITION, Laboratory
 from advbench.study import Study
 
@@ -102,13 +102,7 @@ def detector_imagenet10(study: Study) -> None:
     """The ImageNet part of the report; each exhibit is a block of its own below."""
     config, run = study.config, study.run
     lab = Laboratory(study)
-    adversaries = [
-        *(Adversary("fgsm", eps) for eps in config.eps_fgsm),
-        *(Adversary("bim", eps) for eps in config.eps_bim),
-        *(Adversary("bim-l2", eps) for eps in config.eps_bim_l2),
-        Adversary("deepfool-l2"),
-        Adversary("deepfool-linf"),
-    ]
+    adversaries = adversaries_of(config)
 
     run.rows("clean", partial(clean_accuracy, lab))
     for adversary in track(adversaries, "adversaries and their detectors", len(adversaries)):
@@ -153,13 +147,8 @@ def detection(lab: Laboratory, adversary: Adversary) -> Iterator[dict[str, Any]]
     yield evaluation.mean(crafted.linf).row("mean_linf", **common)
     yield evaluation.mean(crafted.l2).row("mean_l2", **common)
     common |= _fitted_on(lab, adversary)
-    for suffix, score in (("", flagged), ("_successful", flagged[success])):
-        yield evaluation.detectability(clean, score).row(f"detectability{suffix}", **common)
-        yield evaluation.auc(clean, score).row(f"auc{suffix}", **common)
-        for percent in (1, 5):
-            threshold = threshold_on(validation, percent / 100)
-            rate = evaluation.true_positive_rate(score, threshold)
-            yield rate.row(f"tpr_at_{percent}_fpr{suffix}", **common)
+    thresholds = {percent: threshold_on(validation, percent / 100) for percent in (1, 5)}
+    yield from detection_rows(clean, flagged, success, thresholds, **common)
 
 
 def transfer(lab: Laboratory, exhibit: str, pairs: Sequence[tuple[Adversary, Adversary]]) -> Iterator[dict[str, Any]]:
