@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -51,13 +51,18 @@ def choose_dataset(recipe: Recipe, preset: str, dataset: str, data_dir: Path | N
     :raises DataUnavailable: where no source has it and nothing may stand in for it.
     """
     name = recipe.dataset if dataset == "auto" else dataset
-    reason = data.available(name, data_dir, **(options if name == recipe.dataset else {}))
+    reason = data.available(name, data_dir, **_of_data_set(recipe, name, options))
     if reason is None:
         return name, "" if name == recipe.dataset else f"{name} instead of the report's {recipe.dataset}, as asked"
     if dataset != "auto" or preset == "paper":
         raise DataUnavailable(reason)
     log.warning("%s", reason)
     return data.AUTO_FALLBACK, f"{recipe.dataset} could not be had: embedded {data.AUTO_FALLBACK} in its place"
+
+
+def _of_data_set(recipe: Recipe, name: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """What a data set is asked for: the options if it is the recipe's own, the shape of the embedded one in any case."""
+    return {"shape": recipe.embedded_shape, **(options if name == recipe.dataset else {})}
 
 
 def start(
@@ -83,7 +88,7 @@ def start(
     where = resolve_device(device)
     options = config.data_options()
     name, note = choose_dataset(recipe, preset, dataset, data_dir, **options)
-    options = {"shape": recipe.embedded_shape} | (options if name == recipe.dataset else {})
+    options = _of_data_set(recipe, name, options)
     train, test = (data.load(name, split, data_dir, **options) for split in ("train", "test"))
     note = note or train.note
     asked: dict[str, Any] = {

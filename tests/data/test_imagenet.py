@@ -11,6 +11,7 @@ from advbench import data, evaluation
 from advbench.cli import main
 from advbench.data import imagenet, store
 from advbench.errors import DataUnavailable, UsageError
+from advbench.evaluate.images import find
 from advbench.recipe import Config, Recipe
 from advbench.study import start
 
@@ -106,6 +107,11 @@ def test_files_that_are_no_images_are_counted_and_named(folder):
     line = "imagenet10 train: 2 of 22 files cannot be read and are left out: "
     assert found.left_out == f"{line}train/{name}/cut.jpg, train/{name}/notes.jpg" == load(folder).left_out
     assert load(folder, "test").left_out == ""
+    done = CliRunner().invoke(main, ["data", "fetch", "imagenet10", "--data-dir", str(folder)])
+    assert done.exit_code == 0 and line in done.stderr and "imagenet10 test: 20 images" in done.stdout
+    (folder / "val" / name / "notes.jpg").write_text("no image")
+    (note,) = find("imagenet10", SHAPE, data_dir=folder).notes
+    assert note.startswith("imagenet10 test: 1 of 21 files cannot be read")
 
 
 def empty(folder, name):
