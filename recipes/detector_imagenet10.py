@@ -68,7 +68,6 @@ PRESETS = {
         eps_bim_l2=(400 / 255, 800 / 255),
         deepfool_candidates=3,
         detector_epochs=40,
-        detector_lr=1e-3,
         detector_batch=32,
     ),
     "quick": DetectorImagenet10(
@@ -83,8 +82,7 @@ PRESETS = {
         eps_bim_l2=(800 / 255,),
         deepfool_candidates=3,
         deepfool_iterations=10,
-        detector_epochs=5,
-        detector_lr=1e-3,
+        detector_epochs=20,
         detector_batch=16,
     ),
 }
