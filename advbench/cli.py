@@ -142,6 +142,10 @@ def _names(kind: str) -> dict[str, str]:
 )
 @click.option("--dataset", default="auto", show_default=True, help="auto, or a name from 'advbench list data'.")
 @click.option("--data-dir", type=click.Path(path_type=Path), help="A folder that already holds the data set.")
+@click.option(
+    "--classes", help="WordNet ids of ImageNet classes, in recipes that have them; as --set classes=ID,ID,..."
+)
+@click.option("--weights", help="A file of published weights, in recipes that take one; as --set weights=FILE.")
 @click.option("--out", type=click.Path(path_type=Path), help="The run directory; by default under runs/.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0))
@@ -156,7 +160,15 @@ def _names(kind: str) -> dict[str, str]:
 @click.option("--track", "tracker", help="Hand epochs and results to tensorboard or mlflow at the end.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result rows as JSON at the end.")
 @_one_line
-def recipe(name: str, as_json: bool, tracker: str | None, **options: Any) -> None:
+def recipe(
+    name: str,
+    as_json: bool,
+    tracker: str | None,
+    settings: tuple[str, ...],
+    classes: str | None,
+    weights: str | None,
+    **options: Any,
+) -> None:
     """Run a study, or go on with it where it was stopped.
 
     NAME is a recipe from 'advbench list recipes', or the path of a Python file that declares one.
@@ -165,8 +177,13 @@ def recipe(name: str, as_json: bool, tracker: str | None, **options: Any) -> Non
     advbench recipe detector-cifar
     advbench recipe detector-cifar --preset small --out runs/small
     advbench recipe detector-cifar --set eps_fgsm=2/255,8/255 --set detector_epochs=5
+    advbench recipe detector-imagenet10 --data-dir photos --weights vgg16.safetensors
     """
-    _run_recipe(name, as_json, tracker, **options)
+    if classes is not None:
+        settings += (f"classes={json.dumps(classes.split(','))}",)
+    if weights is not None:
+        settings += (f"weights={json.dumps(weights)}",)
+    _run_recipe(name, as_json, tracker, settings=settings, **options)
 
 
 def _run_recipe(name: str, as_json: bool, tracker: str | None = None, **options: Any) -> None:
@@ -336,6 +353,8 @@ def _load_each(names: tuple[str, ...], data_dir: Path | None) -> None:
         for split in ("train", "test"):
             loaded = load(name, split, data_dir)
             click.echo(f"{name} {split}: {len(loaded)} images, fingerprint {loaded.fingerprint}")
+            if loaded.left_out:
+                click.echo(f"advbench: {loaded.left_out}", err=True)
 
 
 def _log_to_terminal() -> None:

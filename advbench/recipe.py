@@ -47,6 +47,10 @@ class Config(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
+    def data_options(self) -> dict[str, Any]:
+        """What the recipe's own data set is asked for beyond its name: further arguments of ``data.load``."""
+        return {}
+
 
 @dataclass(frozen=True)
 class Recipe:

@@ -40,7 +40,7 @@ class Run:
 
         config.json       what was asked: recipe, preset, data set, seed, every config field
         environment.json  what it ran on: versions, commit, machine, device
-        about.json        the question of the recipe, and by what name it was started
+        about.json        the question of the recipe, by what name it was started, and the folder of the data
         results.csv       one row a figure
         exhibits.json     the charts and tables of the page, in order
         report.html       the page
@@ -125,9 +125,13 @@ class Run:
         """Write environment.json."""
         write_text(self.directory / "environment.json", json.dumps(environment(device), indent=2) + "\n")
 
-    def record_about(self, question: str, asked_for: str) -> None:
-        """Write about.json: what the study asks, which the page states first, and the name or path it was started by."""
-        about = {"question": question, "asked_for": asked_for}
+    def record_about(self, question: str, asked_for: str, data_dir: str = "") -> None:
+        """Write about.json: what the study asks, which the page states first, and how it was started.
+
+        :param asked_for: the recipe's name or path.
+        :param data_dir: the folder that holds the data set, empty where none was given.
+        """
+        about = {"question": question, "asked_for": asked_for, "data_dir": data_dir}
         write_text(self.directory / "about.json", json.dumps(about, indent=2) + "\n")
 
     def arrays(self, stage: str, make: Callable[[], Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -42,21 +42,27 @@ class Study:
         each(self, work, items)
 
 
-def choose_dataset(recipe: Recipe, preset: str, dataset: str, data_dir: Path | None) -> tuple[str, str]:
+def choose_dataset(recipe: Recipe, preset: str, dataset: str, data_dir: Path | None, **options: Any) -> tuple[str, str]:
     """The data set to run on, and what to say about it: empty where it is the recipe's own.
 
     ``auto`` takes the recipe's own and, in presets quick and small only, the embedded digits where it cannot be had.
 
+    :param options: what the recipe's own is asked for, further arguments of ``data.load``.
     :raises DataUnavailable: where no source has it and nothing may stand in for it.
     """
     name = recipe.dataset if dataset == "auto" else dataset
-    reason = data.available(name, data_dir)
+    reason = data.available(name, data_dir, **_of_data_set(recipe, name, options))
     if reason is None:
         return name, "" if name == recipe.dataset else f"{name} instead of the report's {recipe.dataset}, as asked"
     if dataset != "auto" or preset == "paper":
         raise DataUnavailable(reason)
     log.warning("%s", reason)
     return data.AUTO_FALLBACK, f"{recipe.dataset} could not be had: embedded {data.AUTO_FALLBACK} in its place"
+
+
+def _of_data_set(recipe: Recipe, name: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """What a data set is asked for: the options if it is the recipe's own, the shape of the embedded one in any case."""
+    return {"shape": recipe.embedded_shape, **(options if name == recipe.dataset else {})}
 
 
 def start(
@@ -80,7 +86,11 @@ def start(
     """
     config: Config = configure(recipe, preset, settings)
     where = resolve_device(device)
-    name, note = choose_dataset(recipe, preset, dataset, data_dir)
+    options = config.data_options()
+    name, note = choose_dataset(recipe, preset, dataset, data_dir, **options)
+    options = _of_data_set(recipe, name, options)
+    train, test = (data.load(name, split, data_dir, **options) for split in ("train", "test"))
+    note = note or train.note
     asked: dict[str, Any] = {
         "recipe": recipe.name,
         "preset": preset,
@@ -90,15 +100,18 @@ def start(
         "settings": list(settings),
         "config": config.model_dump(mode="json"),
     }
+    if train.ids:  # a folder's images; of other sets the name says which they are
+        asked["fingerprint"] = f"{train.fingerprint} {test.fingerprint}"
     directory = out or Path("runs") / f"{recipe.name}-{preset}-{name}-{digest(asked)}"
     run = Run(directory, asked)
     with run.alone(), run.logging():
         run.record_environment(str(where))
-        run.record_about(question=recipe.question, asked_for=recipe.file or recipe.name)
+        run.record_about(recipe.question, recipe.file or recipe.name, str(data_dir or ""))
         log.info("%s, preset %s, on %s, %s; results in %s", recipe.name, preset, name, where, directory)
         if note:
             log.warning("DATA: %s", note)
-        train, test = (data.load(name, split, data_dir, recipe.embedded_shape) for split in ("train", "test"))
+        for part in filter(None, (train.left_out, test.left_out)):
+            log.warning("%s", part)
         recipe.body(Study(config, run, train, test, where, seed, workers or default_workers(where)))
         run.write_results()
         run.record_environment(str(where))  # once more, for the peak memory

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -42,6 +43,41 @@ class Adversary:
 
     def columns(self) -> dict[str, Any]:
         return {"attack": self.attack, "norm": NORMS[self.attack], "eps": self.eps}
+
+
+def adversaries_of(config: Any) -> list[Adversary]:
+    """Those of the report, at the eps that a config names (section 4)."""
+    return [
+        *(Adversary("fgsm", eps) for eps in config.eps_fgsm),
+        *(Adversary("bim", eps) for eps in config.eps_bim),
+        *(Adversary("bim-l2", eps) for eps in config.eps_bim_l2),
+        Adversary("deepfool-l2"),
+        Adversary("deepfool-linf"),
+    ]
+
+
+def detection_rows(
+    clean: np.ndarray, flagged: np.ndarray, success: np.ndarray, thresholds: Mapping[int, float], **columns: Any
+) -> Iterator[dict[str, Any]]:
+    """How well a detector sees adversarial images: all of them, and the successful ones.
+
+    :param clean: scores (M,) of clean images.
+    :param flagged: scores (N,) of adversarial images, of which ``success`` says which are misclassified.
+    :param thresholds: by the percentage of other, clean images that each flags.
+    """
+    for suffix, score in (("", flagged), ("_successful", flagged[success])):
+        yield evaluation.detectability(clean, score).row(f"detectability{suffix}", **columns)
+        yield evaluation.auc(clean, score).row(f"auc{suffix}", **columns)
+        for percent, threshold in thresholds.items():
+            yield evaluation.true_positive_rate(score, threshold).row(f"tpr_at_{percent}_fpr{suffix}", **columns)
+
+
+def references(accuracy: Mapping[Adversary, float]) -> list[Adversary]:
+    """Of each attack the smallest eps that pushes accuracy below 30 %, the largest where none does (section 4.1)."""
+    grids = [
+        [each for each in accuracy if each.attack == attack] for attack in dict.fromkeys(a.attack for a in accuracy)
+    ]
+    return [next((each for each in grid if accuracy[each] < 0.3), grid[-1]) for grid in grids]
 
 
 class Laboratory:

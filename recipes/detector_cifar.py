@@ -14,7 +14,16 @@ from advbench.attacks import DynamicDetectorAttack
 from advbench.progress import track
 from advbench.recipe import Config, Eps, Unit, recipe
 from advbench.recipes import _detector_cifar_exhibits as exhibits
-from advbench.recipes._detector_cifar_lab import ITERATIONS, STEP, Adversary, Laboratory, generate
+from advbench.recipes._detector_cifar_lab import (
+    ITERATIONS,
+    STEP,
+    Adversary,
+    Laboratory,
+    adversaries_of,
+    detection_rows,
+    generate,
+    references,
+)
 from advbench.study import Study
 from advbench.trainers import Schedule
 
@@ -127,19 +136,13 @@ def detector_cifar(study: Study) -> None:
     config, run = study.config, study.run
     schedule = SCHEDULES[config.schedule]
     lab = Laboratory(study, schedule.of_length(config.epochs) if config.epochs else schedule)
-    adversaries = [
-        *(Adversary("fgsm", eps) for eps in config.eps_fgsm),
-        *(Adversary("bim", eps) for eps in config.eps_bim),
-        *(Adversary("bim-l2", eps) for eps in config.eps_bim_l2),
-        Adversary("deepfool-l2"),
-        Adversary("deepfool-linf"),
-    ]
+    adversaries = adversaries_of(config)
 
     run.rows("clean", partial(clean_accuracy, lab))
     for adversary in track(adversaries, "adversaries and their detectors", len(adversaries)):
         run.rows(f"static-{adversary.label}", partial(detection, lab, adversary))
     accuracy = {adversary: lab.accuracy_under(adversary).value for adversary in adversaries}
-    reference = [_reference(attack, accuracy) for attack in dict.fromkeys(a.attack for a in adversaries)]
+    reference = references(accuracy)
     if config.depths:
         run.rows("depth", partial(depth, lab, reference))
     pairs = [(fit, test) for fit in adversaries for test in adversaries]
@@ -156,12 +159,6 @@ def detector_cifar(study: Study) -> None:
     run.rows("targets", lambda: exhibits.targets(run.results()))
     exhibits.show(run)
     run.explorer(partial(lab.explorer, adversaries))
-
-
-def _reference(attack: str, accuracy: dict[Adversary, float]) -> Adversary:
-    """The smallest eps that pushes accuracy below 30 %, the largest where none does (section 4.1, figure 2 right)."""
-    grid = [adversary for adversary in accuracy if adversary.attack == attack]
-    return next((adversary for adversary in grid if accuracy[adversary] < 0.3), grid[-1])
 
 
 def clean_accuracy(lab: Laboratory) -> list[dict[str, Any]]:
@@ -189,11 +186,7 @@ def detection(lab: Laboratory, adversary: Adversary) -> Iterator[dict[str, Any]]
     common |= {"detector": "static", "position": position, "fit_attack": adversary.attack, "fit_eps": adversary.eps}
     detector = lab.static_detector(adversary, position)
     thresholds = {percent: detector.threshold_at(percent / 100, lab.clean["validation"].x) for percent in (1, 5)}
-    for suffix, score in (("", flagged), ("_successful", flagged[success])):
-        yield evaluation.detectability(clean, score).row(f"detectability{suffix}", **common)
-        yield evaluation.auc(clean, score).row(f"auc{suffix}", **common)
-        for percent, threshold in thresholds.items():
-            yield evaluation.true_positive_rate(score, threshold).row(f"tpr_at_{percent}_fpr{suffix}", **common)
+    yield from detection_rows(clean, flagged, success, thresholds, **common)
 
 
 def depth(lab: Laboratory, reference: list[Adversary]) -> Iterator[dict[str, Any]]:

@@ -37,6 +37,18 @@ TINY = {
         "check_iterations": 1,
         "min_successes": 1,
     },
+    "detector-imagenet10": {
+        "head_images": 60,
+        "clean_images": 20,
+        "test_images": 8,
+        "train_images": 8,
+        "validation_images": 4,
+        "eps_bim_l2": "[400/255,800/255]",
+        "deepfool_iterations": 2,
+        "deepfool_candidates": 2,
+        "detector_epochs": 1,
+        "chance_seeds": 1,
+    },
     "detector-adaptive": {
         "detectors.epochs": 1,
         "detectors.train_images": 64,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import mmap
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,6 +29,9 @@ class Dataset:
     :param x: uint8 (N, C, H, W), possibly memory-mapped.
     :param y: int64 (N,).
     :param classes: the class names, in label order.
+    :param ids: the WordNet ids of the classes, of a set of ImageNet images.
+    :param unreadable: the files that were left out because they are no images.
+    :param note: in what the images are not those of the report; empty for a set that its name fixes.
     """
 
     name: str
@@ -35,20 +39,43 @@ class Dataset:
     x: np.ndarray
     y: np.ndarray
     classes: tuple[str, ...]
+    ids: tuple[str, ...] = ()
+    unreadable: tuple[str, ...] = ()
+    note: str = ""
 
     @property
     def fingerprint(self) -> str:
         """The first 16 hex digits of the SHA-256 over images and labels."""
-        digest = hashlib.sha256(self.x.tobytes())
+        digest = hashlib.sha256()
+        for start in range(0, len(self.x), 64):  # a memory-mapped set is not copied whole
+            digest.update(self.x[start : start + 64].tobytes())
+            _give_back(self.x)
         digest.update(self.y.tobytes())
         return digest.hexdigest()[:16]
 
+    @property
+    def left_out(self) -> str:
+        """One line that counts and names the files that could not be read, empty where there are none."""
+        if not self.unreadable:
+            return ""
+        total, names = len(self) + len(self.unreadable), ", ".join(self.unreadable)
+        return f"{self.name} {self.split}: {len(self.unreadable)} of {total} files cannot be read and are left out: {names}"
+
     def images(self, part: slice | np.ndarray = slice(None)) -> Images:
         """The images that a slice or an index array picks, in float32."""
-        return Images(self.x[part].astype(np.float32) / 255, self.y[part])
+        images = Images(self.x[part].astype(np.float32) / 255, self.y[part])
+        _give_back(self.x)
+        return images
 
     def __len__(self) -> int:
         return len(self.x)
+
+
+def _give_back(x: np.ndarray) -> None:
+    """Let go of the pages of a mapped file: all that were ever read would count as this process's memory."""
+    mapping = getattr(x, "_mmap", None)
+    if isinstance(mapping, mmap.mmap) and getattr(x, "mode", "") == "r" and hasattr(mmap, "MADV_DONTNEED"):
+        mapping.madvise(mmap.MADV_DONTNEED)
 
 
 def split_indices(n: int, held_out: int, seed: int) -> tuple[np.ndarray, np.ndarray]:

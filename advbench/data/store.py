@@ -8,14 +8,15 @@ import socket
 import subprocess
 import tarfile
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 
-from advbench.data import cifar10, digits, mnist
+from advbench.data import cifar10, digits, imagenet, mnist
 from advbench.data.dataset import Dataset
 from advbench.errors import DataUnavailable, did_you_mean
 from advbench.files import write
@@ -23,6 +24,7 @@ from advbench.files import write
 DATASETS = {
     "cifar10": "CIFAR-10: 60,000 colour images of ten classes, 32 x 32",
     "mnist": "MNIST: 70,000 handwritten digits, 28 x 28",
+    "imagenet10": "ten ImageNet classes in folders train/CLASS and val/CLASS (--data-dir); by default Imagenette",
     "digits": "scikit-learn's 1,797 handwritten digits, 8 x 8; embedded, needs no network",
 }
 AUTO_FALLBACK = "digits"
@@ -37,16 +39,24 @@ def cache_dir() -> Path:
 
 
 def load(
-    name: str, split: str = "train", data_dir: Path | str | None = None, shape: tuple[int, int, int] | None = None
+    name: str,
+    split: str = "train",
+    data_dir: Path | str | None = None,
+    shape: tuple[int, int, int] | None = None,
+    classes: Sequence[str] = (),
 ) -> Dataset:
     """Load one split of a data set, verified against its published checksums.
 
-    :param name: ``cifar10``, ``mnist`` or ``digits``.
+    :param name: ``cifar10``, ``mnist``, ``imagenet10`` or ``digits``.
     :param split: ``train`` or ``test``.
-    :param data_dir: a folder that already holds the data set, in any layout it is distributed in.
-    :param shape: (C, H, W) the embedded digits are scaled to, default (3, 32, 32); the others have their own.
+    :param data_dir: a folder that already holds the data set, in any layout it is distributed in; of ``imagenet10``
+        any folder of ``train/CLASS`` and ``val/CLASS``.
+    :param shape: (C, H, W) the embedded digits, default (3, 32, 32), and the files of ``imagenet10``, default
+        (3, 224, 224), are scaled to; the others have their own.
+    :param classes: the WordNet ids of ``imagenet10``, in label order.
     :return: images uint8 (N, C, H, W), labels int64 (N,); memory-mapped from the cache where it came from there.
     :raises DataUnavailable: if no source has it; the message names the sources tried.
+    :raises UsageError: for an unknown name, or a folder that does not hold ten classes of images.
     :raises ValueError: for an unknown split.
     """
     if split not in ("train", "test"):
@@ -56,16 +66,23 @@ def load(
         return Dataset(name, split, x, y, digits.CLASSES)
     if name not in DATASETS:
         raise did_you_mean("data set", name, list(DATASETS))
+    if name == "imagenet10":
+        root = Path(data_dir) if data_dir else _imagenette()
+        size = (3, imagenet.SIZE, imagenet.SIZE)
+        return imagenet.load(root, split, shape or size, classes, cache_dir() / "decoded")
     source = _REMOTE[name]
     x, y = _obtain(name, source, split, Path(data_dir) if data_dir else None)
     return Dataset(name, split, x, y, source.CLASSES)
 
 
-def available(name: str, data_dir: Path | str | None = None) -> str | None:
-    """Why a data set cannot be had here, or None where it can (it is then in the cache)."""
+def available(name: str, data_dir: Path | str | None = None, **options: Any) -> str | None:
+    """Why a data set cannot be had here, or None where it can (it is then in the cache).
+
+    :param options: further arguments of :func:`load`.
+    """
     try:
         for split in ("train", "test"):
-            load(name, split, data_dir)
+            load(name, split, data_dir, **options)
     except DataUnavailable as error:
         return str(error)
     return None
@@ -79,7 +96,7 @@ def _obtain(name: str, source: ModuleType, split: str, data_dir: Path | None) ->
             x, y = read()
             wrong = source.problem(part, x, y)
         except Exception as error:  # whatever a source throws, the next one is tried and this one named
-            wrong = (str(error).splitlines() or [type(error).__name__])[0][:160]
+            wrong = _first_line(error)
         if wrong:
             tried.append(f"{label}: {wrong}")
             return None
@@ -115,7 +132,28 @@ def _obtain(name: str, source: ModuleType, split: str, data_dir: Path | None) ->
     )
 
 
-def _official(source: ModuleType, folder: Path, split: str) -> Arrays:
+def _imagenette() -> Path:
+    """The folder of Imagenette, fetched through torchvision where it is not in the cache yet, whole or not at all."""
+    kept = cache_dir() / "imagenet10"
+    if kept.is_dir():
+        return kept
+    cache_dir().mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="imagenette-", dir=cache_dir()) as scratch:
+        try:
+            _official(imagenet, Path(scratch), "train").replace(kept)
+        except Exception as error:  # torchvision and the network have errors of many kinds
+            raise DataUnavailable(
+                f"imagenet10 could not be had. Tried Imagenette by torchvision: {_first_line(error)}. Ways out: "
+                "--data-dir with a folder of train/CLASS and val/CLASS, or --dataset digits."
+            ) from error
+    return kept
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0][:160]
+
+
+def _official(source: ModuleType, folder: Path, split: str) -> Any:
     before = socket.getdefaulttimeout()
     socket.setdefaulttimeout(_TIMEOUT_S)  # torchvision's download has no time limit of its own
     try:

@@ -7,9 +7,11 @@ __getattr__, __all__ = exports(
     {
         "DETECTORS": "registry",
         "CombinedModel": "pair",
+        "FeatureFiles": "features",
         "SubnetworkDetector": "subnetwork",
         "combined": "pair",
         "detector_module": "pair",
         "joint": "pair",
+        "threshold_on": "subnetwork",
     },
 )

@@ -17,7 +17,8 @@ from torch import Tensor, nn
 from advbench import checks
 from advbench.attacks.dynamic import DynamicDetectorAttack
 from advbench.checkpoint import Checkpoint, fingerprint, load_tensors, save_tensors
-from advbench.detectors.network import DetectorSubnetwork
+from advbench.detectors.features import Rows
+from advbench.detectors.network import SUBNETWORKS, DetectorSubnetwork
 from advbench.device import float32
 from advbench.errors import UsageError
 from advbench.estimators import gradient_autocast, gradient_module
@@ -26,6 +27,8 @@ from advbench.progress import log, track
 from advbench.seeds import derive
 
 Batches = Callable[[int, torch.Generator], Iterator[tuple[Tensor, Tensor]]]
+Take = Callable[[Tensor], Tensor]
+_IN_WORK = 256  # images whose features are scored at a time
 
 
 class SubnetworkDetector(EvasionDetector):
@@ -36,17 +39,26 @@ class SubnetworkDetector(EvasionDetector):
     :param lr: of Adam with beta1 = 0.99, beta2 = 0.999 (section 4.1).
     :param seed: of the subnetwork's weights and of the order of the batches.
     :param threshold: ``detect`` flags scores above it.
-    :raises ValueError: for a model without taps, or a tap that it does not have.
+    :param architecture: the subnetwork, ``cifar`` (figure 1) or ``imagenet`` (section 4.2).
+    :raises ValueError: for a model without taps, a tap that it does not have, or another architecture.
 
     Gradients flow through ``module`` and ``gradient_signs`` to the input, so adaptive attacks work on it.
     """
 
-    defence_params = [*EvasionDetector.defence_params, "position", "lr", "seed", "threshold"]
+    defence_params = [*EvasionDetector.defence_params, "position", "lr", "seed", "threshold", "architecture"]
 
     def __init__(
-        self, classifier: PyTorchClassifier, position: int = 2, lr: float = 1e-4, seed: int = 0, threshold: float = 0.5
+        self,
+        classifier: PyTorchClassifier,
+        position: int = 2,
+        lr: float = 1e-4,
+        seed: int = 0,
+        threshold: float = 0.5,
+        architecture: str = "cifar",
     ) -> None:
         super().__init__()
+        if architecture not in SUBNETWORKS:
+            raise ValueError(f"architecture must be one of {', '.join(SUBNETWORKS)}, not {architecture!r}")
         if not isinstance(classifier.model, TappedModule):
             raise ValueError(f"classifier must wrap a model with taps, not {type(classifier.model).__name__}")
         self.classifier = classifier
@@ -54,11 +66,12 @@ class SubnetworkDetector(EvasionDetector):
         self.lr = checks.positive(lr, "lr")
         self.seed = seed
         self.threshold = threshold
+        self.architecture = architecture
         with torch.no_grad():
             probe = self._trunk(torch.zeros(1, *classifier.input_shape, device=classifier.device))
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(derive(seed, "detector weights"))
-            subnetwork = DetectorSubnetwork(probe.shape[1], probe.shape[2])
+            subnetwork = SUBNETWORKS[architecture](probe.shape[1], probe.shape[2])
         self.subnetwork = subnetwork.to(classifier.device).to(memory_format=torch.channels_last).eval()
 
     @property
@@ -92,18 +105,65 @@ class SubnetworkDetector(EvasionDetector):
 
         The classifier is frozen, so its activations are computed once and kept in half precision.
         """
-        features, target = self._prepare(x, y, "")
+        held_out = self._prepare(*validation, "validation ") if validation else None
+        return self._fit(*self._prepare(x, y, ""), batch_size, nb_epochs, held_out, checkpoint)
+
+    def fit_features(
+        self,
+        features: Rows,
+        y: np.ndarray,
+        batch_size: int = 128,
+        nb_epochs: int = 20,
+        validation: tuple[Rows, np.ndarray] | None = None,
+        checkpoint: Path | None = None,
+    ) -> list[dict]:
+        """As :meth:`fit`, on activations that were computed before, of which only a batch is in memory at a time.
+
+        :param features: activations at AD(position), (N, C, H, W), such as :class:`FeatureFiles`; on a GPU that has
+            room for them they are copied there once.
+        :param y: 0 for clean, 1 for adversarial, (N,).
+        :param validation: (features, y) that select the best epoch; without them the last one stays.
+        :raises ValueError: for labels out of range, or only one kind of image.
+        """
+
+        def prepared(rows: Rows, labels: np.ndarray) -> tuple[Take, Tensor]:
+            target = torch.from_numpy(checks.labels(labels, len(rows), 2))
+            return self._taking(rows), target.to(self.classifier.device)
+
+        held_out = prepared(*validation) if validation else None
+        return self._fit(*prepared(features, y), batch_size, nb_epochs, held_out, checkpoint)
+
+    def scores_of(self, features: Rows) -> np.ndarray:
+        """p_adv of each image from its activations at AD(position), (N, C, H, W); float32 (N,)."""
+        with float32():
+            return self._p_adv(self._taking(features), len(features)).cpu().numpy()
+
+    def _taking(self, rows: Rows) -> Take:
+        """What gives the activations of some images, float32 on the classifier's device."""
+        device = self.classifier.device
+        if device.type == "cuda" and (held := _whole(rows, device)) is not None:
+            return lambda chosen: held[chosen].float()
+        return lambda chosen: torch.from_numpy(rows[chosen.cpu().numpy()]).to(device).float()
+
+    def _fit(
+        self,
+        take: Take,
+        target: Tensor,
+        batch_size: int,
+        nb_epochs: int,
+        held_out: tuple[Take, Tensor] | None,
+        checkpoint: Path | None,
+    ) -> list[dict]:
         if len(target.unique()) < 2:
             raise ValueError("y must hold both clean (0) and adversarial (1) images")
-        held_out = self._prepare(*validation, "validation ") if validation else None
-        batch_size = min(batch_size, len(x))
-        steps = len(x) // batch_size
+        batch_size = min(batch_size, len(target))
+        steps = len(target) // batch_size
 
         def batches(epoch: int, generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
-            order = _stratified(target.cpu(), generator).to(features.device)
+            order = _stratified(target.cpu(), generator).to(target.device)
             for step in range(steps):
                 chosen = order[step * batch_size : (step + 1) * batch_size]
-                yield features[chosen].float(), target[chosen]
+                yield take(chosen), target[chosen]
 
         return self._train(nb_epochs, steps, batches, held_out, checkpoint)
 
@@ -158,7 +218,7 @@ class SubnetworkDetector(EvasionDetector):
         epochs: int,
         steps: int,
         batches: Batches,
-        held_out: tuple[Tensor, Tensor] | None,
+        held_out: tuple[Take, Tensor] | None,
         checkpoint: Path | None,
     ) -> list[dict]:
         net = self.subnetwork
@@ -179,9 +239,9 @@ class SubnetworkDetector(EvasionDetector):
             net.eval()
             entry = {"epoch": epoch + 1, "loss": float(loss_sum) / steps}
             if held_out is not None:
-                entry["validation_accuracy"] = float(
-                    ((self._p_adv(held_out[0]) > 0.5).long() == held_out[1]).float().mean()
-                )
+                take, wanted = held_out
+                flagged = self._p_adv(take, len(wanted)) > 0.5
+                entry["validation_accuracy"] = float((flagged.long() == wanted).float().mean())
             earlier = [e["validation_accuracy"] for e in history if "validation_accuracy" in e]
             if held_out is None or not earlier or entry["validation_accuracy"] > max(earlier):
                 best = {name: tensor.detach().clone() for name, tensor in net.state_dict().items()}
@@ -196,7 +256,7 @@ class SubnetworkDetector(EvasionDetector):
         return history
 
     @torch.no_grad()
-    def _prepare(self, x: np.ndarray, y: np.ndarray, kind: str) -> tuple[Tensor, Tensor]:
+    def _prepare(self, x: np.ndarray, y: np.ndarray, kind: str) -> tuple[Take, Tensor]:
         x = checks.images(x, f"{kind}x", self.classifier.input_shape)
         target = torch.from_numpy(checks.labels(y, len(x), 2, f"{kind}y")).to(self.classifier.device)
         device = self.classifier.device
@@ -205,11 +265,12 @@ class SubnetworkDetector(EvasionDetector):
         for start in range(0, len(x), 256):
             batch = torch.from_numpy(x[start : start + 256])
             features[start : start + 256] = self._trunk(batch.to(device))
-        return features, target
+        return lambda chosen: features[chosen].float(), target
 
     @torch.no_grad()
-    def _p_adv(self, features: Tensor) -> Tensor:
-        return torch.cat([self.subnetwork(batch.float()).softmax(1)[:, 1] for batch in features.split(256)])
+    def _p_adv(self, take: Take, n: int) -> Tensor:
+        every = torch.arange(n, device=self.classifier.device).split(_IN_WORK)
+        return torch.cat([self.subnetwork(take(chosen)).softmax(1)[:, 1] for chosen in every])
 
     @torch.no_grad()
     def scores(self, x: np.ndarray, batch_size: int = 128) -> np.ndarray:
@@ -221,7 +282,8 @@ class SubnetworkDetector(EvasionDetector):
         device = self.classifier.device
         with float32():
             parts = [
-                self._p_adv(self._trunk(batch.to(device))).cpu() for batch in torch.from_numpy(x).split(batch_size)
+                self._p_adv(self._trunk(batch.to(device)).__getitem__, len(batch)).cpu()
+                for batch in torch.from_numpy(x).split(batch_size)
             ]
         return torch.cat(parts).numpy()
 
@@ -235,9 +297,7 @@ class SubnetworkDetector(EvasionDetector):
 
         :raises ValueError: if fpr is not in [0, 1).
         """
-        if not 0 <= fpr < 1:
-            raise ValueError(f"fpr must be in [0, 1), not {fpr}")
-        return float(np.quantile(self.scores(x_clean), 1 - fpr, method="higher"))
+        return threshold_on(self.scores(x_clean), fpr)
 
     def joint(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """The classifier's logits (N, classes) and this detector's log p_adv / (1 - p_adv), (N,), in one pass.
@@ -280,6 +340,7 @@ class SubnetworkDetector(EvasionDetector):
             "lr": self.lr,
             "seed": self.seed,
             "threshold": self.threshold,
+            "architecture": self.architecture,
             "classifier": fingerprint(self.classifier.model),
         }
         save_tensors(path, self.subnetwork.state_dict(), meta)
@@ -306,6 +367,16 @@ class SubnetworkDetector(EvasionDetector):
         return detector
 
 
+def threshold_on(scores: np.ndarray, fpr: float) -> float:
+    """The lowest of the scores (N,) of clean images above which at most a share ``fpr`` of them lies.
+
+    :raises ValueError: if fpr is not in [0, 1).
+    """
+    if not 0 <= fpr < 1:
+        raise ValueError(f"fpr must be in [0, 1), not {fpr}")
+    return float(np.quantile(scores, 1 - fpr, method="higher"))
+
+
 class _Attached(nn.Module):
     def __init__(self, classifier: TappedModule, subnetwork: DetectorSubnetwork, position: int) -> None:
         super().__init__()
@@ -313,6 +384,17 @@ class _Attached(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.subnetwork(self.classifier.features(x, self.position))
+
+
+def _whole(rows: Rows, device: torch.device) -> Tensor | None:
+    """All rows on a GPU, or None where they would take more than half of its free memory."""
+    first = rows[np.arange(1)]
+    if len(rows) * first.nbytes > torch.cuda.mem_get_info(device)[0] // 2:
+        return None
+    held = torch.empty(len(rows), *first.shape[1:], dtype=torch.from_numpy(first).dtype, device=device)
+    for chosen in np.array_split(np.arange(len(rows)), -(-len(rows) // _IN_WORK)):
+        held[chosen[0] : chosen[-1] + 1] = torch.from_numpy(rows[chosen]).to(device)
+    return held
 
 
 def _stratified(target: Tensor, generator: torch.Generator) -> Tensor:

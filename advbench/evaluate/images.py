@@ -67,7 +67,8 @@ def find(
     if source in data.DATASETS:
         kept = data.load(source, "test", data_dir, shape)
         images = kept.images(_choice(len(kept), n, seed))
-        return Images(source, images.x, images.y, len(kept.classes))
+        notes = tuple(filter(None, [kept.left_out]))
+        return Images(source, images.x, images.y, len(kept.classes), notes)
     known = [*data.DATASETS, "a folder of class folders", "an .npz file"]
     raise did_you_mean("data set, folder or .npz file", source, known)
 

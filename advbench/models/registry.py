@@ -20,6 +20,9 @@ MODELS = {
     "small-cnn": "two convolutions and three fully connected layers of report 003, with taps AD(0)..AD(2)",
     "vgg": "VGG-like network of report 000, max-pooling, with taps AD(0)..AD(3)",
     "vgg-average": "the same with average pooling",
+    "vgg16": "VGG16 as torchvision publishes it (Simonyan & Zisserman, 2015), with taps AD(0)..AD(5)",
+    "vgg16-linear": "the same with one linear layer on pooled features in place of its three",
+    "vgg16-narrow": "the same with an eighth of the channels",
 }
 _CLASSES = {
     "cnn2": "advbench.models.cnn:TwoLayerCNN",
@@ -29,6 +32,9 @@ _CLASSES = {
     "small-cnn": "advbench.models.small_cnn:SmallCNN",
     "vgg": "advbench.models.vgg:VGG",
     "vgg-average": "advbench.models.vgg:AverageVGG",
+    "vgg16": "advbench.models.vgg16:VGG16",
+    "vgg16-linear": "advbench.models.vgg16:LinearVGG16",
+    "vgg16-narrow": "advbench.models.vgg16:NarrowVGG16",
 }
 
 
@@ -48,6 +54,9 @@ class ModelSpec:
     std: tuple[float, ...] = (0.2470, 0.2435, 0.2616)
 
 
+IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+"""Mean and standard deviation of the channels that torchvision's ImageNet networks are trained with."""
+
 _SPECS = {
     "cnn2": ModelSpec("cnn2", (1, 28, 28), mean=(0.0,), std=(1.0,)),
     "lenet": ModelSpec("lenet", (1, 28, 28), mean=(0.0,), std=(1.0,)),
@@ -56,6 +65,7 @@ _SPECS = {
     "small-cnn": ModelSpec("small-cnn", mean=(0.0,), std=(1.0,)),
     "vgg": ModelSpec("vgg", mean=(0.0,), std=(1.0,)),
     "vgg-average": ModelSpec("vgg-average", mean=(0.0,), std=(1.0,)),
+    **{name: ModelSpec(name, (3, 224, 224), 10, *IMAGENET) for name in ("vgg16", "vgg16-linear", "vgg16-narrow")},
 }
 
 

@@ -47,6 +47,7 @@ class About(_Kept):
 
     question: str = ""
     asked_for: str = ""
+    data_dir: str = ""
 
 
 class Table(_Kept):

@@ -30,7 +30,7 @@ def read_run(directory: Path) -> dict[str, Any]:
             "config": config,
             "environment": read(directory / "environment.json", Machine),
             "question": about.get("question", ""),
-            "command": config.get("command") or _command(config, about.get("asked_for", config["recipe"])),
+            "command": config.get("command") or _command(config, about),
             "results": read_results(directory / "results.csv"),
             "exhibits": exhibits,
             "specs": {e["name"]: read(directory / e["chart"], dict[str, Any]) for e in exhibits if "chart" in e},
@@ -52,8 +52,11 @@ def cell(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def _command(config: dict[str, Any], name: str) -> str:
+def _command(config: dict[str, Any], about: dict[str, Any]) -> str:
     """The command that computes the run again."""
+    name = about.get("asked_for") or config["recipe"]
     words = ["advbench", "recipe", name, "--preset", config["preset"], "--dataset", config["dataset"]]
+    if about.get("data_dir"):
+        words += ["--data-dir", about["data_dir"]]
     settings = [word for setting in config["settings"] for word in ("--set", setting)]
     return shlex.join([*words, "--seed", str(config["seed"]), *settings])

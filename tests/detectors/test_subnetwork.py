@@ -7,8 +7,8 @@ from art.estimators.classification import PyTorchClassifier
 from conftest import SHAPE, Linear, make_small_net
 
 from advbench import attacks, estimators, models
-from advbench.detectors import SubnetworkDetector
-from advbench.detectors.network import DetectorSubnetwork
+from advbench.detectors import FeatureFiles, SubnetworkDetector
+from advbench.detectors.network import DetectorSubnetwork, ImageNetSubnetwork
 from advbench.errors import UsageError
 
 
@@ -35,6 +35,62 @@ def test_the_subnetwork_is_the_papers_at_every_depth(channels, size, weights):
     found = sum(m.weight.numel() for m in network.modules() if isinstance(m, torch.nn.Conv2d))
     assert found == weights
     assert network.layers[:-2](torch.zeros(1, channels, size, size)).shape == (1, 2, 8, 8)
+
+
+def test_the_subnetwork_of_imagenet_is_the_papers():
+    """Report 001, section 1.7: about 2.29 million weights, 7 x 7 maps behind its one max-pooling, two outputs."""
+    network = ImageNetSubnetwork(512, 14).eval()
+    convolutions = [m.weight for m in network.modules() if isinstance(m, torch.nn.Conv2d)]
+    assert [w.shape[0] for w in convolutions] == [196] * 5 + [2] and convolutions[-1].shape[2:] == (1, 1)
+    assert sum(w.numel() for w in convolutions) == 512 * 9 * 196 + 4 * 196 * 9 * 196 + 392
+    assert network.layers[:-2](torch.zeros(1, 512, 14, 14)).shape == (1, 2, 7, 7)
+
+
+def test_training_on_kept_activations_is_training_on_the_images(classifier, labelled, tmp_path):
+    """In two files of half precision, as :meth:`fit` keeps them: the same losses, weights and, nearly, scores."""
+    x, y = labelled
+    on_images, on_files = (SubnetworkDetector(classifier, 1, lr=1e-3, architecture="imagenet") for _ in range(2))
+    with torch.no_grad():
+        activations = classifier.model.features(torch.from_numpy(x), 1).half().numpy()
+    for name, part in (("a", activations[:300]), ("b", activations[300:])):
+        np.save(tmp_path / f"{name}.npy", part)
+    features = FeatureFiles([tmp_path / "a.npy", tmp_path / "b.npy"])
+    held_out = np.r_[0:40, 400:440]
+    histories = [
+        on_images.fit(x, y, nb_epochs=2, batch_size=64, validation=(x[held_out], y[held_out])),
+        on_files.fit_features(features, y, nb_epochs=2, batch_size=64, validation=(activations[held_out], y[held_out])),
+    ]
+    for entries in histories:
+        for entry in entries:
+            entry.pop("seconds")
+    assert histories[0] == histories[1]
+    for ours, theirs in zip(on_images.subnetwork.state_dict().values(), on_files.subnetwork.state_dict().values()):
+        assert torch.equal(ours, theirs)
+    np.testing.assert_allclose(on_files.scores_of(features), on_images.scores(x), atol=5e-3)
+    on_files.save(tmp_path / "detector.safetensors")
+    loaded = SubnetworkDetector.load(tmp_path / "detector.safetensors", classifier)
+    np.testing.assert_array_equal(loaded.scores_of(features), on_files.scores_of(features))
+
+
+def test_training_on_kept_activations_reads_one_batch_at_a_time(classifier):
+    """However many there are: what is asked for at once, and so held, is bounded."""
+
+    class Counted:
+        asked = 0
+
+        def __len__(self):
+            return 4000
+
+        def __getitem__(self, rows):
+            self.asked = max(self.asked, len(rows))
+            return np.ones((len(rows), 16, 8, 8), np.float16) * rows[:, None, None, None] / 4000
+
+    rows = Counted()
+    detector = SubnetworkDetector(classifier, 1)
+    detector.fit_features(rows, np.arange(4000) % 2, batch_size=500, nb_epochs=1)
+    assert rows.asked == 500
+    rows.asked = 0
+    assert detector.scores_of(rows).shape == (4000,) and rows.asked <= 256
 
 
 def test_it_learns_to_tell_adversarial_from_clean(detector, classifier, digits):

@@ -1,0 +1,305 @@
+"""The ImageNet part of report 001 on the embedded digits, read back and measured again from what the run kept."""
+
+import json
+import shutil
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from click.testing import CliRunner
+from safetensors.torch import save_file
+
+from advbench import data, estimators, models
+from advbench.cli import main
+from advbench.data import Dataset, imagenet
+from advbench.detectors import SubnetworkDetector
+from advbench.errors import DataUnavailable, UsageError
+from advbench.evaluation import COLUMNS
+from advbench.models import vgg16
+from advbench.recipes import _detector_imagenet10_exhibits as exhibits
+from advbench.recipes import _detector_imagenet10_lab as lab
+from advbench.recipes import _detector_imagenet10_network as network
+from advbench.recipes._detector_cifar_lab import Adversary
+from advbench.report.verdicts import verdicts
+
+TINY = {
+    "head_images": 60,
+    "clean_images": 20,
+    "test_images": 8,
+    "train_images": 12,
+    "validation_images": 4,
+    "eps_bim_l2": "[400/255,800/255]",
+    "deepfool_iterations": 4,
+    "deepfool_candidates": 2,
+    "detector_epochs": 1,
+    "detector_batch": 8,
+    "chance_seeds": 2,
+}
+ARGUMENTS = ["recipe", "detector-imagenet10", "--dataset", "digits", "--device", "cpu"]
+ARGUMENTS += [part for key, value in TINY.items() for part in ("--set", f"{key}={value}")]
+PIECE = 8
+SCALE = 32 / 224
+BOUNDS = {
+    "fgsm-4": ("linf", 4 / 255),
+    "bim-4": ("linf", 4 / 255),
+    "bim-l2-400": ("l2", 400 / 255 * SCALE),
+    "bim-l2-800": ("l2", 800 / 255 * SCALE),
+    "deepfool-l2": ("linf", 6 / 255),
+    "deepfool-linf": ("linf", 6 / 255),
+}
+
+
+@pytest.fixture(scope="module")
+def asked():
+    """How many images the recipe took from the data sets at a time."""
+    return []
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory, asked):
+    """An uninterrupted run, in pieces of eight images; all eight attacked test images are then kept themselves."""
+    out = tmp_path_factory.mktemp("runs") / "whole"
+    images = Dataset.images
+
+    def counted(self, part):
+        asked.append(len(self.x[part]))
+        return images(self, part)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(lab, "PIECE", PIECE)
+        patch.setattr(Dataset, "images", counted)
+        result = CliRunner().invoke(main, [*ARGUMENTS, "--out", str(out)])
+    assert result.exit_code == 0, result.output
+    return out
+
+
+@pytest.fixture(scope="module")
+def rows(whole):
+    return pd.read_csv(whole / "results.csv")
+
+
+@pytest.fixture(scope="module")
+def classifier(whole):
+    return estimators.load(whole, device="cpu")
+
+
+def kept(run, stage, name):
+    return np.load(run / "arrays" / f"{stage}-0" / f"{name}.npy")
+
+
+def test_no_more_than_a_piece_of_the_images_is_in_memory(whole, asked):
+    assert max(asked) == PIECE
+    of_the_head, of_the_accuracy, of_clean_and_six_adversaries = 8, 3, 7 * (1 + 2 + 1)
+    assert len(asked) == of_the_head + of_the_accuracy + of_clean_and_six_adversaries
+    pieces = [len(np.load(path, mmap_mode="r")) for path in whole.glob("arrays/fgsm-4-train-*/features.npy")]
+    assert sorted(pieces) == [4, 8]
+
+
+@pytest.mark.parametrize("label", BOUNDS)
+def test_what_is_kept_of_an_adversary_is_what_the_classifier_makes_of_its_images(whole, classifier, label):
+    clean, adversarial = (kept(whole, f"{name}-test", "pictures") for name in ("clean", label))
+    assert adversarial.shape == (8, 3, 32, 32) and 0 <= adversarial.min() <= adversarial.max() <= 1
+    with torch.no_grad():
+        features = classifier.model.features(torch.from_numpy(adversarial), 4)
+        predicted = classifier.model(torch.from_numpy(adversarial)).argmax(1)
+    assert kept(whole, f"{label}-test", "features").dtype == np.float16
+    np.testing.assert_allclose(kept(whole, f"{label}-test", "features"), features, rtol=2e-3, atol=1e-4)
+    np.testing.assert_array_equal(kept(whole, f"{label}-test", "predicted"), predicted)
+    change = (adversarial - clean).reshape(8, -1)
+    sizes = {"linf": np.abs(change).max(1), "l2": np.sqrt((change**2).sum(1))}
+    for norm, size in sizes.items():
+        np.testing.assert_allclose(kept(whole, f"{label}-test", norm), size, rtol=1e-5)
+    norm, bound = BOUNDS[label]
+    assert sizes[norm].max() <= bound * (1 + 1e-4)
+
+
+def test_fgsm_is_the_sign_of_the_gradient(whole, classifier):
+    x = torch.from_numpy(kept(whole, "clean-test", "pictures")).requires_grad_(True)
+    y = torch.tensor(labels_of(whole))
+    torch.nn.functional.cross_entropy(classifier.model(x), y, reduction="sum").backward()
+    wanted = (x + 4 / 255 * x.grad.sign()).clamp(0, 1).detach().numpy()
+    np.testing.assert_allclose(kept(whole, "fgsm-4-test", "pictures"), wanted, atol=1e-6)
+
+
+def labels_of(run):
+    """The labels of the attacked test images, found by their pixels."""
+    test = data.load("digits", "test", shape=(3, 32, 32))
+    pictures = np.rint(kept(run, "clean-test", "pictures") * 255).astype(np.uint8)
+    return [int(test.y[(test.x == picture).all(axis=(1, 2, 3))][0]) for picture in pictures]
+
+
+def test_detectability_is_that_of_the_saved_detector_on_the_images(whole, rows, classifier):
+    cells = rows[rows.exhibit == "adversary-transfer"]
+    assert len(cells) == 25
+    clean = kept(whole, "clean-test", "pictures")
+    labels = dict(zip(exhibits.ATTACKS, ("fgsm-4", "bim-4", "bim-l2-800", "deepfool-l2", "deepfool-linf")))
+    for fit in exhibits.ATTACKS:
+        path = whole / "models" / f"detector-{labels[fit]}-seed0.safetensors"
+        detector = SubnetworkDetector.load(path, classifier)
+        assert (detector.position, detector.architecture) == (4, "imagenet")
+        for test in exhibits.ATTACKS:
+            adversarial = kept(whole, f"{labels[test]}-test", "pictures")
+            wanted = ((detector.scores(clean) <= 0.5).mean() + (detector.scores(adversarial) > 0.5).mean()) / 2
+            found = cells[(cells.fit_attack == fit) & (cells.attack == test)].value.item()
+            assert found == pytest.approx(wanted), (fit, test)
+
+
+def test_every_row_names_the_network_and_its_bounds(rows):
+    measured = rows[rows.exhibit != "targets"]
+    assert set(rows.model) == {"vgg16 with an eighth of the channels, drawn convolutions, new head, 32 px"}
+    assert set(measured[measured.attack == "bim-l2"].eps.round(6)) == {
+        round(eps / 255 * SCALE, 6) for eps in (400, 800)
+    }
+    assert set(rows.note) == {"digits instead of the report's imagenet10, as asked"}
+    accuracy = measured[measured.exhibit == "classifier"].set_index("metric").value
+    assert accuracy["accuracy"] > 0.3, "chance is 0.1"
+    assert list(measured[measured.exhibit == "chance"].detector) == ["static, seed 0", "static, seed 1"]
+    assert set(measured[measured.exhibit == "chance"].reported) == {0.5}
+
+
+def test_what_is_lost_is_computed_again_and_nothing_else(whole, tmp_path, monkeypatch):
+    monkeypatch.setattr(lab, "PIECE", PIECE)
+    copy = tmp_path / "copy"
+    shutil.copytree(whole, copy)
+    lost = [
+        "deepfool-linf-test-0",
+        "detector-fgsm-4-seed0",
+        "static-fgsm-4",
+        "adversary-transfer",
+        "targets",
+    ]
+    for stage in lost:
+        (copy / "stages" / f"{stage}.json").unlink()
+    before = {path.name: path.stat().st_mtime_ns for path in (copy / "stages").iterdir()}
+    result = CliRunner().invoke(main, [*ARGUMENTS, "--out", str(copy)])
+    assert result.exit_code == 0, result.output
+    after = {path.name: path.stat().st_mtime_ns for path in (copy / "stages").iterdir()}
+    assert {name for name in after if after[name] != before.get(name)} == {f"{stage}.json" for stage in lost}
+    assert (copy / "results.csv").read_bytes() == (whole / "results.csv").read_bytes()
+
+
+def test_the_page_has_every_exhibit(whole):
+    found = {exhibit["name"]: exhibit for exhibit in json.loads((whole / "exhibits.json").read_text())}
+    transfer = ["adversary-transfer", "adversary-transfer-report"]
+    assert list(found) == ["adversaries", "eps-transfer-bim-l2", *transfer, "chance", "pictures"]
+    assert "rows: the one that it meets" in found["adversary-transfer"]["caption"]
+    page = (whole / "report.html").read_text()
+    assert "M10" in page and "Other data:" in page and len(page) < 5_000_000
+    assert json.loads((whole / "explorer" / "explorer.json").read_text())["versions"]
+
+
+def cells(values):
+    common = {
+        "exhibit": "adversary-transfer",
+        "metric": "detectability",
+        "model": "net",
+        "n": 100,
+        "ci_low": 0.0,
+        "ci_high": 1.0,
+    }
+    return [{**common, "attack": attack, "fit_attack": attack, "value": value} for attack, value in values.items()]
+
+
+def judged(values):
+    table = pd.DataFrame(cells(values)).reindex(columns=COLUMNS)
+    return [v.word for v in verdicts(pd.DataFrame(exhibits.targets(table)).reindex(columns=COLUMNS))]
+
+
+def test_m10_wants_each_cell_of_the_diagonal_within_six_points():
+    said = dict(zip(exhibits.ATTACKS, (0.89, 0.87, 0.90, 0.85, 0.91)))
+    assert judged(said) == ["holds"] * 5
+    assert judged({**said, "fgsm": 0.835, "bim": 0.925, "bim-l2": 0.83, "deepfool-l2": 0.92}) == [
+        "holds",
+        "holds",
+        "missed",
+        "missed",
+        "holds",
+    ]
+    assert judged({"fgsm": 0.9}) == ["holds", *["not measured"] * 4]
+
+
+def test_the_reports_table_is_read_with_the_fitted_adversary_in_its_columns():
+    """Only so do both DeepFool columns stay at 0.81 or more, and is the diagonal the largest of all rows but one."""
+    fgsm, l2 = Adversary("fgsm", 4 / 255), Adversary("bim-l2", 800 / 255)
+    assert exhibits.reported("adversary-transfer", fit=l2, test=fgsm) == 0.63
+    assert exhibits.reported("adversary-transfer", fit=fgsm, test=l2) == 0.66
+    assert exhibits.TRANSFER[["deepfool-l2", "deepfool-linf"]].min().min() == 0.81
+    diagonal = np.diag(exhibits.TRANSFER)
+    assert (diagonal >= exhibits.TRANSFER.max(axis=1)).sum() == 4
+    weak, strong = Adversary("bim-l2", 400 / 255), Adversary("bim-l2", 1200 / 255)
+    assert (
+        exhibits.reported("eps-transfer", strong, weak) == 0.78 and exhibits.reported("eps-transfer", weak, weak) == 0.5
+    )
+    assert exhibits.reported("eps-transfer", weak, strong) is None is exhibits.reported("eps-transfer", fgsm, fgsm)
+
+
+IMAGES = Dataset(
+    "imagenet10", "train", np.zeros((1, 3, 32, 32), np.uint8), np.zeros(1, int), ("class",) * 10, imagenet.REPORT
+)
+
+
+@pytest.fixture
+def thousand(monkeypatch):
+    """VGG16 for all of ImageNet, with hidden layers of eight that make no large file."""
+    monkeypatch.setattr(vgg16, "_HIDDEN", 8)
+    spec = models.ModelSpec("vgg16", (3, 32, 32), 1000, *models.registry.IMAGENET)
+    return models.create(spec, seed=1)
+
+
+def test_of_published_weights_the_ten_logits_are_selected(thousand, tmp_path):
+    save_file(thousand.published(head=True).state_dict(), tmp_path / "vgg16.safetensors")
+    found, spec = network.published(str(tmp_path / "vgg16.safetensors"), IMAGES, 0)
+    x = torch.rand(2, 3, 32, 32)
+    palace_to_wall = [698, 613, 309, 149, 474, 662, 509, 979, 283, 825]
+    with torch.no_grad():
+        torch.testing.assert_close(found(x), thousand(x)[:, palace_to_wall])
+    assert network.CALLED[spec.name] == "vgg16, ten logits selected"
+
+
+def test_convolutions_alone_get_a_new_head_that_learns(thousand, tmp_path):
+    save_file(thousand.published(head=False).state_dict(), tmp_path / "features.safetensors")
+    found, spec = network.published(str(tmp_path / "features.safetensors"), IMAGES, 0)
+    x = torch.rand(40, 3, 32, 32) * torch.linspace(0.1, 1, 10).repeat(4)[:, None, None, None]
+    pooled, y = found.pooled(x).numpy(), np.tile(np.arange(10), 4)
+    assert network.fit_head(found, pooled, y, 10) == 1
+    with torch.no_grad():
+        np.testing.assert_array_equal(found(x).argmax(1), y)
+        torch.testing.assert_close(found.features(x, 5), thousand.features(x, 5))
+    assert network.CALLED[spec.name] == "vgg16, new head"
+    with pytest.raises(UsageError, match="class 9 of 10 has no image"):
+        network.fit_head(found, pooled[:9], y[:9], 10)
+
+
+def test_weights_of_another_network_are_one_line(thousand, tmp_path):
+    other = tmp_path / "other.safetensors"
+    for state, said in (
+        (models.create("lenet").state_dict(), r"26 missing \(features\.0\.weight, .*unknown"),
+        ({**thousand.published(True).state_dict(), "classifier.6.bias": torch.zeros(2)}, "classifier.6.bias"),
+    ):
+        save_file(state, other)
+        with pytest.raises(UsageError, match=f"weights of another network than PublishedVGG16.*{said}") as caught:
+            network.published(str(other), IMAGES, 0)
+        assert "\n" not in str(caught.value)
+    with pytest.raises(UsageError, match="no weights at"):
+        network.published(str(tmp_path / "missing"), IMAGES, 0)
+
+
+def test_weights_that_cannot_be_downloaded_are_one_line(monkeypatch):
+    from torchvision.models import VGG16_Weights
+
+    def refuse(*_, **__):
+        raise OSError("no route to host\nat all")
+
+    monkeypatch.setattr(VGG16_Weights, "get_state_dict", refuse)
+    with pytest.raises(DataUnavailable, match=r"\(no route to host\); give a file with --weights") as caught:
+        network.published(None, IMAGES, 0)
+    assert "\n" not in str(caught.value)
+
+
+def test_classes_and_weights_are_options_of_the_command(tmp_path):
+    command = ["recipe", "detector-imagenet10", "--data-dir", str(tmp_path), "--classes", "n1,n2", "--weights", "1"]
+    done = CliRunner().invoke(main, command)
+    assert done.exit_code == 2 and "train is missing" in done.stderr
+    done = CliRunner().invoke(main, ["recipe", "detector-cifar", "--weights", "file"])
+    assert done.exit_code == 2 and "no setting named 'weights'" in done.stderr
