@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
-import mmap
 from dataclasses import dataclass
 
 import numpy as np
+
+from advbench.data.pixels import Pixels, fingerprint
 
 
 @dataclass(frozen=True)
@@ -46,12 +46,7 @@ class Dataset:
     @property
     def fingerprint(self) -> str:
         """The first 16 hex digits of the SHA-256 over images and labels."""
-        digest = hashlib.sha256()
-        for start in range(0, len(self.x), 64):  # a memory-mapped set is not copied whole
-            digest.update(self.x[start : start + 64].tobytes())
-            _give_back(self.x)
-        digest.update(self.y.tobytes())
-        return digest.hexdigest()[:16]
+        return fingerprint(self.x, self.y)
 
     @property
     def left_out(self) -> str:
@@ -63,19 +58,10 @@ class Dataset:
 
     def images(self, part: slice | np.ndarray = slice(None)) -> Images:
         """The images that a slice or an index array picks, in float32."""
-        images = Images(self.x[part].astype(np.float32) / 255, self.y[part])
-        _give_back(self.x)
-        return images
+        return Images(Pixels(self.x)[part], self.y[part])
 
     def __len__(self) -> int:
         return len(self.x)
-
-
-def _give_back(x: np.ndarray) -> None:
-    """Let go of the pages of a mapped file: all that were ever read would count as this process's memory."""
-    mapping = getattr(x, "_mmap", None)
-    if isinstance(mapping, mmap.mmap) and getattr(x, "mode", "") == "r" and hasattr(mmap, "MADV_DONTNEED"):
-        mapping.madvise(mmap.MADV_DONTNEED)
 
 
 def split_indices(n: int, held_out: int, seed: int) -> tuple[np.ndarray, np.ndarray]:

@@ -12,6 +12,7 @@ from zlib import error as ZlibError
 
 import numpy as np
 
+from advbench.data.pixels import let_go, room
 from advbench.errors import UsageError
 
 _CHUNK = 1 << 22  # bytes
@@ -29,8 +30,8 @@ def read(path: Path, names: tuple[str, ...], choose: Callable[[int], np.ndarray]
 
     :param path: an npz file, compressed or not.
     :param names: of the arrays.
-    :param choose: from the length of the first array to the ascending indices of the rows that are kept, which are all
-        that memory must hold.
+    :param choose: from the length of the first array to the ascending indices of the rows that are kept; memory holds them
+        where they are few, a file otherwise.
     :raises UsageError: if it is no npz file, lacks an array, is damaged, or holds Python objects; nothing is unpickled.
     """
     try:
@@ -74,7 +75,7 @@ def _header(stream: IO[bytes], name: str) -> _Header:
 
 def _rows(stream: IO[bytes], header: _Header, chosen: np.ndarray) -> np.ndarray:
     try:
-        kept = np.empty((len(chosen), *header.shape[1:]), header.dtype)
+        kept = room((len(chosen), *header.shape[1:]), header.dtype)
     except ValueError as error:  # more bytes than an address can number
         raise MemoryError from error
     if not kept.size:
@@ -89,4 +90,5 @@ def _rows(stream: IO[bytes], header: _Header, chosen: np.ndarray) -> np.ndarray:
         if high > low:
             rows = np.frombuffer(content, header.dtype).reshape(count, *header.shape[1:])
             kept[low:high] = rows[chosen[low:high] - start]
+            let_go(kept)
     return kept

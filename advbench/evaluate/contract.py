@@ -79,8 +79,13 @@ def classifier(module: nn.Module, images: Images, device: torch.device) -> tuple
             "NO GRADIENT reaches the images (detach, NumPy or no_grad in the model): only attacks without gradients do anything"
         )
     estimator = estimators.classifier(module, images.x.shape[1:], classes, "fast", device)
-    notes += _check_outputs(estimator.predict(images.x), len(images.x))
-    return estimator, notes
+    broken = 0
+    for part in images.x.parts():
+        outputs = estimator.predict(images.x[part])
+        broken += int((~np.isfinite(outputs)).any(1).sum())
+    if broken:
+        raise UsageError(f"the model returns NaN or infinity for {broken} of {len(images.x)} images")
+    return estimator, notes + _kind_of(outputs)
 
 
 def _settle(module: nn.Module, device: torch.device) -> list[str]:
@@ -157,10 +162,11 @@ def _passes_gradient(module: nn.Module, x: Tensor) -> bool:
         return torch.autograd.grad(module(x).sum(), x, allow_unused=True)[0] is not None
 
 
-def _check_outputs(outputs: np.ndarray, n: int) -> list[str]:
-    broken = int((~np.isfinite(outputs)).any(1).sum())
-    if broken:
-        raise UsageError(f"the model returns NaN or infinity for {broken} of {n} images")
+def _kind_of(outputs: np.ndarray) -> list[str]:
+    """What to say of outputs that are no plain logits.
+
+    :raises UsageError: if they are probabilities.
+    """
     with np.errstate(over="ignore"):
         log_total = np.log(np.exp(outputs.astype(np.float64)).sum(1))
     if (outputs >= 0).all() and np.allclose(outputs.sum(1), 1, atol=1e-4):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,8 +9,10 @@ from pathlib import Path
 import numpy as np
 
 from advbench import data
+from advbench.data.pixels import Pixels, fingerprint, let_go, room
 from advbench.errors import UsageError, did_you_mean
 from advbench.evaluate import archive
+from advbench.progress import track
 from advbench.seeds import derive
 
 _CHANNELS = (1, 3)
@@ -22,14 +23,14 @@ class Images:
     """What is attacked.
 
     :param name: for the report.
-    :param x: float32 (N, C, H, W) in [0, 1].
+    :param x: (N, C, H, W); a part of it, such as ``x[:100]``, is float32 in [0, 1].
     :param y: int64 (N,): the model's output that is right.
     :param classes: how many classes the data have; None where only the labels are known.
     :param notes: what was changed on the way here, one sentence each.
     """
 
     name: str
-    x: np.ndarray
+    x: Pixels
     y: np.ndarray
     classes: int | None = None
     notes: tuple[str, ...] = ()
@@ -37,7 +38,7 @@ class Images:
     @property
     def fingerprint(self) -> str:
         """The first 16 hex digits of the SHA-256 over images and labels."""
-        return hashlib.sha256(self.x.tobytes() + self.y.tobytes()).hexdigest()[:16]
+        return fingerprint(self.x.kept, self.y)
 
 
 def find(
@@ -66,9 +67,9 @@ def find(
         return _folder(path, shape, labels, n, seed)
     if source in data.DATASETS:
         kept = data.load(source, "test", data_dir, shape)
-        images = kept.images(_choice(len(kept), n, seed))
+        chosen = _choice(len(kept), n, seed)
         notes = tuple(filter(None, [kept.left_out]))
-        return Images(source, images.x, images.y, len(kept.classes), notes)
+        return Images(source, Pixels(kept.x[chosen]), kept.y[chosen], len(kept.classes), notes)
     known = [*data.DATASETS, "a folder of class folders", "an .npz file"]
     raise did_you_mean("data set, folder or .npz file", source, known)
 
@@ -86,10 +87,8 @@ def _npz(path: Path, n: int | None, seed: int) -> Images:
     return Images(path.stem, images, classes, notes=(*notes, *more))
 
 
-def as_images(x: np.ndarray, name: str) -> tuple[np.ndarray, tuple[str, ...]]:
-    """The images as float32 (N, C, H, W) in [0, 1], and what had to be done for it.
-
-    uint8 is divided by 255, float64 rounded, NHWC transposed and a missing channel axis added.
+def as_images(x: np.ndarray, name: str) -> tuple[Pixels, tuple[str, ...]]:
+    """The images (N, C, H, W), and what had to be done for it: NHWC transposed, a missing channel axis added.
 
     :raises UsageError: for any other shape, type or range.
     """
@@ -103,14 +102,14 @@ def as_images(x: np.ndarray, name: str) -> tuple[np.ndarray, tuple[str, ...]]:
         x = x.transpose(0, 3, 1, 2)
         notes.append(f"{name} was (N, H, W, C): transposed")
     if x.dtype == np.uint8:
-        if x.max() <= 1:
+        if _range(x)[1] <= 1:
             raise UsageError(f"{name} is uint8 with no value above 1; save 0..255, or floats in [0, 1]")
-        return np.ascontiguousarray(x, np.float32) / 255, (*notes,)
+        return Pixels(x), (*notes,)
     if not np.issubdtype(x.dtype, np.floating):
         raise UsageError(f"{name} is {x.dtype}; save uint8 in 0..255, or floats in [0, 1]")
     if x.dtype != np.float32:
         notes.append(f"{name} was {x.dtype}: taken as float32")
-    low, high = float(x.min()), float(x.max())
+    low, high = _range(x)
     if np.isnan(low):
         raise UsageError(f"{name} holds NaN")
     if low < 0:
@@ -119,7 +118,17 @@ def as_images(x: np.ndarray, name: str) -> tuple[np.ndarray, tuple[str, ...]]:
         )
     if high > 1:
         raise UsageError(f"{name} is {x.dtype} in {low:.3g}..{high:.3g}; divide by {'255' if high <= 255 else high:}")
-    return np.ascontiguousarray(x, np.float32), (*notes,)
+    return Pixels(x), (*notes,)
+
+
+def _range(x: np.ndarray) -> tuple[float, float]:
+    """The smallest and the largest value, NaN where there is one."""
+    ends = []
+    for part in Pixels(x).parts():
+        ends.append((x[part].min(), x[part].max()))
+        let_go(x)
+    low, high = np.array(ends, np.float64).T
+    return float(low.min()), float(high.max())
 
 
 def as_labels(y: np.ndarray, n: int, name: str) -> tuple[np.ndarray, tuple[str, ...]]:
@@ -153,15 +162,25 @@ def _folder(path: Path, shape: tuple[int, int, int] | None, labels: Sequence[int
     if labels and len(labels) != len(folder.classes):
         raise UsageError(f"--labels must name {len(folder.classes)} outputs, one a folder of {path}, not {len(labels)}")
     chosen = _choice(len(folder), n, seed)
-    try:
-        decoded = [folder[i] for i in chosen]
-    except Exception as error:
-        raise UsageError(f"an image of {path} cannot be read: {str(error).splitlines()[0]}") from error
-    sizes = {tuple(image.shape) for image, _ in decoded}
-    if len(sizes) > 1:
-        raise UsageError(f"the images of {path} have {len(sizes)} sizes; give the model's with --shape 3,224,224")
-    x = np.stack([image.numpy() for image, _ in decoded]).astype(np.float32) / 255
-    y = np.array([label for _, label in decoded], dtype=np.int64)
+
+    def decoded(index: int) -> np.ndarray:
+        try:
+            return folder[index][0].numpy()
+        except Exception as error:
+            raise UsageError(f"an image of {path} cannot be read: {str(error).splitlines()[0]}") from error
+
+    size = decoded(chosen[0]).shape
+    x = room((len(chosen), *size), np.uint8)
+    for place, index in enumerate(track(chosen, f"reading {path.name}", len(chosen))):
+        image = decoded(index)
+        if image.shape != size:
+            sizes = " and ".join(f"{width} x {height}" for _, height, width in (size, image.shape))
+            raise UsageError(
+                f"the images of {path} have several sizes ({sizes}); give the model's with --shape 3,224,224"
+            )
+        x[place] = image
+        let_go(x)
+    y = np.array(folder.targets, np.int64)[chosen]
     if labels:
-        return Images(path.name, x, np.asarray(labels, np.int64)[y])
-    return Images(path.name, x, y, len(folder.classes))
+        return Images(path.name, Pixels(x), np.asarray(labels, np.int64)[y])
+    return Images(path.name, Pixels(x), y, len(folder.classes))

@@ -13,6 +13,7 @@ import numpy as np
 from advbench import attacks, evaluation
 from advbench.attacks.registry import NORMS
 from advbench.checkpoint import fingerprint
+from advbench.data.pixels import Pixels
 from advbench.device import resolve_device
 from advbench.estimators import TorchClassifier
 from advbench.evaluate import contract, detection, exhibits, images, network
@@ -109,7 +110,7 @@ def _compute(
     checks = partial(run_checks, classifier, pictures, options, seed, normalisation)
     run.rows("checks", checks)  # first: who is told that the attacks cannot work need not wait for them
     x, y = pictures.x, pictures.y
-    clean = run.arrays("clean", lambda: {"correct": classifier.predict(x).argmax(1) == y})["correct"]
+    clean = run.arrays("clean", partial(_clean, classifier, x, y))["correct"]
     distances = {
         name: run.arrays(name, partial(_distance, classifier, name, x, y, clean))["distance"]
         for name in wanted.distances
@@ -130,28 +131,38 @@ def _compute(
     run.rows("distance", partial(_distance_rows, distances, clean))
 
 
+def _clean(classifier: TorchClassifier, x: Pixels, y: np.ndarray) -> dict[str, np.ndarray]:
+    """Which images are right as they are."""
+    return {"correct": np.concatenate([classifier.predict(x[part]).argmax(1) == y[part] for part in x.parts()])}
+
+
 def _attack(
-    classifier: TorchClassifier, step: Bounded, eps: float, x: np.ndarray, y: np.ndarray, before: np.ndarray, seed: int
+    classifier: TorchClassifier, step: Bounded, eps: float, x: Pixels, y: np.ndarray, before: np.ndarray, seed: int
 ) -> dict[str, np.ndarray]:
     """Which images are still right after an attack on those that were right before it."""
     correct = np.array(before)
-    todo = np.flatnonzero(correct)
-    if len(todo):
-        with own_global_state(seed):
-            tries = [step.attack(classifier, eps, seed)] * step.restarts
-            *_, correct[todo] = still_correct(classifier, tries, x[todo], y[todo])
+    tries = [step.attack(classifier, eps, seed)] * step.restarts
+    with own_global_state(seed):
+        for part in x.parts():
+            todo = part.start + np.flatnonzero(correct[part])
+            if len(todo):
+                *_, correct[todo] = still_correct(classifier, tries, x[todo], y[todo])
     return {"correct": correct}
 
 
 def _distance(
-    classifier: TorchClassifier, name: str, x: np.ndarray, y: np.ndarray, clean: np.ndarray
+    classifier: TorchClassifier, name: str, x: Pixels, y: np.ndarray, clean: np.ndarray
 ) -> dict[str, np.ndarray]:
     """The norm of DeepFool's perturbation of each image: 0 where it was wrong already, infinite where none was found."""
-    adversarial = attacks.create(name, classifier).generate(x, y)
-    delta = (adversarial - x).reshape(len(x), -1)
-    size = np.linalg.norm(delta, ord=2 if NORMS[name] == "l2" else np.inf, axis=1)
-    beaten = classifier.predict(adversarial).argmax(1) != y
-    return {"distance": np.where(clean, np.where(beaten, size, np.inf), 0)}
+    attack, distance = attacks.create(name, classifier), np.zeros(len(x))
+    for part in x.parts():
+        images = x[part]
+        adversarial = attack.generate(images, y[part])
+        delta = (adversarial - images).reshape(len(images), -1)
+        size = np.linalg.norm(delta, ord=2 if NORMS[name] == "l2" else np.inf, axis=1)
+        beaten = classifier.predict(adversarial).argmax(1) != y[part]
+        distance[part] = np.where(clean[part], np.where(beaten, size, np.inf), 0)
+    return {"distance": distance}
 
 
 def _accuracy_rows(left: dict[float, dict[str, np.ndarray]], norm: str) -> Iterator[dict[str, object]]:

@@ -1,0 +1,83 @@
+"""Images that need not fit into memory: kept as they came, read as float32 a part at a time."""
+
+from __future__ import annotations
+
+import hashlib
+import mmap
+import os
+from collections.abc import Iterator
+from math import prod
+from tempfile import TemporaryFile
+
+import numpy as np
+
+PART = 1 << 26
+"""Bytes of float32 images that are read at a time."""
+
+_IN_MEMORY = 1 << 26  # bytes up to which an array is not put into a file
+
+
+class Pixels:
+    """Images (N, C, H, W) whose parts are float32 in [0, 1].
+
+    :param kept: uint8 in 0..255 or floats in [0, 1], possibly a mapped file.
+    """
+
+    def __init__(self, kept: np.ndarray) -> None:
+        self.kept = kept
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """(N, C, H, W)."""
+        n, c, h, w = self.kept.shape
+        return n, c, h, w
+
+    def __len__(self) -> int:
+        return len(self.kept)
+
+    def __getitem__(self, part: slice | np.ndarray) -> np.ndarray:
+        """The images that a slice or an index array picks, float32."""
+        chosen = np.ascontiguousarray(self.kept[part], np.float32)
+        let_go(self.kept)
+        return chosen / 255 if self.kept.dtype == np.uint8 else chosen
+
+    def parts(self) -> Iterator[slice]:
+        """Slices that make up all images, each of at most ``PART`` bytes of float32, but of one image at least."""
+        step = max(1, PART // (4 * prod(self.shape[1:])))
+        for start in range(0, len(self), step):
+            yield slice(start, min(start + step, len(self)))
+
+
+def fingerprint(kept: np.ndarray, y: np.ndarray) -> str:
+    """The first 16 hex digits of the SHA-256 over images (N, C, H, W) as they are kept, and labels (N,)."""
+    digest = hashlib.sha256()
+    for part in Pixels(kept).parts():
+        digest.update(kept[part].tobytes())
+        let_go(kept)
+    digest.update(y.tobytes())
+    return digest.hexdigest()[:16]
+
+
+def room(shape: tuple[int, ...], dtype: np.dtype | type) -> np.ndarray:
+    """An array to write to: in memory, or where it is large in a file of the system's temporary folder that nobody sees.
+
+    :raises OSError: if the disk has no room for it.
+    :raises ValueError: for more bytes than can be numbered.
+    """
+    size = prod(shape) * np.dtype(dtype).itemsize
+    if size <= _IN_MEMORY:
+        return np.empty(shape, dtype)
+    with TemporaryFile() as file:
+        if hasattr(os, "posix_fallocate"):  # a full disk is an error here, and the end of the process later
+            try:
+                os.posix_fallocate(file.fileno(), 0, size)
+            except OverflowError as error:
+                raise ValueError(f"{size} bytes") from error
+        return np.memmap(file, dtype, "w+", shape=shape)
+
+
+def let_go(kept: np.ndarray) -> None:
+    """Give back the pages of a mapped file: all that were ever touched would count as this process's memory."""
+    mapping = getattr(kept, "_mmap", None)
+    if isinstance(mapping, mmap.mmap) and getattr(kept, "mode", "") in ("r", "w+") and hasattr(mmap, "MADV_DONTNEED"):
+        mapping.madvise(mmap.MADV_DONTNEED)
