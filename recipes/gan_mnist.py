@@ -51,7 +51,7 @@ PRESETS = {
     # one pass over all images for each attacker, ten looks at it on the way
     "small": GanMnist(
         t=(0.04, 0.08, 0.16),
-        seeds=3,
+        seeds=1,
         test_images=2000,
         epoch_images=6000,
         epoch_test_images=500,

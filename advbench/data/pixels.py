@@ -43,9 +43,17 @@ class Pixels:
 
     def parts(self) -> Iterator[slice]:
         """Slices that make up all images, each of at most ``PART`` bytes of float32, but of one image at least."""
-        step = max(1, PART // (4 * prod(self.shape[1:])))
-        for start in range(0, len(self), step):
-            yield slice(start, min(start + step, len(self)))
+        for start in range(0, len(self), self._step):
+            yield slice(start, min(start + self._step, len(self)))
+
+    def parts_of(self, chosen: np.ndarray) -> Iterator[np.ndarray]:
+        """An index array in pieces as large as ``parts``: of one length, since oneDNN keeps memory for each that it meets."""
+        for start in range(0, len(chosen), self._step):
+            yield chosen[start : start + self._step]
+
+    @property
+    def _step(self) -> int:
+        return max(1, PART // (4 * prod(self.shape[1:])))
 
 
 def fingerprint(kept: np.ndarray, y: np.ndarray) -> str:

@@ -143,10 +143,8 @@ def _attack(
     correct = np.array(before)
     tries = [step.attack(classifier, eps, seed)] * step.restarts
     with own_global_state(seed):
-        for part in x.parts():
-            todo = part.start + np.flatnonzero(correct[part])
-            if len(todo):
-                *_, correct[todo] = still_correct(classifier, tries, x[todo], y[todo])
+        for todo in x.parts_of(np.flatnonzero(before)):
+            *_, correct[todo] = still_correct(classifier, tries, x[todo], y[todo])
     return {"correct": correct}
 
 
