@@ -114,6 +114,7 @@ def interrupt(recipe: str, number: int, tally: Tally, scratch: Path, rng: random
         process.join()
         return process.exitcode, log.read_text() if log.exists() else ""
 
+    os.chdir(scratch)  # the server imports from its working directory first: not from a checkout, but what is installed
     start = time.monotonic()
     code, said = study(scratch / "undisturbed")
     assert code == 0, said

@@ -6,7 +6,12 @@ import interruptions
 import pytest
 
 
-def test_nothing_is_lost_by_interruptions(tmp_path, capsys):
+@pytest.fixture(autouse=True)
+def elsewhere(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)  # and back
+
+
+def test_nothing_is_lost_by_interruptions(tmp_path):
     tally = interruptions.Tally()
     interruptions.interrupt("gan-mnist", 5, tally, tmp_path, random.Random(1))
     assert tally.count == 5 and tally.studies >= 1
