@@ -14,6 +14,7 @@ import numpy as np
 PART = 1 << 26
 """Bytes of float32 images that are read at a time."""
 
+_SCATTERED = 32  # images that are read one here, one there: the system maps up to a megabyte around each
 _IN_MEMORY = 1 << 26  # bytes up to which an array is not put into a file
 
 
@@ -37,8 +38,14 @@ class Pixels:
 
     def __getitem__(self, part: slice | np.ndarray) -> np.ndarray:
         """The images that a slice or an index array picks, float32."""
-        chosen = np.ascontiguousarray(self.kept[part], np.float32)
-        let_go(self.kept)
+        if isinstance(part, slice):
+            chosen = np.ascontiguousarray(self.kept[part], np.float32)
+            let_go(self.kept)
+        else:
+            chosen = np.empty((len(part), *self.shape[1:]), np.float32)
+            for start in range(0, len(part), _SCATTERED):
+                chosen[start : start + _SCATTERED] = self.kept[part[start : start + _SCATTERED]]
+                let_go(self.kept)
         return chosen / 255 if self.kept.dtype == np.uint8 else chosen
 
     def parts(self) -> Iterator[slice]:
