@@ -46,7 +46,9 @@ class Pixels:
             for start in range(0, len(part), _SCATTERED):
                 chosen[start : start + _SCATTERED] = self.kept[part[start : start + _SCATTERED]]
                 let_go(self.kept)
-        return chosen / 255 if self.kept.dtype == np.uint8 else chosen
+        if self.kept.dtype == np.uint8:
+            chosen /= 255  # in place: it is a copy
+        return chosen
 
     def parts(self) -> Iterator[slice]:
         """Slices that make up all images, each of at most ``PART`` bytes of float32, but of one image at least."""

@@ -52,10 +52,9 @@ def test_what_is_large_lies_in_a_file_and_its_pages_are_given_back(monkeypatch):
         for part in images.parts():
             assert images[part][0, 0, 0, 0] == np.float32(part.start // 5000 / 255)
 
-    scattered = np.random.default_rng(0).permutation(len(kept))[:1000]
+    scattered = np.random.default_rng(0).permutation(len(kept))[:2000]
     for work in (write, read, lambda: images[scattered]):
         assert peak_of(work) < 100 << 20
-    assert peak_of(lambda: np.array(kept[scattered])) > 100 << 20  # so much are they where nothing is given back
     assert room((2, 3), np.float32).base is None
 
 
