@@ -26,7 +26,8 @@ from tiny import TINY, settings
 KILLED, TIMED = "kill -9", "kill -9 by the clock"
 SIGNALS = {"Ctrl-C": signal.SIGINT, "SIGTERM": signal.SIGTERM}
 FULL = {"full disk": errno.ENOSPC, "read-only directory": errno.EROFS}
-EXIT = {KILLED: -9, TIMED: -9, "Ctrl-C": 130, "SIGTERM": 143, "full disk": 1, "read-only directory": 1}
+# a directory that cannot be begun is the user's to change, 2; one that fills up later is not, 1
+EXIT = {KILLED: (-9,), TIMED: (-9,), "Ctrl-C": (130,), "SIGTERM": (143,), **dict.fromkeys(FULL, (1, 2))}
 _SLOW_IMPORTS = ("advbench.cli", "advbench.study", "advbench.report", "altair", "sklearn.datasets", "vl_convert")
 _WRITING = os.O_WRONLY | os.O_RDWR
 
@@ -140,7 +141,7 @@ def interrupt(recipe: str, number: int, tally: Tally, scratch: Path, rng: random
         left -= 1
         if kind:
             tally.interruptions[kind] += 1
-        if not kind or code != EXIT[kind] or "Traceback" in said:
+        if not kind or code not in EXIT[kind] or "Traceback" in said:
             tally.mistakes.append(f"{recipe}, {kind or 'undisturbed'}, exit code {code}: {said[-2000:]}")
         if not kind:
             return
