@@ -14,7 +14,7 @@ import numpy as np
 
 from advbench.data.dataset import Dataset
 from advbench.errors import UsageError
-from advbench.files import read_json, write, write_text
+from advbench.files import read_json, sha256, write, write_text
 from advbench.progress import track
 
 CLASSES = 10
@@ -159,9 +159,7 @@ def _read(pixels: Path, about: Path) -> tuple[np.ndarray, np.ndarray, tuple[str,
     try:
         said: dict[str, Any] = read_json(about)
         y = np.asarray(said["labels"], np.int64)
-        with open(pixels, "rb") as stream:
-            whole = hashlib.file_digest(stream, "sha256").hexdigest() == said["sha256"]
-        if not whole or not len(y):
+        if sha256(pixels) != said["sha256"] or not len(y):
             return None
         x = np.memmap(pixels, np.uint8, "r", shape=(len(y), *said["shape"]))
         return x, y, tuple(said["unreadable"])

@@ -36,7 +36,7 @@ def read(path: Path, names: tuple[str, ...], choose: Callable[[int], np.ndarray]
     """
     try:
         with ZipFile(path) as archive:
-            held = [name.removesuffix(".npy") for name in archive.namelist()]
+            held = [name.removesuffix(".npy") for name in archive.namelist() if name.endswith(".npy")]
             if any(name not in held for name in names):
                 raise UsageError(f"{path} must hold arrays {' and '.join(names)}, found {', '.join(held) or 'none'}")
             arrays = []
@@ -66,6 +66,8 @@ def _header(stream: IO[bytes], name: str) -> _Header:
             shape, fortran, dtype = _HEADERS[version](stream)
     except (ValueError, KeyError, TypeError, SyntaxError, RecursionError, OverflowError) as error:
         raise UsageError(f"{name} is not an array that numpy saved") from error
+    if not dtype.itemsize:
+        raise UsageError(f"{name} holds values of no size")
     if dtype.hasobject:
         raise UsageError(f"{name} holds Python objects, which only a pickle can read: refused; save plain arrays")
     if fortran and len(shape) > 1:

@@ -79,13 +79,14 @@ def classifier(module: nn.Module, images: Images, device: torch.device) -> tuple
             "NO GRADIENT reaches the images (detach, NumPy or no_grad in the model): only attacks without gradients do anything"
         )
     estimator = estimators.classifier(module, images.x.shape[1:], classes, "fast", device)
-    broken = 0
+    broken, answers = 0, np.empty((0, classes))  # the first part's: the last may be of one image
     for part in images.x.parts():
         outputs = estimator.predict(images.x[part])
         broken += int((~np.isfinite(outputs)).any(1).sum())
+        answers = answers if len(answers) else outputs
     if broken:
         raise UsageError(f"the model returns NaN or infinity for {broken} of {len(images.x)} images")
-    return estimator, notes + _kind_of(outputs)
+    return estimator, notes + _kind_of(answers)
 
 
 def _settle(module: nn.Module, device: torch.device) -> list[str]:
