@@ -7,7 +7,8 @@ import pytest
 
 from advbench.report.docs import NOTES, claims
 
-PAGES = sorted((Path(__file__).parents[2] / "docs" / "results").glob("*/README.md"))
+RESULTS = Path(__file__).parents[2] / "docs" / "results"
+PAGES = sorted(results.with_name("README.md") for results in RESULTS.glob("*/results.csv"))
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.parent.name)
