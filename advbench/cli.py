@@ -155,6 +155,14 @@ def _names(kind: str) -> dict[str, str]:
     help="Processes for independent trainings, in recipes that have them; by default one a core, at most four.",
 )
 @click.option(
+    "--devices",
+    type=click.IntRange(min=1),
+    help="Processes that train the classifier together, each on a device of its own, in recipes that have it; as "
+    "--set devices=N.",
+)
+@click.option("--store", help="A folder or URL (s3://bucket/name) through which machines share finished stages.")
+@click.option("--scheduler", help="The address of a Dask scheduler whose workers do the independent trainings.")
+@click.option(
     "--set", "settings", multiple=True, metavar="KEY=VALUE", help="Any field of the recipe's config; repeatable."
 )
 @click.option("--track", "tracker", help="Hand epochs and results to tensorboard or mlflow at the end.")
@@ -167,6 +175,7 @@ def recipe(
     settings: tuple[str, ...],
     classes: str | None,
     weights: str | None,
+    devices: int | None,
     **options: Any,
 ) -> None:
     """Run a study, or go on with it where it was stopped.
@@ -178,11 +187,14 @@ def recipe(
     advbench recipe detector-cifar --preset small --out runs/small
     advbench recipe detector-cifar --set eps_fgsm=2/255,8/255 --set detector_epochs=5
     advbench recipe detector-imagenet10 --data-dir photos --weights vgg16.safetensors
+    advbench recipe training-mnist --store s3://bucket/studies --scheduler tcp://10.0.0.1:8786
     """
     if classes is not None:
         settings += (f"classes={json.dumps(classes.split(','))}",)
     if weights is not None:
         settings += (f"weights={json.dumps(weights)}",)
+    if devices is not None:
+        settings += (f"devices={devices}",)
     _run_recipe(name, as_json, tracker, settings=settings, **options)
 
 

@@ -23,6 +23,16 @@ def track(items: Iterable[T], label: str, total: int) -> Iterator[T]:
     return _on_terminal(items, label, total) if bars_allowed and sys.stderr.isatty() else _in_lines(items, label, total)
 
 
+def log_in_child() -> None:
+    """Log to the terminal from a process that another one started: in lines, for several cannot share one live display."""
+    global bars_allowed
+    bars_allowed = False
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
+    log.addHandler(handler)
+    log.setLevel(logging.INFO)
+
+
 def _on_terminal(items: Iterable[T], label: str, total: int) -> Iterator[T]:
     global _bars
     from rich.console import Console

@@ -3,16 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
-import platform
-import shutil
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
-from importlib.metadata import PackageNotFoundError, version
 from logging import FileHandler, Formatter, Handler
 from operator import methodcaller
 from pathlib import Path
@@ -22,15 +16,16 @@ import numpy as np
 import pandas as pd
 from filelock import FileLock, Timeout
 
+from advbench import stages
+from advbench.environment import environment
 from advbench.errors import UsageError
 from advbench.evaluation import COLUMNS
-from advbench.files import read_json, sha256, sweep, write, write_text
+from advbench.files import read_json, sweep, write, write_text
 from advbench.progress import log
+from advbench.store import Store
 
 Training = tuple[Callable[[Path], Any], list[dict[str, Any]]]
 """What a training hands back: a function that saves the result to a path, and one dict an epoch."""
-
-_LIBRARIES = ("advbench", "adversarial-robustness-toolbox", "torch", "torchvision", "numpy", "pandas", "scikit-learn")
 
 
 class Run:
@@ -50,19 +45,21 @@ class Run:
         tables/           the rows of each stage, csv
         charts/           one Vega-Lite specification and one SVG an exhibit
         explorer/         images, perturbations, probabilities and scores that the page lets a reader look through
-        checksums.json    of results.csv and of what the page draws
+        checksums.json    of results.csv and of what else the page draws
         checkpoints/      trainings that are not finished
         stages/           one json a finished stage: its files, their checksums, its seconds
 
     :param directory: where it is; made if it is not there.
     :param config: what was asked, as JSON-serialisable values.
+    :param store: where finished stages are shared with other machines, and taken from.
     :raises UsageError: if the directory holds a run that was asked something else, or a symbolic link, or cannot be
         written.
     """
 
-    def __init__(self, directory: Path, config: Mapping[str, Any]) -> None:
+    def __init__(self, directory: Path, config: Mapping[str, Any], store: Store | None = None) -> None:
         self.directory = directory
         self.config = dict(config)
+        self.store = store
         known = directory / "config.json"
         asked = json.dumps(self.config, indent=2) + "\n"
         try:
@@ -78,7 +75,7 @@ class Run:
             raise UsageError(f"{directory} cannot be used as a run directory: {error.strerror}") from error
         self._tables: list[pd.DataFrame] = []
         self._exhibits: list[dict[str, Any]] = []
-        self._checksums: dict[str, str] = {}
+        self._drawn: dict[str, str] = {}
         self._inside = 0.0  # seconds of the stages that the running stage asked for
 
     @contextmanager
@@ -197,13 +194,13 @@ class Run:
     def write_results(self) -> None:
         """Write results.csv from the rows so far."""
         write(self.directory / "results.csv", lambda stream: self.results().to_csv(stream, index=False))
-        self._record("results.csv")
+        self._record([self.directory / "results.csv"])
 
-    def adopt(self, source: Path, recipe: str, stages: Sequence[str]) -> dict[str, Any]:
+    def adopt(self, source: Path, recipe: str, wanted: Sequence[str]) -> dict[str, Any]:
         """Copy finished stages of another run of the same data and seed, where this one has not finished them itself.
 
         :param recipe: which the other must be of.
-        :param stages: their names, with wildcards.
+        :param wanted: the names of the stages, with wildcards.
         :return: what the other was asked.
         :raises UsageError: if it is no such run, or one of other data or another seed, or has no such stage.
         """
@@ -211,22 +208,25 @@ class Run:
         if not known.is_file():
             raise UsageError(f"{source} is not a run directory: it has no config.json")
         asked = _read_config(known)
-        for key, wanted in (("recipe", recipe), ("dataset", self.config["dataset"]), ("seed", self.config["seed"])):
-            if asked.get(key) != wanted:
-                raise UsageError(f"{source} holds a run with {key} = {asked.get(key)}, needed is {wanted}")
-        for pattern in stages:
+        for key, needed in (("recipe", recipe), ("dataset", self.config["dataset"]), ("seed", self.config["seed"])):
+            if asked.get(key) != needed:
+                raise UsageError(f"{source} holds a run with {key} = {asked.get(key)}, needed is {needed}")
+        for pattern in wanted:
             found = sorted((source / "stages").glob(f"{pattern}.json"))
             if not found:
                 raise UsageError(f"{source} has no finished stage {pattern}; run its recipe to the end first")
             for marker in found:
-                here = self.directory / "stages" / marker.name
-                if here.exists() or (files := _intact(marker, source)) is None:
-                    continue
-                for path in (*files, marker):
-                    to = self.directory / path.relative_to(source)
-                    to.parent.mkdir(parents=True, exist_ok=True)
-                    shutil.copyfile(path, to)
+                if not stages.marker(self.directory, marker.stem).exists():
+                    Store(str(source)).fetch(marker.stem, self.directory)
         return asked
+
+    def take_in(self) -> None:
+        """Copy into this directory what other machines have finished and brought to the store."""
+        if self.store is None:
+            return
+        for name in self.store.finished():
+            if not stages.marker(self.directory, name).exists():
+                self.store.fetch(name, self.directory)
 
     def explorer(self, make: Callable[[], Mapping[str, bytes]]) -> None:
         """Keep the files of the page's explorer; ``make`` is asked for them (``report.bundle``) where they are not kept yet."""
@@ -237,7 +237,7 @@ class Run:
                 write(path, methodcaller("write", content))
             return list(files)
 
-        self._stage("explorer", keep)
+        self._record(self._stage("explorer", keep))
 
     def exhibit(
         self,
@@ -253,103 +253,45 @@ class Run:
         :param targets: the claims of the report that this exhibit shows.
         """
         entry: dict[str, Any] = {"name": name, "title": title, "caption": caption, "targets": list(targets)}
+        drawn = [self.directory / "exhibits.json"]
         if chart is not None:
             import vl_convert
 
-            spec = chart.to_json()
-            write_text(self.directory / "charts" / f"{name}.vl.json", spec + "\n")
-            write_text(self.directory / "charts" / f"{name}.svg", vl_convert.vegalite_to_svg(spec))
-            entry["chart"] = f"charts/{name}.vl.json"
-            self._record(entry["chart"], f"charts/{name}.svg")
+            specification, picture = (self.directory / "charts" / f"{name}{end}" for end in (".vl.json", ".svg"))
+            write_text(specification, chart.to_json() + "\n")
+            write_text(picture, vl_convert.vegalite_to_svg(chart.to_json()))
+            entry["chart"] = f"charts/{specification.name}"
+            drawn += [specification, picture]
         if table is not None:
             entry["table"] = json.loads(table.to_json(orient="split", index=False, double_precision=6))
         self._exhibits.append(entry)
-        write_text(self.directory / "exhibits.json", json.dumps(self._exhibits, indent=1) + "\n")
-        self._record("exhibits.json")
+        write_text(drawn[0], json.dumps(self._exhibits, indent=1) + "\n")
+        self._record(drawn)
 
-    def _record(self, *files: str) -> None:
-        """Keep the checksums of files that no stage does."""
-        self._checksums |= {file: sha256(self.directory / file) for file in files}
-        write_text(self.directory / "checksums.json", json.dumps(self._checksums, indent=1) + "\n")
+    def _record(self, drawn: Iterable[Path]) -> None:
+        """Keep the checksums of what the page draws."""
+        self._drawn |= stages.checksums(self.directory, drawn)
+        write_text(self.directory / "checksums.json", json.dumps(self._drawn, indent=1) + "\n")
 
     def _stage(self, name: str, keep: Callable[[], list[Path]]) -> list[Path]:
-        marker = self.directory / "stages" / f"{name}.json"
-        kept = _intact(marker, self.directory)
+        kept = stages.finished(self.directory, name)
+        if kept is None and self.store is not None and self.store.fetch(name, self.directory):
+            kept = stages.finished(self.directory, name)
         if kept is not None:
             log.info("%s: kept", name)
-            return kept
-        log.info("%s ...", name)
-        start, outside = time.monotonic(), self._inside
-        self._inside = 0.0
-        files = keep()
-        whole = time.monotonic() - start
-        seconds, self._inside = round(whole - self._inside, 1), outside + whole
-        checksums = {str(path.relative_to(self.directory)): sha256(path) for path in files}
-        write_text(marker, json.dumps({"seconds": seconds, "ended": time.time(), "files": checksums}, indent=1) + "\n")
-        log.info("%s: done in %.0f s", name, seconds)
+            files = kept
+        else:
+            log.info("%s ...", name)
+            start, outside = time.monotonic(), self._inside
+            self._inside = 0.0
+            files = keep()
+            whole = time.monotonic() - start
+            seconds, self._inside = round(whole - self._inside, 1), outside + whole
+            stages.finish(self.directory, name, files, seconds)
+            log.info("%s: done in %.0f s", name, seconds)
+        if self.store is not None:
+            self.store.keep(name, self.directory, files)
         return files
-
-
-def stage_seconds(directory: Path) -> dict[str, float]:
-    """The wall-clock seconds of each finished stage alone, in the order in which they ended.
-
-    A training counts the seconds of all its epochs, those before an interruption included.
-    """
-    markers = {path.stem: read_json(path) for path in (directory / "stages").glob("*.json")}
-    seconds = {
-        name: float(m["seconds"]) for name, m in sorted(markers.items(), key=lambda item: float(item[1]["ended"]))
-    }
-    for path in (directory / "models").glob("*.csv"):
-        if path.stem in seconds:
-            seconds[path.stem] = max(seconds[path.stem], round(float(pd.read_csv(path).seconds.sum()), 1))
-    return seconds
-
-
-def environment(device: str) -> dict[str, Any]:
-    """Versions, commit, machine and device of this process."""
-    versions = {}
-    for library in _LIBRARIES:
-        try:
-            versions[library] = version(library)
-        except PackageNotFoundError:
-            versions[library] = "not installed"
-    return {
-        "versions": versions,
-        "commit": _commit(),
-        "python": platform.python_version(),
-        "system": platform.platform(terse=True),
-        "processor": _processor(),
-        "cores": os.cpu_count(),
-        "device": device,
-        "peak memory": _peak_memory(),
-    }
-
-
-def _peak_memory() -> str:
-    try:
-        import resource
-    except ImportError:  # not on Windows
-        return "unknown"
-    unit = 1 if sys.platform == "darwin" else 1024
-    return f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**30:.2f} GiB"
-
-
-def _processor() -> str:
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.is_file():
-        for line in cpuinfo.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
-    return platform.processor() or platform.machine()
-
-
-def _commit() -> str:
-    here = Path(__file__).resolve().parent.parent
-    if not (here / ".git").exists():
-        return "not a checkout"
-    command = ["git", "-C", str(here), "describe", "--always", "--dirty", "--abbrev=12"]
-    done = subprocess.run(command, capture_output=True, text=True)  # noqa: S603 words of our own
-    return done.stdout.strip() or "unknown"
 
 
 def _refuse_other(directory: Path, kept: dict[str, Any], asked: dict[str, Any]) -> None:
@@ -374,43 +316,3 @@ def _read_config(path: Path) -> dict[str, Any]:
         return dict(read_json(path))
     except (ValueError, TypeError) as error:
         raise UsageError(f"{path} is damaged: it says no longer what was asked; choose another --out") from error
-
-
-def check(directory: Path) -> None:
-    """Whether results.csv and what the page draws are as the run wrote them.
-
-    :raises UsageError: if one of them has changed since; the line names it.
-    """
-    kept = directory / "checksums.json"
-    if not kept.is_file():
-        return  # a run of an earlier version
-    try:
-        checksums = {_inside(directory, name): checksum for name, checksum in read_json(kept).items()}
-    except (ValueError, AttributeError) as error:
-        raise UsageError(f"{kept} is damaged; the same command writes it again") from error
-    for path, checksum in checksums.items():
-        if not path.is_file() or sha256(path) != checksum:
-            raise UsageError(f"{path} is missing or not as the run wrote it; the same command writes it again")
-
-
-def _inside(directory: Path, name: str) -> Path:
-    if Path(name).is_absolute() or ".." in Path(name).parts:
-        raise UsageError(f"{directory} names a file outside of itself: {name}")
-    return directory / name
-
-
-def _intact(marker: Path, directory: Path) -> list[Path] | None:
-    """The files of a finished stage, or None where it is not finished or one of them has changed since."""
-    if not marker.is_file():
-        return None
-    try:
-        kept = read_json(marker)["files"]
-        files = {_inside(directory, name): checksum for name, checksum in kept.items()}
-    except (ValueError, KeyError, AttributeError, TypeError):
-        log.warning("%s is damaged; its stage is computed again", marker)
-        return None
-    for path, checksum in files.items():
-        if not path.is_file() or sha256(path) != checksum:
-            log.warning("%s is missing or damaged; its stage is computed again", path)
-            return None
-    return list(files)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import platform
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,14 +12,16 @@ from typing import Any
 import torch
 
 from advbench import data
+from advbench.cluster import Cluster
 from advbench.data import Dataset
 from advbench.device import resolve_device
-from advbench.errors import DataUnavailable
+from advbench.errors import DataUnavailable, UsageError
 from advbench.progress import log
-from advbench.recipe import Config, Recipe, configure, digest
+from advbench.recipe import Config, Recipe, configure, digest, find
 from advbench.report import write_report
 from advbench.runs import Run
 from advbench.seeds import derive
+from advbench.store import Store
 from advbench.workers import Item, default_workers, each
 
 
@@ -32,14 +36,19 @@ class Study:
     device: torch.device
     seed: int
     workers: int = 1
+    cluster: Cluster | None = None
 
     def seed_of(self, *path: object) -> int:
         """The seed of a named part of the study."""
         return derive(self.seed, *path)
 
     def each(self, work: Callable[[Study, Item], Any], items: Sequence[Item]) -> None:
-        """Do independent work in all workers; see :func:`advbench.workers.each`."""
-        each(self, work, items)
+        """Do independent work in all workers, of this machine (:func:`advbench.workers.each`) or of a cluster."""
+        if self.cluster is not None:
+            self.cluster.each(work, items)
+            self.run.take_in()
+        else:
+            each(self, work, items)
 
 
 def choose_dataset(recipe: Recipe, preset: str, dataset: str, data_dir: Path | None, **options: Any) -> tuple[str, str]:
@@ -75,21 +84,28 @@ def start(
     seed: int = 0,
     settings: tuple[str, ...] = (),
     workers: int | None = None,
+    store: str | None = None,
+    scheduler: str | None = None,
 ) -> Run:
     """Run a recipe to its end, or on from where it was stopped, and write its page.
 
     :param workers: processes for the independent pieces of a recipe that has them, by default one a core, at most four,
         and one on a GPU; they change no result.
+    :param store: a folder or fsspec URL: finished stages are taken from there and brought there.
+    :param scheduler: the address of a Dask scheduler: the independent pieces are done by its workers. Needs a store.
 
-    :raises UsageError: for a wrong preset, setting, device or directory.
+    :raises UsageError: for a wrong preset, setting, device, directory, store or scheduler.
     :raises DataUnavailable: where the data set cannot be had.
     """
     config: Config = configure(recipe, preset, settings)
     where = resolve_device(device)
-    options = config.data_options()
-    name, note = choose_dataset(recipe, preset, dataset, data_dir, **options)
-    options = _of_data_set(recipe, name, options)
-    train, test = (data.load(name, split, data_dir, **options) for split in ("train", "test"))
+    if scheduler is not None and store is None:
+        raise UsageError("--scheduler needs --store: through it the workers share what they finish")
+    if scheduler is not None and recipe.file:
+        raise UsageError("--scheduler needs a recipe that is installed: other machines do not have the file")
+    shared = None if store is None else Store(store)
+    name, note = choose_dataset(recipe, preset, dataset, data_dir, **config.data_options())
+    train, test = _load(recipe, config, name, data_dir)
     note = note or train.note
     asked: dict[str, Any] = {
         "recipe": recipe.name,
@@ -100,10 +116,11 @@ def start(
         "settings": list(settings),
         "config": config.model_dump(mode="json"),
     }
-    if train.ids:  # a folder's images; of other sets the name says which they are
-        asked["fingerprint"] = f"{train.fingerprint} {test.fingerprint}"
+    if (fingerprint := _fingerprint(train, test)) is not None:
+        asked["fingerprint"] = fingerprint
     directory = out or Path("runs") / f"{recipe.name}-{preset}-{name}-{digest(asked)}"
-    run = Run(directory, asked)
+    run = Run(directory, asked, shared and shared.of(digest(asked)))
+    cluster = scheduler and Cluster(scheduler, json.dumps(asked), data_dir, device, str(store))
     with run.alone(), run.logging():
         run.record_environment(str(where))
         run.record_about(recipe.question, recipe.file or recipe.name, str(data_dir or ""))
@@ -112,9 +129,35 @@ def start(
             log.warning("DATA: %s", note)
         for part in filter(None, (train.left_out, test.left_out)):
             log.warning("%s", part)
-        recipe.body(Study(config, run, train, test, where, seed, workers or default_workers(where)))
+        recipe.body(Study(config, run, train, test, where, seed, workers or default_workers(where), cluster or None))
         run.write_results()
         run.record_environment(str(where))  # once more, for the peak memory
         page = write_report(directory)
         log.info("report: %s", page)
     return run
+
+
+def rebuild(asked: dict[str, Any], directory: Path, store: str, data_dir: Path | None, device: str) -> Study:
+    """The study that another machine started, with a run directory of this one and the store of both.
+
+    :param asked: what the run was asked, as its config.json says.
+    :raises UsageError: if this machine has no such recipe or device, or other images.
+    :raises DataUnavailable: where the data set cannot be had.
+    """
+    recipe = find(asked["recipe"])
+    config = type(recipe.presets[asked["preset"]])(**asked["config"])
+    train, test = _load(recipe, config, asked["dataset"], data_dir)
+    if asked.get("fingerprint") != _fingerprint(train, test):
+        raise UsageError(f"the images of {asked['dataset']} on {platform.node()} are not those of the study")
+    run = Run(directory, asked, Store(store).of(digest(asked)))
+    return Study(config, run, train, test, resolve_device(device), asked["seed"])
+
+
+def _load(recipe: Recipe, config: Config, name: str, data_dir: Path | None) -> tuple[Dataset, Dataset]:
+    options = _of_data_set(recipe, name, config.data_options())
+    return data.load(name, "train", data_dir, **options), data.load(name, "test", data_dir, **options)
+
+
+def _fingerprint(train: Dataset, test: Dataset) -> str | None:
+    """Of a folder's images; which the others are says their name."""
+    return f"{train.fingerprint} {test.fingerprint}" if train.ids else None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import pickle
 import signal
@@ -41,7 +40,7 @@ def each(study: Study, work: Callable[[Study, Item], Any], items: Sequence[Item]
         progress.log.warning("a recipe given by path has one worker")
         workers = 1
     if workers <= 1:
-        with _one_thread(study.device):
+        with one_thread(study.device):
             for item in progress.track(items, "stages", len(items)):
                 work(study, item)
         return
@@ -69,7 +68,8 @@ def default_workers(device: torch.device) -> int:
 
 
 @contextmanager
-def _one_thread(device: torch.device) -> Iterator[None]:
+def one_thread(device: torch.device) -> Iterator[None]:
+    """On a CPU compute on one thread as long as the context lasts."""
     threads = torch.get_num_threads()
     if device.type == "cpu":
         torch.set_num_threads(1)
@@ -89,11 +89,7 @@ def _begin(path: str) -> None:
     Thread(target=_end_with_parent, daemon=True).start()
     with open(path, "rb") as stream:
         _study = study = pickle.load(stream)  # noqa: S301 the parent wrote it, for its own user
-    progress.bars_allowed = False  # several processes cannot share one live display
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
-    progress.log.addHandler(handler)
-    progress.log.setLevel(logging.INFO)
+    progress.log_in_child()
     study.run.log_to_file()
     if study.device.type == "cpu":
         torch.set_num_threads(1)

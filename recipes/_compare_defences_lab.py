@@ -22,8 +22,9 @@ from advbench.evaluation import Figure
 from advbench.models.lipschitz import LipschitzCNN
 from advbench.models.tapped import TappedModule
 from advbench.report import Attacked, bundle
-from advbench.runs import Training, stage_seconds
+from advbench.runs import Training
 from advbench.seeds import own_global_state
+from advbench.stages import stage_seconds
 from advbench.study import Study
 
 PLAIN = ("clean", "transfer", "fgsm", "pgd")

@@ -133,7 +133,9 @@ class Laboratory:
         def train(checkpoint: Path) -> Training:
             module = models.create(spec, seed)
             held_out = data.x[validation], data.y[validation]
-            history = train_classifier(module, (x, y), held_out, schedule, seed, self.study.device, checkpoint)
+            history = train_classifier(
+                module, (x, y), held_out, schedule, seed, self.study.device, checkpoint, self.config.devices
+            )
             return lambda path: models.save(path, module, spec), history
 
         self.run.trained("classifier", train)

@@ -48,6 +48,7 @@ class DetectorCifar(Config):
     schedule: Literal["report", "fast"] = Field("report", description="how the classifier is trained")
     epochs: PositiveInt | None = Field(None, description="of the classifier; null: the schedule's own")
     train_images: PositiveInt | None = Field(None, description="for the classifier")
+    devices: PositiveInt = Field(1, description="that train the classifier together")
     test_images: PositiveInt | None = Field(None, description="attacked")
     clean_images: PositiveInt | None = Field(None, description="test images for the accuracy without attack")
     eps_fgsm: tuple[Eps, ...] = (1 / 255, 2 / 255, 3 / 255, 4 / 255)

@@ -3,8 +3,9 @@ import pytest
 
 from advbench import evaluation
 from advbench.errors import UsageError
-from advbench.runs import Run, check, stage_seconds
+from advbench.runs import Run
 from advbench.seeds import derive
+from advbench.stages import check, stage_seconds
 
 CONFIG = {"recipe": "r", "dataset": "d", "seed": 0, "note": "", "config": {"epochs": 3}}
 
@@ -165,7 +166,9 @@ def test_a_damaged_config_is_refused(run, content):
         again(run)
 
 
-@pytest.mark.parametrize("file", ["results.csv", "exhibits.json", "charts/one.svg", "charts/one.vl.json"])
+@pytest.mark.parametrize(
+    "file", ["results.csv", "exhibits.json", "charts/one.svg", "charts/one.vl.json", "explorer/explorer.json"]
+)
 def test_every_flipped_bit_of_what_the_page_shows_is_found(finished_run, file):
     check(finished_run)
     path = finished_run / file

@@ -1,8 +1,11 @@
 """Work for the tests of workers, in a module that other processes can import."""
 
 import os
+import signal
 import time
+from pathlib import Path
 
+import numpy as np
 import torch
 
 from advbench.errors import UsageError
@@ -23,3 +26,17 @@ def die(study, item):
 def wait(study, item):
     note(study, item)
     time.sleep(600)
+
+
+def killed_once(study, place):
+    """A stage that counts how often it was begun; the one called victim is killed in the middle of its first time."""
+    place = Path(place)
+
+    def make():
+        with open(place, "a") as stream:
+            stream.write(f"{os.getpid()}\n")
+        if place.name == "victim" and len(place.read_text().split()) == 1:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return {"x": np.ones(3)}
+
+    study.run.arrays(place.name, make)

@@ -9,7 +9,7 @@ from typing import Any
 from advbench.errors import UsageError
 from advbench.report import explorer
 from advbench.report.kept import About, Asked, Exhibit, Machine, read, read_results
-from advbench.runs import check, stage_seconds
+from advbench.stages import check, stage_seconds
 
 
 def read_run(directory: Path) -> dict[str, Any]:

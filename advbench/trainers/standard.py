@@ -14,6 +14,8 @@ from torch import Tensor, nn
 
 from advbench.checkpoint import Checkpoint
 from advbench.device import bfloat16
+from advbench.errors import UsageError
+from advbench.parallel import Team, in_parallel
 from advbench.progress import log, track
 from advbench.seeds import derive
 
@@ -67,11 +69,12 @@ class Schedule:
 
 
 def augmented_batches(
-    x: Tensor, y: Tensor, schedule: Schedule, epoch: int, generator: torch.Generator
+    x: Tensor, y: Tensor, schedule: Schedule, epoch: int, generator: torch.Generator, part: slice = slice(None)
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Shuffled batches with a random crop after zero-padding and a random flip (He et al., 2016, section 4.2).
 
     :param x: uint8 (N, C, H, W).
+    :param part: which images of every batch.
     :return: float32 images in [0, 1] and their labels; a last, smaller batch is left out.
     """
     n, _, height, width = x.shape
@@ -81,25 +84,15 @@ def augmented_batches(
     shift = torch.randint(0, 2 * pad + 1, (n, 2), generator=generator)
     flip = torch.rand(n, generator=generator) < 0.5 * schedule.flip
     for start in range(0, n - batch_size + 1, batch_size):
-        chosen = order[start : start + batch_size]
+        chosen = order[start : start + batch_size][part]
         rows = torch.arange(height) + shift[chosen, :1]
-        columns = torch.arange(width).expand(batch_size, -1)
+        columns = torch.arange(width).expand(len(chosen), -1)
         columns = torch.where(flip[chosen, None], width - 1 - columns, columns) + shift[chosen, 1:]
         crops = padded[chosen[:, None, None], :, rows[:, :, None], columns[:, None, :]]  # channels come last here
         images = crops.to(y.device).permute(0, 3, 1, 2).float() / 255
         if 0 < size < height:
             images = F.interpolate(images, size=(size, size), mode="bilinear", antialias=True, align_corners=False)
         yield images, y[chosen.to(y.device)]
-
-
-@torch.no_grad()
-def _accuracy(module: nn.Module, x: Tensor, y: Tensor, batch_size: int = 500) -> float:
-    module.eval()
-    hits = 0
-    for images, labels in zip(x.split(batch_size), y.split(batch_size), strict=True):
-        images = (images.to(y.device).float() / 255).contiguous(memory_format=torch.channels_last)
-        hits += int((module(images).argmax(1) == labels).sum())
-    return hits / len(y)
 
 
 def train_classifier(
@@ -110,50 +103,79 @@ def train_classifier(
     seed: int = 0,
     device: str | torch.device = "cpu",
     checkpoint: Path | None = None,
+    devices: int = 1,
 ) -> list[dict]:
     """Train a module in place with cross-entropy and leave it with its best epoch's weights, in eval mode.
 
     :param train: uint8 images (N, C, H, W) and int64 labels (N,); so is ``validation``.
     :param checkpoint: a file to resume from and to keep each epoch in; removed by whoever keeps the result.
+    :param devices: so many processes, each on a device of its own, share every batch and average their gradients:
+        the same training as on one, up to rounding. Batch norm takes its statistics over the whole batch on GPUs, on
+        CPUs over the share of each process, which is another training.
     :return: one dict an epoch: epoch, loss, validation_accuracy, seconds.
+    :raises UsageError: if the batches cannot be shared equally, or there are not so many devices.
 
     The result is the same whether or not it was interrupted: each epoch derives its own generator.
     """
+    arguments = (module, train, validation, schedule, seed, checkpoint)
     device = torch.device(device)
-    module.to(device).to(memory_format=torch.channels_last)
-    x, y = torch.from_numpy(np.array(train[0])), torch.from_numpy(train[1]).to(device)
-    x_val, y_val = torch.from_numpy(np.array(validation[0])), torch.from_numpy(validation[1]).to(device)
+    if devices == 1:
+        best, history = _train(Team(device), *arguments)
+    else:
+        if min(schedule.batch_size, len(train[0])) % devices:
+            raise UsageError(f"a batch of {schedule.batch_size} cannot be shared equally by {devices} devices")
+        best, history = in_parallel(_train, device, devices, *arguments)
+    module.to(device).load_state_dict(best)
+    module.zero_grad()
+    module.eval()
+    return history
+
+
+def _train(
+    team: Team,
+    module: nn.Module,
+    train: tuple[np.ndarray, np.ndarray],
+    validation: tuple[np.ndarray, np.ndarray],
+    schedule: Schedule,
+    seed: int,
+    checkpoint: Path | None,
+) -> tuple[dict[str, Tensor], list[dict]]:
+    """What one process of a training does: the best weights and the history."""
+    module.to(team.device).to(memory_format=torch.channels_last)
+    x, y = torch.from_numpy(np.array(train[0])), torch.from_numpy(train[1]).to(team.device)
+    x_val, y_val = torch.from_numpy(np.array(validation[0])), torch.from_numpy(validation[1]).to(team.device)
     optimizer = torch.optim.SGD(
         module.parameters(), schedule.lr, momentum=0.9, nesterov=schedule.nesterov, weight_decay=schedule.weight_decay
     )
     kept = Checkpoint(checkpoint)
     best, history = kept.restore(module, optimizer)
+    network = team.share(module)
     steps = max(len(x) // schedule.batch_size, 1)
     for epoch in range(len(history), schedule.epochs):
         start = time.monotonic()
         generator = torch.Generator().manual_seed(derive(seed, "epoch", epoch))
-        batches = augmented_batches(x, y, schedule, epoch, generator)
+        batches = augmented_batches(x, y, schedule, epoch, generator, team.part)
         module.train()
-        total = torch.zeros((), device=device)
+        total = torch.zeros((), device=team.device)
         for step, (images, labels) in enumerate(
             track(batches, f"classifier, epoch {epoch + 1}/{schedule.epochs}", steps)
         ):
             for group in optimizer.param_groups:
                 group["lr"] = schedule.rate(epoch, step / steps)
-            with bfloat16(device, schedule.bfloat16):
-                logits = module(images)
+            with bfloat16(team.device, schedule.bfloat16):
+                logits = network(images)
             loss = F.cross_entropy(logits.float(), labels)
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
             total += loss.detach()
-        accuracy = _accuracy(module, x_val, y_val)
+        accuracy = float(team.total(_hits(module, x_val[team.part], y_val[team.part]))) / len(y_val)
         if not history or accuracy > max(entry["validation_accuracy"] for entry in history):
             best = {name: tensor.detach().clone() for name, tensor in module.state_dict().items()}
         history.append(
             {
                 "epoch": epoch + 1,
-                "loss": float(total) / steps,
+                "loss": float(team.total(total)) / team.size / steps,
                 "validation_accuracy": accuracy,
                 "seconds": round(time.monotonic() - start, 1),
             }
@@ -162,8 +184,17 @@ def train_classifier(
             "classifier: epoch %(epoch)d, loss %(loss).4f, validation accuracy %(validation_accuracy).4f, %(seconds).0f s",
             history[-1],
         )
-        kept.save(module, optimizer, best, history)
-    optimizer.zero_grad()
-    module.load_state_dict(best)
+        if team.first:
+            kept.save(module, optimizer, best, history)
+    return best, history
+
+
+@torch.no_grad()
+def _hits(module: nn.Module, x: Tensor, y: Tensor, batch_size: int = 500) -> Tensor:
+    """How many images are classified as they should be."""
     module.eval()
-    return history
+    hits = torch.zeros((), device=y.device)
+    for images, labels in zip(x.split(batch_size), y.split(batch_size), strict=True):
+        images = (images.to(y.device).float() / 255).contiguous(memory_format=torch.channels_last)
+        hits += (module(images).argmax(1) == labels).sum()
+    return hits

@@ -15,8 +15,8 @@ from advbench.data import load
 from advbench.recipe import find
 from advbench.recipes import _gan_mnist_exhibits as exhibits
 from advbench.report.verdicts import verdicts
-from advbench.runs import stage_seconds
 from advbench.seeds import derive
+from advbench.stages import stage_seconds
 
 TINY = {
     "t": "[0.08,0.32]",

@@ -1,8 +1,9 @@
 import numpy as np
 import pytest
 import torch
-from conftest import make_small_net
+from conftest import Linear, make_small_net
 
+from advbench.errors import UsageError
 from advbench.trainers import Schedule, train_classifier
 from advbench.trainers.standard import augmented_batches
 
@@ -82,3 +83,34 @@ def test_bfloat16_training_learns_and_leaves_float32_weights(digits, monkeypatch
     history = train_classifier(net, (x[:1000], y[:1000]), (x[1000:], y[1000:]), schedule)
     assert max(entry["validation_accuracy"] for entry in history) > 0.7
     assert {parameter.dtype for parameter in net.parameters()} == {torch.float32}
+
+
+def test_two_devices_train_what_one_does(digits, tmp_path):
+    """Two gloo processes at the same global batch, of a convex loss, which does not magnify rounding."""
+    pytest.importorskip("lightning_fabric")
+    x, y = (digits[0] * 255).astype(np.uint8), digits[1]
+
+    def train(devices, checkpoint=None):
+        net = Linear(10)
+        schedule = Schedule(3, 0.01, 1e-4, batch_size=32, nesterov=True, pad=1, flip=False)
+        history = train_classifier(
+            net, (x[:320], y[:320]), (x[320:421], y[320:421]), schedule, 7, "cpu", checkpoint, devices
+        )
+        return net.state_dict(), history
+
+    one, alone = train(1)
+    two, together = train(2, tmp_path / "checkpoint")
+    for a, b in zip(alone, together, strict=True):
+        assert b["loss"] == pytest.approx(a["loss"], rel=1e-5)
+        assert abs(b["validation_accuracy"] - a["validation_accuracy"]) <= 1 / 101
+    assert alone[-1]["loss"] < alone[0]["loss"] - 0.5
+    for name, weight in one.items():
+        torch.testing.assert_close(two[name], weight, rtol=1e-4, atol=1e-5)
+    again, kept = train(2, tmp_path / "checkpoint")
+    assert kept == together and all(torch.equal(again[name], two[name]) for name in two)
+
+
+def test_a_batch_that_cannot_be_shared_is_refused(digits):
+    x, y = (digits[0] * 255).astype(np.uint8), digits[1]
+    with pytest.raises(UsageError, match="a batch of 25 cannot be shared equally by 2 devices"):
+        train_classifier(make_small_net(), (x, y), (x, y), Schedule(1, 0.1, 0, batch_size=25), devices=2)

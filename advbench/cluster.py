@@ -1,0 +1,98 @@
+"""Independent pieces of a study on the machines of a Dask cluster, which share finished stages through a store."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from threading import Lock
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import joblib
+
+from advbench import progress
+from advbench.errors import AdvbenchError, UsageError
+from advbench.workers import one_thread
+
+if TYPE_CHECKING:
+    from advbench.study import Study
+
+Item = TypeVar("Item")
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """A Dask scheduler, and what its workers need to build the study anew: some hundred bytes, no images.
+
+    Every worker has advbench installed and can have the data set, in its own cache or at the same folder.
+
+    :param scheduler: its address, such as ``tcp://10.0.0.1:8786``.
+    :param asked: the config of the run, as JSON.
+    :param data_dir: the folder of the data set on every worker, None for its cache.
+    :param device: of every worker: ``auto``, ``cpu``, ``cuda``.
+    :param store: the URL where finished stages are shared.
+    """
+
+    scheduler: str
+    asked: str
+    data_dir: Path | None
+    device: str
+    store: str
+
+    def each(self, work: Callable[[Study, Item], Any], items: Sequence[Item]) -> None:
+        """Call ``work(study, item)`` for every item on the workers; what it makes is in the store afterwards.
+
+        A piece whose worker dies is done again by another one.
+
+        :raises UsageError: if Dask is not installed, or no scheduler or no worker answers.
+        :raises AdvbenchError: if workers died over one piece again and again.
+        """
+        if not items:
+            return
+        try:
+            from distributed import Client, KilledWorker
+        except ImportError as error:
+            raise UsageError("--scheduler needs Dask: pip install 'advbench[distributed]'") from error
+        try:
+            client = Client(self.scheduler, timeout=10)
+        except (OSError, ValueError) as error:
+            raise UsageError(f"no Dask scheduler answers at {self.scheduler}") from error
+        with client:
+            if not client.scheduler_info()["workers"]:
+                raise UsageError(f"the Dask scheduler at {self.scheduler} has no workers; dask worker {self.scheduler}")
+            try:
+                with joblib.parallel_config("dask", client=client):
+                    done = joblib.Parallel(batch_size=1, pre_dispatch="all", return_as="generator_unordered")(
+                        joblib.delayed(_do)(self, work, item) for item in items
+                    )
+                    for _ in progress.track(done, "stages, on the cluster", len(items)):
+                        pass
+            except KilledWorker as error:
+                raise AdvbenchError(
+                    "workers of the cluster died over one stage again and again; the same command goes on from here"
+                ) from error
+
+
+_one_at_a_time = Lock()  # recipes seed generators of the whole process
+
+
+def _do(cluster: Cluster, work: Callable[[Study, Item], Any], item: Item) -> None:
+    with _one_at_a_time:
+        study, _ = _study(cluster)
+        study.run.take_in()
+        with one_thread(study.device):
+            work(study, item)
+
+
+@lru_cache(maxsize=1)
+def _study(cluster: Cluster) -> tuple[Study, TemporaryDirectory]:
+    """The study as this worker sees it, in a run directory of its own, which is removed at the end."""
+    from advbench.study import rebuild
+
+    directory = TemporaryDirectory(prefix="advbench-")
+    return rebuild(
+        json.loads(cluster.asked), Path(directory.name), cluster.store, cluster.data_dir, cluster.device
+    ), directory

@@ -1,0 +1,95 @@
+"""What a run directory has finished: the files of each stage, their checksums, its seconds."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import pandas as pd
+
+from advbench.errors import UsageError
+from advbench.files import read_json, sha256, write_text
+from advbench.progress import log
+
+
+def marker(directory: Path, name: str) -> Path:
+    """The file that says that a stage is finished."""
+    return directory / "stages" / f"{name}.json"
+
+
+def finish(directory: Path, name: str, files: Iterable[Path], seconds: float) -> None:
+    """Say that a stage is finished: which files it left, and how long it took."""
+    kept = {"seconds": seconds, "ended": time.time(), "files": checksums(directory, files)}
+    write_text(marker(directory, name), json.dumps(kept, indent=1) + "\n")
+
+
+def finished(directory: Path, name: str) -> list[Path] | None:
+    """The files of a finished stage, or None where it is not finished or one of them has changed since.
+
+    :raises UsageError: if it names a file outside of the directory.
+    """
+    said = marker(directory, name)
+    if not said.is_file():
+        return None
+    try:
+        files = {inside(directory, file): checksum for file, checksum in read_json(said)["files"].items()}
+    except (ValueError, KeyError, AttributeError, TypeError):
+        log.warning("%s is damaged; its stage is computed again", said)
+        return None
+    if (path := changed(files)) is not None:
+        log.warning("%s is missing or damaged; its stage is computed again", path)
+        return None
+    return list(files)
+
+
+def check(directory: Path) -> None:
+    """Whether what the page draws is as the run wrote it.
+
+    :raises UsageError: if a file of it has changed since; the line names it.
+    """
+    known = directory / "checksums.json"
+    if not known.is_file():
+        return  # a run of an earlier version
+    try:
+        files = {inside(directory, file): checksum for file, checksum in read_json(known).items()}
+    except (ValueError, AttributeError) as error:
+        raise UsageError(f"{known} is damaged; the same command writes it again") from error
+    if (path := changed(files)) is not None:
+        raise UsageError(f"{path} is missing or not as the run wrote it; the same command writes it again")
+
+
+def checksums(directory: Path, files: Iterable[Path]) -> dict[str, str]:
+    """The SHA-256 of each file by its name in the directory."""
+    return {file.relative_to(directory).as_posix(): sha256(file) for file in files}
+
+
+def changed(files: Mapping[Path, str]) -> Path | None:
+    """The first file that is missing or has another checksum than it should."""
+    return next((path for path, checksum in files.items() if not path.is_file() or sha256(path) != checksum), None)
+
+
+def inside(directory: Path, name: str) -> Path:
+    """The file of a run that a name stands for.
+
+    :raises UsageError: if it lies outside of the directory.
+    """
+    if Path(name).is_absolute() or ".." in Path(name).parts:
+        raise UsageError(f"{directory} names a file outside of itself: {name}")
+    return directory / name
+
+
+def stage_seconds(directory: Path) -> dict[str, float]:
+    """The wall-clock seconds of each finished stage alone, in the order in which they ended.
+
+    A training counts the seconds of all its epochs, those before an interruption included.
+    """
+    markers = {path.stem: read_json(path) for path in (directory / "stages").glob("*.json")}
+    seconds = {
+        name: float(m["seconds"]) for name, m in sorted(markers.items(), key=lambda item: float(item[1]["ended"]))
+    }
+    for path in (directory / "models").glob("*.csv"):
+        if path.stem in seconds:
+            seconds[path.stem] = max(seconds[path.stem], round(float(pd.read_csv(path).seconds.sum()), 1))
+    return seconds
