@@ -9,8 +9,7 @@ import numpy as np
 import pandas as pd
 
 from advbench import evaluation
-from advbench.evaluation import Figure
-from advbench.recipes._exhibits import histories
+from advbench.recipes._exhibits import histories, over_seeds, target_row
 from advbench.report import charts
 from advbench.runs import Run
 
@@ -82,8 +81,7 @@ def _row(
     high: float | None = None,
     reported: float | None = None,
 ) -> dict[str, Any]:
-    figure: Figure = evaluation.mean(values)
-    return figure.row(metric, exhibit="targets", target=target, accept_low=low, accept_high=high, reported=reported)
+    return target_row(target, metric, evaluation.mean(values), low, high, reported)
 
 
 def _l1_l2_l3(cells: _Cells) -> Iterator[dict[str, Any]]:
@@ -150,16 +148,8 @@ def show(run: Run) -> None:
     _show_curves(run)
 
 
-def _over_seeds(rows: pd.DataFrame, by: list[str]) -> pd.DataFrame:
-    filled = rows.assign(attack=rows.attack.fillna("clean"))
-    table = filled.groupby(by, sort=False).agg(
-        mean=("value", "mean"), lowest=("value", "min"), highest=("value", "max"), reported=("reported", "first")
-    )
-    return table.reset_index()
-
-
 def _show_confidence(run: Run, rows: pd.DataFrame) -> None:
-    table = _over_seeds(rows[(rows.exhibit == "confidence") & rows.reported.notna()], ["defence", "attack", "metric"])
+    table = over_seeds(rows[(rows.exhibit == "confidence") & rows.reported.notna()], ["defence", "attack", "metric"])
     bars = table[table.metric == "accuracy"]
     run.exhibit(
         "confidence",
@@ -175,7 +165,7 @@ def _show_confidence(run: Run, rows: pd.DataFrame) -> None:
 def _show_transfer(run: Run, rows: pd.DataFrame) -> None:
     part = rows[rows.exhibit == "transfer"]
     for metric, title in (("error", "error rate"), ("confidence_wrong", "confidence on the errors")):
-        table = _over_seeds(part[part.metric == metric], ["defence", "source"])
+        table = over_seeds(part[part.metric == metric], ["defence", "source"])
         run.exhibit(
             f"transfer-{metric.replace('_', '-')}",
             f"Transfer between the models: {title}",

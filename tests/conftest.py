@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import re
 from contextlib import contextmanager
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -16,6 +19,9 @@ from advbench.models.tapped import Normalize, TappedModule
 from advbench.report import Attacked, bundle, charts
 from advbench.runs import Run
 from advbench.trainers import Schedule, train_classifier
+
+if "PYTEST_XDIST_WORKER" in os.environ:
+    torch.set_num_threads(1)  # several share the cores
 
 SHAPE = (1, 8, 8)
 
@@ -52,6 +58,15 @@ class Linear(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.layer(x.flatten(1))
+
+
+needs_proc = pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads its memory from /proc")
+
+
+def memory(name):
+    """VmRSS (now) or VmHWM (at most so far) of this process in bytes."""
+    (kibibytes,) = re.findall(rf"{name}:\s+(\d+) kB", Path("/proc/self/status").read_text())
+    return int(kibibytes) * 1024
 
 
 def make_small_net(seed: int = 0) -> SmallNet:

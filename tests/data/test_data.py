@@ -1,9 +1,8 @@
 import json
-import re
-from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import memory, needs_proc
 
 from advbench import data
 from advbench.data import cifar10, mnist, store
@@ -137,25 +136,20 @@ def test_the_split_is_fixed_disjoint_and_whole():
         data.split_indices(10, 10, 0)
 
 
-@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads the memory of the process from /proc")
+@needs_proc
 def test_a_mapped_set_is_not_held_in_memory(tmp_path):
     """32 MB are read whole, in parts; no more than a part of them stays."""
-
-    def held():
-        (line,) = re.findall(r"VmRSS:\s+(\d+) kB", Path("/proc/self/status").read_text())
-        return int(line) * 1024
-
     whole = np.random.default_rng(0).integers(0, 256, (640, 3, 128, 128), dtype=np.uint8)
     np.save(tmp_path / "x.npy", whole)
     in_memory = data.Dataset("some", "test", whole, np.arange(640), ())
     fingerprint, some = in_memory.fingerprint, in_memory.images(np.arange(0, 640, 40)).x
     del in_memory, whole
-    before = held()
+    before = memory("VmRSS")
     mapped = data.Dataset("some", "test", np.load(tmp_path / "x.npy", mmap_mode="r"), np.arange(640), ())
     assert mapped.fingerprint == fingerprint
     for start in range(0, 640, 16):
         mapped.images(slice(start, start + 16))
-    assert held() - before < 16_000_000
+    assert memory("VmRSS") - before < 16_000_000
     np.testing.assert_array_equal(mapped.images(np.arange(0, 640, 40)).x, some)
 
 

@@ -1,8 +1,8 @@
-import re
 from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import memory, needs_proc
 
 from advbench.data import pixels
 from advbench.data.pixels import Pixels, fingerprint, room
@@ -37,6 +37,7 @@ def test_the_fingerprint_is_that_of_the_content_however_it_is_kept(tmp_path, mon
     assert first != fingerprint(x, y + 1) and first != fingerprint(x[::-1], y)
 
 
+@needs_proc
 def test_what_is_large_lies_in_a_file_and_its_pages_are_given_back(monkeypatch):
     """300 MB are written and read, in order and here and there; the process never holds a third of them."""
     monkeypatch.setattr(pixels, "_IN_MEMORY", 1 << 20)
@@ -61,14 +62,9 @@ def test_what_is_large_lies_in_a_file_and_its_pages_are_given_back(monkeypatch):
 def peak_of(work):
     """By how many bytes this process grows at most meanwhile."""
     Path("/proc/self/clear_refs").write_text("5")  # the peak from now on
-    before = highest()
+    before = memory("VmHWM")
     work()
-    return highest() - before
-
-
-def highest():
-    status = Path("/proc/self/status").read_text()
-    return 1024 * int(re.search(r"VmHWM:\s+(\d+)", status)[1])
+    return memory("VmHWM") - before
 
 
 def test_no_room_is_an_error_and_not_a_crash():
