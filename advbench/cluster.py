@@ -33,7 +33,7 @@ class Cluster:
     :param asked: the config of the run, as JSON.
     :param data_dir: the folder of the data set on every worker, None for its cache.
     :param device: of every worker: ``auto``, ``cpu``, ``cuda``.
-    :param store: the URL where finished stages are shared.
+    :param store: the URL where finished stages of this study are shared.
     """
 
     scheduler: str

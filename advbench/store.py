@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 
 import fsspec
+from fsspec.implementations.local import LocalFileSystem
 
 from advbench import stages
 from advbench.errors import AdvbenchError, UsageError
@@ -27,11 +28,12 @@ class Store:
     """
 
     def __init__(self, url: str) -> None:
-        self.url = url.rstrip("/")
         try:
-            self._files, self._root = fsspec.core.url_to_fs(self.url)
+            self._files, self._root = fsspec.core.url_to_fs(url.rstrip("/"))
         except (ImportError, ValueError) as error:
             raise UsageError(f"--store {url}: {error}") from error
+        # a folder by its whole path: other processes may stand elsewhere
+        self.url = self._root if isinstance(self._files, LocalFileSystem) else url.rstrip("/")
 
     def of(self, name: str) -> Store:
         """The part of this store that is another's."""

@@ -103,7 +103,7 @@ def start(
         raise UsageError("--scheduler needs --store: through it the workers share what they finish")
     if scheduler is not None and recipe.file:
         raise UsageError("--scheduler needs a recipe that is installed: other machines do not have the file")
-    shared = None if store is None else Store(store)
+    everyones = None if store is None else Store(store)
     name, note = choose_dataset(recipe, preset, dataset, data_dir, **config.data_options())
     train, test = _load(recipe, config, name, data_dir)
     note = note or train.note
@@ -119,12 +119,15 @@ def start(
     if (fingerprint := _fingerprint(train, test)) is not None:
         asked["fingerprint"] = fingerprint
     directory = out or Path("runs") / f"{recipe.name}-{preset}-{name}-{digest(asked)}"
-    run = Run(directory, asked, shared and shared.of(digest(asked)))
-    cluster = scheduler and Cluster(scheduler, json.dumps(asked), data_dir, device, str(store))
+    shared = None if everyones is None else everyones.of(digest(asked))
+    run = Run(directory, asked, shared)
+    cluster = scheduler and shared and Cluster(scheduler, json.dumps(asked), data_dir, device, shared.url)
     with run.alone(), run.logging():
         run.record_environment(str(where))
         run.record_about(recipe.question, recipe.file or recipe.name, str(data_dir or ""))
         log.info("%s, preset %s, on %s, %s; results in %s", recipe.name, preset, name, where, directory)
+        if shared is not None:
+            log.info("finished stages are shared in %s", shared.url)
         if note:
             log.warning("DATA: %s", note)
         for part in filter(None, (train.left_out, test.left_out)):
@@ -141,6 +144,7 @@ def rebuild(asked: dict[str, Any], directory: Path, store: str, data_dir: Path |
     """The study that another machine started, with a run directory of this one and the store of both.
 
     :param asked: what the run was asked, as its config.json says.
+    :param store: the part of the store that is this study's.
     :raises UsageError: if this machine has no such recipe or device, or other images.
     :raises DataUnavailable: where the data set cannot be had.
     """
@@ -149,7 +153,7 @@ def rebuild(asked: dict[str, Any], directory: Path, store: str, data_dir: Path |
     train, test = _load(recipe, config, asked["dataset"], data_dir)
     if asked.get("fingerprint") != _fingerprint(train, test):
         raise UsageError(f"the images of {asked['dataset']} on {platform.node()} are not those of the study")
-    run = Run(directory, asked, Store(store).of(digest(asked)))
+    run = Run(directory, asked, Store(store))
     return Study(config, run, train, test, resolve_device(device), asked["seed"])
 
 

@@ -89,6 +89,11 @@ def test_a_file_outside_of_the_run_is_refused(machine, tmp_path):
     assert not (tmp_path / "stolen").exists()
 
 
+def test_a_folder_is_the_same_wherever_a_process_stands(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert Store("store").of("study").url == f"{tmp_path}/store/study"
+
+
 def test_a_url_of_an_unknown_kind_is_one_line():
     with pytest.raises(UsageError, match="--store gopher://x: "):
         Store("gopher://x")

@@ -40,3 +40,16 @@ def killed_once(study, place):
         return {"x": np.ones(3)}
 
     study.run.arrays(place.name, make)
+
+
+def convolve(study, item):
+    """So many training steps of a small convolution; for ``scaling.py``."""
+    stage, steps = item
+
+    def make():
+        images, layer = torch.rand(32, 16, 16, 16), torch.nn.Conv2d(16, 16, 3, padding=1)
+        for _ in range(steps):
+            layer(images).square().sum().backward()
+        return {"gradient": layer.weight.grad.numpy()}
+
+    study.run.arrays(f"stage-{stage}", make)
