@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import platform
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -51,27 +51,35 @@ class Study:
             each(self, work, items)
 
 
-def choose_dataset(recipe: Recipe, preset: str, dataset: str, data_dir: Path | None, **options: Any) -> tuple[str, str]:
-    """The data set to run on, and what to say about it: empty where it is the recipe's own.
+def datasets(
+    recipe: Recipe, config: Config, preset: str, dataset: str, data_dir: Path | None
+) -> tuple[Dataset, Dataset, str]:
+    """Training and test images to run on, and what to say about them: empty where they are the recipe's own.
 
-    ``auto`` takes the recipe's own and, in presets quick and small only, the embedded digits where it cannot be had.
+    ``auto`` takes the recipe's own and, in presets quick and small only, the embedded digits where those cannot be had.
 
-    :param options: what the recipe's own is asked for, further arguments of ``data.load``.
-    :raises DataUnavailable: where no source has it and nothing may stand in for it.
+    :raises DataUnavailable: where no source has them and nothing may stand in for them.
     """
     name = recipe.dataset if dataset == "auto" else dataset
-    reason = data.available(name, data_dir, **_of_data_set(recipe, name, options))
-    if reason is None:
-        return name, "" if name == recipe.dataset else f"{name} instead of the report's {recipe.dataset}, as asked"
-    if dataset != "auto" or preset == "paper":
-        raise DataUnavailable(reason)
-    log.warning("%s", reason)
-    return data.AUTO_FALLBACK, f"{recipe.dataset} could not be had: embedded {data.AUTO_FALLBACK} in its place"
+    try:
+        train, test = _load(recipe, config, name, data_dir)
+    except DataUnavailable as error:
+        if dataset != "auto" or preset == "paper":
+            raise
+        log.warning("%s", error)
+        note = f"{recipe.dataset} could not be had: embedded {data.AUTO_FALLBACK} in its place"
+        return *_load(recipe, config, data.AUTO_FALLBACK, None), note
+    return (
+        train,
+        test,
+        train.note if name == recipe.dataset else f"{name} instead of the report's {recipe.dataset}, as asked",
+    )
 
 
-def _of_data_set(recipe: Recipe, name: str, options: Mapping[str, Any]) -> dict[str, Any]:
-    """What a data set is asked for: the options if it is the recipe's own, the shape of the embedded one in any case."""
-    return {"shape": recipe.embedded_shape, **(options if name == recipe.dataset else {})}
+def _load(recipe: Recipe, config: Config, name: str, data_dir: Path | None) -> tuple[Dataset, Dataset]:
+    """Of the recipe's own data set what its config asks for, of the embedded one the shape."""
+    options = {"shape": recipe.embedded_shape, **(config.data_options() if name == recipe.dataset else {})}
+    return data.load(name, "train", data_dir, **options), data.load(name, "test", data_dir, **options)
 
 
 def start(
@@ -104,9 +112,8 @@ def start(
     if scheduler is not None and recipe.file:
         raise UsageError("--scheduler needs a recipe that is installed: other machines do not have the file")
     everyones = None if store is None else Store(store)
-    name, note = choose_dataset(recipe, preset, dataset, data_dir, **config.data_options())
-    train, test = _load(recipe, config, name, data_dir)
-    note = note or train.note
+    train, test, note = datasets(recipe, config, preset, dataset, data_dir)
+    name = train.name
     asked: dict[str, Any] = {
         "recipe": recipe.name,
         "preset": preset,
@@ -155,11 +162,6 @@ def rebuild(asked: dict[str, Any], directory: Path, store: str, data_dir: Path |
         raise UsageError(f"the images of {asked['dataset']} on {platform.node()} are not those of the study")
     run = Run(directory, asked, Store(store))
     return Study(config, run, train, test, resolve_device(device), asked["seed"])
-
-
-def _load(recipe: Recipe, config: Config, name: str, data_dir: Path | None) -> tuple[Dataset, Dataset]:
-    options = _of_data_set(recipe, name, config.data_options())
-    return data.load(name, "train", data_dir, **options), data.load(name, "test", data_dir, **options)
 
 
 def _fingerprint(train: Dataset, test: Dataset) -> str | None:

@@ -97,10 +97,10 @@ def test_auto_takes_the_embedded_data_in_quick_and_small_only(offline):
 
     found = find("detector-cifar")
     for preset in ("quick", "small"):
-        name, note = study.choose_dataset(found, preset, "auto", None)
-        assert name == "digits" and "in its place" in note
+        train, test, note = study.datasets(found, found.presets[preset], preset, "auto", None)
+        assert train.name == test.name == "digits" and "in its place" in note
     with pytest.raises(DataUnavailable):
-        study.choose_dataset(found, "paper", "auto", None)
+        study.datasets(found, found.presets["paper"], "paper", "auto", None)
 
 
 def test_data_list_and_verify(offline):

@@ -75,19 +75,6 @@ def load(
     return Dataset(name, split, x, y, source.CLASSES)
 
 
-def available(name: str, data_dir: Path | str | None = None, **options: Any) -> str | None:
-    """Why a data set cannot be had here, or None where it can (it is then in the cache).
-
-    :param options: further arguments of :func:`load`.
-    """
-    try:
-        for split in ("train", "test"):
-            load(name, split, data_dir, **options)
-    except DataUnavailable as error:
-        return str(error)
-    return None
-
-
 def _obtain(name: str, source: ModuleType, split: str, data_dir: Path | None) -> Arrays:
     tried: list[str] = []
 
