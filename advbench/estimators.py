@@ -12,7 +12,9 @@ import numpy as np
 import torch
 from art.estimators.classification import PyTorchClassifier
 from torch import Tensor, nn
+from torch.autograd.graph import increment_version
 from torch.fx.experimental.optimization import fuse
+from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from advbench import models
 from advbench.device import bfloat16, float32, resolve_device
@@ -140,7 +142,8 @@ class TorchClassifier(PyTorchClassifier):
     def gradient_module(self) -> nn.Module:
         """The module whose gradients attacks use, in eval mode: a copy of the model with batch norm folded.
 
-        The copy is made again whenever a parameter or buffer of the model has changed.
+        The copy is made again whenever a parameter or buffer of the model has changed, as PyTorch counts it: writing to
+        ``parameter.data`` goes unseen.
         """
         self._model.eval()
         state = tuple((id(t), t._version) for t in (*self.model.parameters(), *self.model.buffers()))
@@ -168,6 +171,17 @@ class TorchClassifier(PyTorchClassifier):
             loss = self._loss(outputs.float() if outputs.dtype is torch.bfloat16 else outputs, labels)
         (gradient,) = torch.autograd.grad(loss, inputs)
         return gradient if isinstance(x, Tensor) else gradient.cpu().contiguous().numpy()
+
+
+def _count_fused_step(optimizer: torch.optim.Optimizer, *_: Any) -> None:
+    """A fused optimizer changes parameters without counting the change, by which attacks would go on with old weights."""
+    for group in optimizer.param_groups:
+        if group.get("fused"):
+            for parameter in group["params"]:
+                increment_version(parameter)
+
+
+register_optimizer_step_post_hook(_count_fused_step)
 
 
 def _one_hot(y: np.ndarray | Tensor, classes: int) -> np.ndarray | Tensor:

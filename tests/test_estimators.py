@@ -84,6 +84,23 @@ def test_the_fast_copy_follows_the_model(digits):
     assert not np.allclose(fast.loss_gradient(x, y), before)
 
 
+@pytest.mark.parametrize("kind", [torch.optim.SGD, torch.optim.Adam, torch.optim.AdamW])
+@pytest.mark.parametrize("fused", [False, True])
+def test_the_copy_follows_every_step_of_an_optimizer(digits, kind, fused):
+    """Fused steps do not raise PyTorch's count of changes."""
+    net = make_small_net()
+    classifier = estimators.classifier(net, SHAPE, 10, device="cpu")
+    x, y = digits[2][:8], digits[3][:8]
+    optimizer = kind(net.parameters(), 0.01, fused=fused)
+    for _ in range(2):
+        before = classifier.loss_gradient(x, y)
+        nn.functional.cross_entropy(net(torch.from_numpy(x)), torch.from_numpy(y)).backward()
+        optimizer.step()
+        after = classifier.loss_gradient(x, y)
+        np.testing.assert_allclose(after, stock(net).loss_gradient(x, np.eye(10, dtype=np.float32)[y]), atol=1e-5)
+        assert not np.allclose(after, before)
+
+
 class Noisy(nn.Module):
     """A random defence: what reaches the network is another image each time."""
 
