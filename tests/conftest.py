@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -20,8 +21,11 @@ from advbench.report import Attacked, bundle, charts
 from advbench.runs import Run
 from advbench.trainers import Schedule, train_classifier
 
-if "PYTEST_XDIST_WORKER" in os.environ:
-    torch.set_num_threads(1)  # several share the cores
+if "PYTEST_XDIST_WORKER" in os.environ:  # several share the cores, and so do the processes that they start
+    torch.set_num_threads(1)
+    os.environ["OMP_NUM_THREADS"] = "1"
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # under nohup, for one: what tests interrupt has to notice
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 SHAPE = (1, 8, 8)
 
