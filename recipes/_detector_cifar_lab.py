@@ -122,6 +122,7 @@ class Laboratory:
         )
         spec = models.ModelSpec("resnet32", x.shape[1:], len(data.classes), tuple(mean), tuple(std))
         batch = min(schedule.batch_size, max(len(x) // 30, 16))  # few images still make some steps an epoch
+        batch -= batch % self.config.devices  # which share it equally
         schedule = replace(
             schedule,
             batch_size=batch,
