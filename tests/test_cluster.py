@@ -44,6 +44,7 @@ def running(folder, workers):
             time.sleep(0.1)
         with distributed.Client(scheduler_file=str(file), timeout=60) as client:
             while len(client.scheduler_info()["workers"]) < workers:
+                assert all(process.poll() is None for process in processes)
                 time.sleep(0.1)
         yield json.loads(file.read_text())["address"]
     finally:
