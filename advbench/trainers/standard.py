@@ -122,8 +122,8 @@ def train_classifier(
     if devices == 1:
         best, history = _train(Team(device), *arguments)
     else:
-        if min(schedule.batch_size, len(train[0])) % devices:
-            raise UsageError(f"a batch of {schedule.batch_size} cannot be shared equally by {devices} devices")
+        if (batch := min(schedule.batch_size, len(train[0]))) % devices:
+            raise UsageError(f"a batch of {batch} cannot be shared equally by {devices} devices")
         best, history = in_parallel(_train, device, devices, *arguments)
     module.to(device).load_state_dict(best)
     module.zero_grad()
