@@ -1,0 +1,72 @@
+"""`advbench data`: list, fetch and verify the data sets."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+from advbench.cli.terminal import Group, one_line
+from advbench.errors import UsageError
+
+
+@click.group(cls=Group)
+def data() -> None:
+    """List, fetch or verify the data sets."""
+
+
+@data.command("list")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def data_list(as_json: bool) -> None:
+    """List the data sets and where they are kept."""
+    from advbench.data import DATASETS, cache_dir
+
+    rows = {
+        name: {"what": text, "kept": (cache_dir() / name).is_dir() or name == "digits"}
+        for name, text in DATASETS.items()
+    }
+    if as_json:
+        click.echo(json.dumps(rows, indent=2))
+        return
+    for name, row in rows.items():
+        click.echo(f"{name:10} {'here' if row['kept'] else 'not here':9} {row['what']}")
+    click.echo(f"kept in {cache_dir()}")
+
+
+@data.command("fetch")
+@click.argument("names", nargs=-1, required=True)
+@click.option("--data-dir", type=click.Path(path_type=Path), help="A folder that already holds the data set.")
+@one_line
+def data_fetch(names: tuple[str, ...], data_dir: Path | None) -> None:
+    """Bring data sets into the cache, verified.
+
+    \b
+    advbench data fetch cifar10 mnist
+    """
+    _load_each(names, data_dir)
+
+
+@data.command("verify")
+@click.argument("names", nargs=-1)
+@one_line
+def data_verify(names: tuple[str, ...]) -> None:
+    """Check what the cache holds (by default all of it) against the published checksums."""
+    from advbench.data import DATASETS, cache_dir
+
+    kept = [name for name in DATASETS if name == "digits" or (cache_dir() / name).is_dir()]
+    missing = [name for name in names if name in DATASETS and name not in kept]
+    if missing:
+        raise UsageError(f"{', '.join(missing)} is not in {cache_dir()}; advbench data fetch {' '.join(missing)}")
+    _load_each(names or tuple(kept), None)
+
+
+def _load_each(names: tuple[str, ...], data_dir: Path | None) -> None:
+    from advbench.data import load
+
+    for name in names:
+        for split in ("train", "test"):
+            loaded = load(name, split, data_dir)
+            click.echo(f"{name} {split}: {len(loaded)} images, fingerprint {loaded.fingerprint}")
+            if loaded.left_out:
+                click.echo(f"advbench: {loaded.left_out}", err=True)

@@ -1,0 +1,121 @@
+"""`advbench recipe` and `advbench bench`: run a study."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from advbench.cli.terminal import log_to_terminal, one_line
+
+
+@click.command()
+@click.argument("name")
+@click.option(
+    "--preset",
+    default="quick",
+    show_default=True,
+    help="quick (minutes), small (two hours), paper (everything, a GPU).",
+)
+@click.option("--dataset", default="auto", show_default=True, help="auto, or a name from 'advbench list data'.")
+@click.option("--data-dir", type=click.Path(path_type=Path), help="A folder that already holds the data set.")
+@click.option(
+    "--classes", help="WordNet ids of ImageNet classes, in recipes that have them; as --set classes=ID,ID,..."
+)
+@click.option("--weights", help="A file of published weights, in recipes that take one; as --set weights=FILE.")
+@click.option("--out", type=click.Path(path_type=Path), help="The run directory; by default under runs/.")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
+@click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0))
+@click.option(
+    "--workers",
+    type=click.IntRange(min=1),
+    help="Processes for independent trainings, in recipes that have them; by default one a core, at most four.",
+)
+@click.option(
+    "--devices",
+    type=click.IntRange(min=1),
+    help="Processes that train the classifier together, each on a device of its own, in recipes that have it; as "
+    "--set devices=N.",
+)
+@click.option("--store", help="A folder or URL (s3://bucket/name) through which machines share finished stages.")
+@click.option("--scheduler", help="The address of a Dask scheduler whose workers do the independent trainings.")
+@click.option(
+    "--set", "settings", multiple=True, metavar="KEY=VALUE", help="Any field of the recipe's config; repeatable."
+)
+@click.option("--track", "tracker", help="Hand epochs and results to tensorboard or mlflow at the end.")
+@click.option("--json", "as_json", is_flag=True, help="Print the result rows as JSON at the end.")
+@one_line
+def recipe(
+    name: str,
+    as_json: bool,
+    tracker: str | None,
+    settings: tuple[str, ...],
+    classes: str | None,
+    weights: str | None,
+    devices: int | None,
+    **options: Any,
+) -> None:
+    """Run a study, or go on with it where it was stopped.
+
+    NAME is a recipe from 'advbench list recipes', or the path of a Python file that declares one.
+
+    \b
+    advbench recipe detector-cifar
+    advbench recipe detector-cifar --preset small --out runs/small
+    advbench recipe detector-cifar --set eps_fgsm=2/255,8/255 --set detector_epochs=5
+    advbench recipe detector-imagenet10 --data-dir photos --weights vgg16.safetensors
+    advbench recipe training-mnist --store s3://bucket/studies --scheduler tcp://10.0.0.1:8786
+    """
+    if classes is not None:
+        settings += (f"classes={json.dumps(classes.split(','))}",)
+    if weights is not None:
+        settings += (f"weights={json.dumps(weights)}",)
+    if devices is not None:
+        settings += (f"devices={devices}",)
+    _run_recipe(name, as_json, tracker, settings=settings, **options)
+
+
+def _run_recipe(name: str, as_json: bool, tracker: str | None = None, **options: Any) -> None:
+    from advbench.recipe import configure, find
+
+    found = find(name)
+    configure(found, options["preset"], options["settings"])  # before the slow imports
+    if tracker is not None:
+        from advbench.report import check_tracker
+
+        check_tracker(tracker)
+    log_to_terminal()
+    from advbench.report import show as show_run
+    from advbench.report import track
+    from advbench.study import start
+
+    run = start(found, **options)
+    if as_json:
+        click.echo(run.results().to_json(orient="records", indent=1))
+    else:
+        show_run(run.directory)
+    if tracker is not None:
+        click.echo(track(run.directory, tracker), err=True)
+
+
+@click.command()
+@click.option("--preset", default="small", show_default=True, help="quick, small or paper.")
+@click.option("--model", type=click.Path(path_type=Path), help="A run directory whose classifier is attacked.")
+@click.option("--dataset", default="auto", show_default=True, help="auto, or a name from 'advbench list data'.")
+@click.option("--out", type=click.Path(path_type=Path), help="The run directory; by default under runs/.")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
+@click.option("--json", "as_json", is_flag=True, help="Print the result rows as JSON at the end.")
+@one_line
+def bench(model: Path | None, as_json: bool, **options: Any) -> None:
+    """Measure what attacks and trainings cost beside ART, foolbox and torchattacks; leave the machine alone meanwhile.
+
+    It is the recipe of that name, which takes further settings.
+
+    \b
+    advbench bench
+    advbench bench --model runs/small --json
+    """
+    settings = () if model is None else (f"model={json.dumps(str(model))}",)
+    _run_recipe("bench", as_json, settings=settings, **options)

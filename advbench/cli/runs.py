@@ -1,0 +1,75 @@
+"""`advbench show`, `report` and `compare`: read what a run found."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from advbench.cli.terminal import one_line
+
+
+@click.command()
+@click.argument("run", type=click.Path(path_type=Path))
+@one_line
+def show(run: Path) -> None:
+    """Print what a run found.
+
+    \b
+    advbench show runs/small
+    """
+    from advbench.report import show as show_run
+
+    show_run(run)
+
+
+@click.command()
+@click.argument("run", type=click.Path(path_type=Path))
+@click.option(
+    "--docs", type=click.Path(path_type=Path), help="Write results.csv, charts and a Markdown page to this folder."
+)
+@click.option(
+    "--figures",
+    type=click.Path(path_type=Path),
+    help="Write each chart and each table (CSV, Markdown, LaTeX) to this folder.",
+)
+@click.option("--format", "form", default="svg", show_default=True, help="Of the charts: svg, pdf or png.")
+@click.option("--track", "tracker", help="Hand epochs and results to tensorboard or mlflow.")
+@one_line
+def report(run: Path, docs: Path | None, figures: Path | None, form: str, tracker: str | None) -> None:
+    """Write report.html of a run again, from its directory alone; or what else a document needs of it.
+
+    \b
+    advbench report runs/small
+    advbench report runs/small --docs docs/results/detector-cifar
+    advbench report runs/small --figures figures --format pdf
+    advbench report runs/small --track tensorboard
+    """
+    from advbench.report import track, write_docs, write_figures, write_report
+
+    if docs is not None:
+        click.echo(write_docs(run, docs))
+    if figures is not None:
+        click.echo("\n".join(str(path) for path in write_figures(run, figures, form)))
+    if tracker is not None:
+        click.echo(track(run, tracker))
+    if docs is None and figures is None and tracker is None:
+        click.echo(write_report(run))
+
+
+@click.command()
+@click.argument("runs", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--out", type=click.Path(path_type=Path), help="Write a page to this file or folder as well.")
+@one_line
+def compare(runs: tuple[Path, ...], out: Path | None) -> None:
+    """Differences between the first run and the others, with intervals, and what was asked differently.
+
+    \b
+    advbench compare runs/small runs/small-seed1
+    advbench compare runs/a runs/b --out compare.html
+    """
+    from advbench.report import show_comparison, write_comparison
+
+    show_comparison(runs)
+    if out is not None:
+        click.echo(write_comparison(runs, out))

@@ -1,0 +1,78 @@
+"""What every command shares: mistakes and signals in one line, the log on the terminal."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import wraps
+from typing import Any
+
+import click
+
+from advbench.errors import AdvbenchError, did_you_mean
+
+
+class Group(click.Group):
+    """A command group that says what was meant."""
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
+        if args and self.get_command(ctx, args[0]) is None:
+            raise click.UsageError(str(did_you_mean("command", args[0], self.list_commands(ctx))))
+        return super().resolve_command(ctx, args)
+
+
+def one_line(command: Callable) -> Callable:
+    """Print a user's mistake as one line, with its exit code."""
+
+    @wraps(command)
+    def guarded(*args: Any, **kwargs: Any) -> None:
+        try:
+            with _terminated_as_interrupted():
+                command(*args, **kwargs)
+        except AdvbenchError as error:
+            click.echo(f"advbench: {error}", err=True)
+            sys.exit(error.exit_code)
+        except OSError as error:
+            click.echo(f"advbench: {error}; what was finished is kept", err=True)
+            sys.exit(1)
+        except KeyboardInterrupt as interrupt:
+            click.echo("advbench: stopped; the same command goes on from here", err=True)
+            sys.exit(128 + (signal.SIGTERM if isinstance(interrupt, _Terminated) else signal.SIGINT))
+
+    return guarded
+
+
+class _Terminated(KeyboardInterrupt):
+    """SIGTERM, which a scheduler sends before it kills."""
+
+
+@contextmanager
+def _terminated_as_interrupted() -> Iterator[None]:
+    def stop(*_: Any) -> None:
+        raise _Terminated
+
+    if threading.current_thread() is not threading.main_thread():  # which alone may take signals
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def log_to_terminal() -> None:
+    handler: logging.Handler = logging.StreamHandler(sys.stderr)
+    if sys.stderr.isatty():
+        from rich.logging import RichHandler
+
+        handler = RichHandler(show_path=False, show_level=False, markup=False)
+    else:
+        handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
+    log = logging.getLogger("advbench")
+    log.addHandler(handler)
+    log.setLevel(logging.INFO)
