@@ -166,8 +166,8 @@ class Run:
         checkpoint.unlink(missing_ok=True)
         return path
 
-    def rows(self, stage: str, make: Callable[[], Iterable[dict[str, Any]]]) -> pd.DataFrame:
-        """The result rows of a stage; they join results.csv in the order of the calls."""
+    def table(self, stage: str, make: Callable[[], Iterable[dict[str, Any]]]) -> pd.DataFrame:
+        """The result rows of a stage, which do not join results.csv yet."""
         path = self.directory / "tables" / f"{stage}.csv"
 
         def keep() -> list[Path]:
@@ -176,7 +176,11 @@ class Run:
             return [path]
 
         self._stage(stage, keep)
-        table = pd.read_csv(path)
+        return pd.read_csv(path)
+
+    def rows(self, stage: str, make: Callable[[], Iterable[dict[str, Any]]]) -> pd.DataFrame:
+        """The result rows of a stage; they join results.csv in the order of the calls."""
+        table = self.table(stage, make)
         self._tables.append(table)
         self.write_results()
         return table

@@ -6,12 +6,13 @@ import json
 import platform
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from advbench import data
+from advbench import data, stages
 from advbench.cluster import Cluster
 from advbench.data import Dataset
 from advbench.device import resolve_device
@@ -49,6 +50,23 @@ class Study:
             self.run.take_in()
         else:
             each(self, work, items)
+
+    def measure(self, laboratory: Callable[[Study], Any], measurements: Sequence[tuple[Any, ...]]) -> None:
+        """Make the result rows of independent stages as ``each`` does its work; they join results.csv in this order.
+
+        :param laboratory: what the measurements share, made of the study in every process.
+        :param measurements: of each the name of its stage, a function of the laboratory and more, and what more.
+        """
+        todo = [part for part in measurements if stages.finished(self.run.directory, part[0]) is None]
+        self.each(_measure, [(laboratory, *part) for part in todo])
+        lab = laboratory(self)
+        for stage, make, *more in measurements:
+            self.run.rows(stage, partial(make, lab, *more))
+
+
+def _measure(study: Study, item: tuple[Any, ...]) -> None:
+    laboratory, stage, make, *more = item
+    study.run.table(stage, lambda: make(laboratory(study), *more))
 
 
 def datasets(

@@ -33,10 +33,10 @@ def each(study: Study, work: Callable[[Study, Item], Any], items: Sequence[Item]
     little from a second one.
 
     :param work: a function of a module that other processes can import; of a recipe given by path, work is done
-        in this process.
+        in this process. The same is true of functions among the items.
     """
     workers = min(study.workers, len(items))
-    if workers > 1 and work.__module__ in sys.modules and sys.modules[work.__module__].__spec__ is None:
+    if workers > 1 and not all(_importable(function) for function in (work, *_functions(items))):
         progress.log.warning("a recipe given by path has one worker")
         workers = 1
     if workers <= 1:
@@ -60,6 +60,20 @@ def each(study: Study, work: Callable[[Study, Item], Any], items: Sequence[Item]
                 for worker in active_children():
                     worker.terminate()
                 raise
+
+
+def _functions(items: Sequence[Any]) -> Iterator[Callable]:
+    """Those that items are, or that tuples among them hold."""
+    for item in items:
+        if isinstance(item, tuple):
+            yield from _functions(item)
+        elif callable(item):
+            yield item
+
+
+def _importable(function: Callable) -> bool:
+    module = sys.modules.get(function.__module__)
+    return module is None or module.__spec__ is not None
 
 
 def default_workers(device: torch.device) -> int:

@@ -17,7 +17,7 @@ _WIDTH, _HEIGHT, _CELL = 440, 280, 56
 
 
 def curves(table: pd.DataFrame, log: bool, title: str) -> Any:
-    """One panel a model, one line a t over the epochs, with a band from the smallest to the largest."""
+    """One panel a model, one line a t over the epochs, with a band from the lowest to the highest."""
     scale = alt.Scale(type="log") if log else alt.Scale(domain=[0, 1])
     table = table.assign(t=table.t.map("{:g}".format))
     base = shown(table, "t").encode(
@@ -25,21 +25,21 @@ def curves(table: pd.DataFrame, log: bool, title: str) -> Any:
         color=coloured("t", table.t),
         tooltip=["model", "t", "epoch", alt.Tooltip("mean", format=".3f")],
     )
-    band = base.mark_area(opacity=0.15).encode(y=alt.Y("min:Q", scale=scale, title=title), y2="max:Q")
+    band = base.mark_area(opacity=0.15).encode(y=alt.Y("lowest:Q", scale=scale, title=title), y2="highest:Q")
     line = base.mark_line(point=True).encode(y=alt.Y("mean:Q", scale=scale, title=title))
     panel = alt.layer(band, line).add_params(hidden()).properties(width=_WIDTH // 2, height=_HEIGHT)
     return panel.facet(column=alt.Column("model:N", title=None)).configure_view(strokeOpacity=0)
 
 
 def against_t(table: pd.DataFrame, colour: str, title: str) -> Any:
-    """One line a group over t, with a band from the smallest to the largest."""
+    """One line a group over t, with a band from the lowest to the highest."""
     base = shown(table, colour).encode(
         x=alt.X("t:O", axis=alt.Axis(labelAngle=0)),
         color=coloured(colour, table[colour]),
         tooltip=[colour, "t", alt.Tooltip("mean", format=".3f")],
     )
     scale = alt.Scale(domain=[0, 1])
-    band = base.mark_area(opacity=0.15).encode(y=alt.Y("min:Q", scale=scale, title=title), y2="max:Q")
+    band = base.mark_area(opacity=0.15).encode(y=alt.Y("lowest:Q", scale=scale, title=title), y2="highest:Q")
     line = base.mark_line(point=True).encode(y=alt.Y("mean:Q", scale=scale, title=title))
     chart = alt.layer(band, line).add_params(hidden())
     return chart.properties(width=_WIDTH, height=_HEIGHT).configure_view(strokeOpacity=0)

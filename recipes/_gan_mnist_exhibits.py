@@ -10,7 +10,7 @@ import pandas as pd
 
 from advbench.evaluation import Figure
 from advbench.recipes import _gan_mnist_charts as charts
-from advbench.recipes._exhibits import target_row
+from advbench.recipes._exhibits import over_seeds, target_row
 from advbench.recipes._gan_mnist_lab import VARIANTS
 from advbench.runs import Run
 
@@ -140,9 +140,8 @@ def show(run: Run, grid: tuple[float, ...], picture: Mapping[str, np.ndarray]) -
 
 
 def _over_seeds(rows: pd.DataFrame, by: list[str]) -> pd.DataFrame:
-    """Mean, smallest and largest value over the seeds of each group."""
-    rows = rows.assign(model=rows.model.str.partition(",")[0])
-    return rows.groupby(by, sort=False, dropna=False).value.agg(["mean", "min", "max"]).reset_index()
+    """Mean, lowest and highest value over the seeds of each group, whose models are named with their seed."""
+    return over_seeds(rows.assign(model=rows.model.str.partition(",")[0]), by).drop(columns="reported")
 
 
 def _perturbations(run: Run, grid: tuple[float, ...], picture: Mapping[str, np.ndarray]) -> None:
@@ -167,8 +166,8 @@ def _curves(run: Run, rows: pd.DataFrame) -> None:
             run.exhibit(
                 f"{mode}-{metric.removeprefix('attacked_')}",
                 f"{title}, {mode} mode",
-                f"After each epoch of the attacker, on {int(mine.n.iloc[0])} test images; mean over the seeds with the smallest "
-                "and the largest. The attacker is trained on C1; C2 has never met it and has finished its training.",
+                f"After each epoch of the attacker, on {int(mine.n.iloc[0])} test images; mean over the seeds with the lowest "
+                "and the highest. The attacker is trained on C1; C2 has never met it and has finished its training.",
                 charts.curves(table, log=metric == "attacked_loss", title=title),
                 table,
             )
@@ -184,7 +183,7 @@ def _against_t(run: Run, rows: pd.DataFrame) -> None:
     run.exhibit(
         "accuracy",
         "Attacked accuracy against t",
-        "At the end of training, mean over the seeds with the smallest and the largest. In the table the same with x + A(x) "
+        "At the end of training, mean over the seeds with the lowest and the highest. In the table the same with x + A(x) "
         "clipped to [0, 1], and with the attacker's batch norm on batch statistics, as the report's prototype has it.",
         charts.against_t(main, "classifier", "attacked accuracy"),
         wide,

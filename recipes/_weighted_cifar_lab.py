@@ -127,7 +127,6 @@ class Laboratory:
         self.study, self.run, self.config = study, study.run, study.config
         self.test = study.test.images(slice(study.config.test_images))
         self.classifier = cache(self._classifier)
-        self.under_pga = cache(self._under_pga)
 
     def _classifier(self, loss: Loss, seed: int, clipped: bool = True) -> estimators.TorchClassifier:
         module, spec = models.load(self.run.directory / "models" / f"{loss.stage(seed)}.safetensors")
@@ -187,9 +186,13 @@ class Laboratory:
             [attack.generate(images.x[i : i + 500], y[i : i + 500]) for i in track(starts, label, len(starts))]
         )
 
-    def _under_pga(self, seed: int, eps: float, targeted: bool = False) -> np.ndarray:
+    def under_pga(self, seed: int, eps: float, targeted: bool = False) -> np.ndarray:
         """What the undefended network says of every test image under PGA."""
-        return self.predicted(STANDARD, seed, self.pga(STANDARD, seed, eps, targeted=targeted))
+
+        def make() -> dict[str, np.ndarray]:
+            return {"predicted": self.predicted(STANDARD, seed, self.pga(STANDARD, seed, eps, targeted=targeted))}
+
+        return self.run.arrays(f"pga{'-to-deer' * targeted}-eps{eps:g}-seed{seed}", make)["predicted"]
 
     def _labels(self, images: Images, targeted: bool) -> np.ndarray:
         labels = np.full(len(images.y), TARGET) if targeted else images.y

@@ -12,7 +12,6 @@ from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 
 from advbench import attacks, evaluation
 from advbench.evaluation import Figure
-from advbench.progress import track
 from advbench.recipe import Config, Eps, recipe
 from advbench.recipes import _cifar_defences as defences
 from advbench.recipes import _fgsm_cifar_exhibits as exhibits
@@ -146,17 +145,18 @@ def fgsm_cifar(study: Study) -> None:
     study.each(defences.do, [*((craft, seed) for seed in seeds if crafted), *on_undefended])
     study.each(defences.do, [*((train, (regime, seed)) for seed in seeds for regime in crafted), *on_others])
 
-    lab = Laboratory(study)
-    for seed in seeds:
-        for regime in track([*standard, *readings], f"white box and transfer, seed {seed}", len(standard + readings)):
-            run.rows(f"table-{regime.stage(seed)}", partial(table, lab, regime, seed))
-    for regime in [STANDARD, *readings]:
-        for eps in config.eps:
-            run.rows(f"pgd-{regime.stage(study.seed)}-eps{eps:g}", partial(under_pgd, lab, regime, eps))
-    for regime in [STANDARD, *readings] if config.autoattack_images else []:
-        if regime in AUTOATTACKED:
-            run.rows(f"autoattack-{regime.stage(study.seed)}", partial(under_autoattack, lab, regime))
+    of_first = [(regime, regime.stage(study.seed)) for regime in (STANDARD, *readings)]
+    ensembled = AUTOATTACKED if config.autoattack_images else ()
+    study.measure(
+        Laboratory,
+        [
+            *((f"table-{of.stage(seed)}", table, of, seed) for seed in seeds for of in (*standard, *readings)),
+            *((f"pgd-{stage}-eps{eps:g}", under_pgd, of, eps) for of, stage in of_first for eps in config.eps),
+            *((f"autoattack-{stage}", under_autoattack, of) for of, stage in of_first if of in ensembled),
+        ],
+    )
     defences.record(study, SETTING)
+    lab = Laboratory(study)
     run.rows("targets", lambda: exhibits.targets(run.results()))
     shown = min(config.eps, key=lambda eps: abs(eps - 0.05))
     exhibits.show(run, lab.picture(shown), shown)

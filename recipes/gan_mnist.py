@@ -10,7 +10,6 @@ from pydantic import Field, PositiveInt
 
 from advbench import evaluation
 from advbench.evaluation import Figure
-from advbench.progress import track
 from advbench.recipe import Config, recipe
 from advbench.recipes import _gan_mnist_exhibits as exhibits
 from advbench.recipes._gan_mnist_lab import MODES, Game, Laboratory, Statistics, figures, play, train_clean
@@ -97,7 +96,8 @@ def gan_mnist(study: Study) -> None:
     """The whole report, then what it did not ask: PGD, crossed attackers, several classifiers at once."""
     config, run = study.config, study.run
     variant_t = min(config.t, key=lambda t: abs(t - 0.08))  # where the report's two modes differ most
-    games = [Game(mode, t, seed) for seed in range(config.seeds) for t in config.t for mode in MODES]
+    pairs = [[Game(mode, t, seed) for mode in MODES] for seed in range(config.seeds) for t in config.t]
+    games = [game for pair in pairs for game in pair]
     variants = [
         Game("alternating" if variant == "half-clean" else "consecutive", variant_t, seed, variant)
         for seed in range(min(config.variant_seeds, config.seeds))
@@ -111,17 +111,16 @@ def gan_mnist(study: Study) -> None:
     study.each(play, [*games, *(game for game in variants if game.variant != "fresh")])
     study.each(play, [game for game in variants if game.variant == "fresh"])  # on the C1 of a game that is now there
 
+    study.measure(
+        Laboratory,
+        [
+            *((f"clean-seed{seed}", clean_accuracy, seed) for seed in range(config.seeds)),
+            *((f"attacked-{game.label}", attacked, game) for game in (*games, *variants)),
+            *((f"crossed-t{one.t:g}-seed{one.seed}", crossed, one, other) for one, other in pairs),
+            *((f"pgd-t{one.t:g}-seed{one.seed}", under_pgd, one, other) for one, other in pairs),
+        ],
+    )
     lab = Laboratory(study)
-    for seed in track(range(config.seeds), "seeds", config.seeds):
-        run.rows(f"clean-seed{seed}", partial(clean_accuracy, lab, seed))
-        for t in config.t:
-            pair = [Game(mode, t, seed) for mode in MODES]
-            for game in pair:
-                run.rows(f"attacked-{game.label}", partial(attacked, lab, game))
-            run.rows(f"crossed-t{t:g}-seed{seed}", partial(crossed, lab, *pair))
-            run.rows(f"pgd-t{t:g}-seed{seed}", partial(under_pgd, lab, *pair))
-    for game in track(variants, "variants", len(variants)):
-        run.rows(f"attacked-{game.label}", partial(attacked, lab, game))
     run.rows("targets", lambda: exhibits.targets(run.results()))
     exhibits.show(run, config.t, lab.picture())
     run.explorer(partial(lab.explorer, [Game(mode, t, 0) for t in config.t for mode in MODES]))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import partial
 from typing import Any, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt
@@ -75,16 +74,17 @@ def training_mnist(study: Study) -> None:
         trainings.append((ABLATION, study.seed))
     study.each(train, trainings)
 
-    lab = Laboratory(study)
-    for regime, seed in trainings:
-        run.rows(f"confidence-{regime.slug}-seed{seed}", partial(confidence, lab, regime, seed))
-    for seed in seeds:
-        run.rows(f"transfer-seed{seed}", partial(transfer, lab, seed))
-    for regime in REGIMES:
-        run.rows(f"stronger-{regime.slug}", partial(stronger_attacks, lab, regime))
+    study.measure(
+        Laboratory,
+        [
+            *((f"confidence-{regime.slug}-seed{seed}", confidence, regime, seed) for regime, seed in trainings),
+            *((f"transfer-seed{seed}", transfer, seed) for seed in seeds),
+            *((f"stronger-{regime.slug}", stronger_attacks, regime) for regime in REGIMES),
+        ],
+    )
     run.rows("targets", lambda: exhibits.targets(run.results()))
     exhibits.show(run)
-    run.explorer(lab.explorer)
+    run.explorer(Laboratory(study).explorer)
 
 
 def confidence(lab: Laboratory, regime: Regime, seed: int) -> Iterator[dict[str, Any]]:

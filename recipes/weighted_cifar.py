@@ -10,7 +10,6 @@ import numpy as np
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 
 from advbench import attacks, evaluation
-from advbench.progress import track
 from advbench.recipe import Config, Eps, Unit, recipe
 from advbench.recipes import _cifar_defences as defences
 from advbench.recipes import _weighted_cifar_exhibits as exhibits
@@ -131,18 +130,20 @@ def weighted_cifar(study: Study) -> None:
     for tasks in defences.attacks(study, SETTING):
         study.each(defences.do, tasks)
 
-    lab = Laboratory(study)
-    for seed in seeds:
-        run.rows(f"attacks-seed{seed}", partial(attacks_on_standard, lab, seed))
-        run.rows(f"targeted-seed{seed}", partial(targeted, lab, seed))
-        for loss in track([STANDARD, *defended], f"defended networks, seed {seed}", 1 + len(defended)):
-            run.rows(f"defence-{loss.stage(seed)}", partial(defence, lab, loss, seed))
-    for loss in track([STANDARD, *defended], "PGD", 1 + len(defended)):
-        run.rows(f"strong-{loss.stage(study.seed)}", partial(under_pgd, lab, loss))
-    ensembled = [STANDARD, *alone, *instead] if config.autoattack_images else []
-    for loss in track(ensembled, "AutoAttack", len(ensembled)):
-        run.rows(f"autoattack-{loss.stage(study.seed)}", partial(under_autoattack, lab, loss))
+    of_first = [(loss, loss.stage(study.seed)) for loss in (STANDARD, *defended)]
+    ensembled = {STANDARD, *alone, *instead} if config.autoattack_images else set()
+    study.measure(
+        Laboratory,
+        [
+            *((f"attacks-seed{seed}", attacks_on_standard, seed) for seed in seeds),
+            *((f"targeted-seed{seed}", targeted, seed) for seed in seeds),
+            *((f"defence-{loss.stage(seed)}", defence, loss, seed) for seed in seeds for loss, _ in of_first),
+            *((f"strong-{stage}", under_pgd, loss) for loss, stage in of_first),
+            *((f"autoattack-{stage}", under_autoattack, loss) for loss, stage in of_first if loss in ensembled),
+        ],
+    )
     defences.record(study, SETTING)
+    lab = Laboratory(study)
     run.rows("targets", lambda: exhibits.targets(run.results()))
     exhibits.show(run, lab.confusion(), study.test.classes)
     run.explorer(partial(lab.explorer, [STANDARD, *alone]))

@@ -107,7 +107,8 @@ def interrupt(recipe: str, number: int, tally: Tally, scratch: Path, rng: random
 
     def study(out: Path, kind: str = "", n: int = -1, seconds: float | None = None) -> tuple[int, str]:
         log, events = scratch / "log", scratch / "events"
-        command = ["recipe", recipe, "--dataset", "digits", "--workers", "1", "--out", str(out), *settings(recipe)]
+        asked = ["recipe", recipe, "--dataset", "digits", "--workers", "1", "--out", str(out)]
+        command = [*asked, *settings(TINY[recipe])]
         process = context.Process(target=_study, args=(command, log, kind, n, out, events))
         process.start()
         process.join(seconds)

@@ -6,10 +6,11 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 import torch
-from work import die, fail, note
+from work import die, do, fail, note, row, same
 
 from advbench.errors import AdvbenchError, UsageError
 from advbench.runs import Run
@@ -49,19 +50,27 @@ def test_a_worker_that_dies_is_one_line(make):
         make(2).each(die, ["a", "b"])
 
 
-def test_a_recipe_by_path_has_one_worker(make):
-    from types import ModuleType
+@pytest.mark.parametrize("workers", [1, 2])
+def test_measurements_are_made_once_in_the_workers_and_join_in_their_order(make, workers):
+    study = make(workers)
+    study.run.table("first", lambda: [{"metric": "kept", "value": 9.0}])
+    study.measure(same, [("third", row, "c", 3.0), ("first", row, "a", 1.0), ("second", row, "b", 2.0)])
+    assert study.run.results()[["metric", "value"]].values.tolist() == [["c", 3.0], ["kept", 9.0], ["b", 2.0]]
+    assert not (study.run.directory / "a.txt").exists()
+    processes = {(study.run.directory / f"{name}.txt").read_text().split()[0] for name in "bc"}
+    assert (str(os.getpid()) in processes) is (workers == 1)
 
+
+@pytest.mark.parametrize("among_items", [False, True])
+def test_a_recipe_by_path_has_one_worker(make, monkeypatch, among_items):
     module = ModuleType("advbench_recipe_mine")
     exec("def work(study, item): (study.run.directory / item).write_text('x')", vars(module))
-    import sys
-
-    sys.modules[module.__name__] = module
-    try:
-        study = make(2)
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    study = make(2)
+    if among_items:
+        study.each(do, [(module.work, "a"), (module.work, "b")])
+    else:
         study.each(module.work, ["a", "b"])
-    finally:
-        del sys.modules[module.__name__]
     assert (study.run.directory / "b").exists()
 
 

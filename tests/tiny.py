@@ -134,6 +134,6 @@ TINY = {
 }
 
 
-def settings(recipe: str) -> list[str]:
-    """The options of ``advbench recipe`` that make it so small."""
-    return [part for key, value in TINY[recipe].items() for part in ("--set", f"{key}={value}")]
+def settings(fields: dict) -> list[str]:
+    """The options of ``advbench recipe`` that set these fields of its config."""
+    return [part for key, value in fields.items() for part in ("--set", f"{key}={value}")]

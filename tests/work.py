@@ -23,6 +23,20 @@ def die(study, item):
     os._exit(1)
 
 
+def do(study, task):
+    work, item = task
+    work(study, item)
+
+
+def same(study):
+    return study
+
+
+def row(study, name, value):
+    note(study, name)
+    yield {"metric": name, "value": value}
+
+
 def wait(study, item):
     note(study, item)
     time.sleep(600)

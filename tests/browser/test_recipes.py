@@ -10,7 +10,7 @@ from advbench.cli import main
 @pytest.mark.parametrize("recipe", TINY)
 def test_the_page_of_a_study(open_page, browser, tmp_path, recipe):
     out = tmp_path / "run"
-    asked = ["recipe", recipe, "--dataset", "digits", "--workers", "1", "--out", str(out), *settings(recipe)]
+    asked = ["recipe", recipe, "--dataset", "digits", "--workers", "1", "--out", str(out), *settings(TINY[recipe])]
     done = CliRunner().invoke(main, asked)
     assert done.exit_code == 0, done.output
     opened = open_page(out / "report.html", width=400)

@@ -11,6 +11,7 @@ from art.defences.preprocessor import JpegCompression
 from art.defences.trainer import AdversarialTrainer
 from art.estimators.classification import PyTorchClassifier
 from click.testing import CliRunner
+from tiny import settings
 
 from advbench import estimators
 from advbench.checkpoint import load_tensors
@@ -46,9 +47,8 @@ TINY = {
 
 
 def arguments(out, **more):
-    settings = [part for key, value in {**TINY, **more}.items() for part in ("--set", f"{key}={value}")]
     where = ["--dataset", "digits", "--device", "cpu", "--workers", "1", "--out", str(out)]
-    return ["recipe", "compare-defences", *where, *settings]
+    return ["recipe", "compare-defences", *where, *settings({**TINY, **more})]
 
 
 @pytest.fixture(scope="module")
@@ -57,11 +57,6 @@ def run(tmp_path_factory):
     result = CliRunner().invoke(main, arguments(out))
     assert result.exit_code == 0, result.output
     return out
-
-
-@pytest.fixture(scope="module")
-def rows(run):
-    return pd.read_csv(run / "results.csv")
 
 
 @pytest.fixture(scope="module")

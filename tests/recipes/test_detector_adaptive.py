@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from click.testing import CliRunner
+from tiny import settings
 
 from advbench import estimators
 from advbench.cli import main
@@ -36,9 +37,8 @@ TINY = {
 }
 
 
-def arguments(recipe, settings, out):
-    settings = [part for key, value in settings.items() for part in ("--set", f"{key}={value}")]
-    return ["recipe", recipe, "--dataset", "digits", "--device", "cpu", *settings, "--out", str(out)]
+def arguments(recipe, fields, out):
+    return ["recipe", recipe, "--dataset", "digits", "--device", "cpu", *settings(fields), "--out", str(out)]
 
 
 @pytest.fixture(scope="module")
@@ -56,11 +56,6 @@ def run(source, tmp_path_factory):
     result = CliRunner().invoke(main, arguments("detector-adaptive", {**TINY, "source": source}, out))
     assert result.exit_code == 0, result.output
     return out
-
-
-@pytest.fixture(scope="module")
-def rows(run):
-    return pd.read_csv(run / "results.csv")
 
 
 def test_classifier_and_detectors_are_those_of_the_source(source, run):

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from click.testing import CliRunner
+from tiny import settings
 
 from advbench import estimators, report
 from advbench.cli import main
@@ -38,19 +39,10 @@ TINY = {
     "min_successes": 1,
 }
 ARGUMENTS = ["recipe", "detector-cifar", "--dataset", "digits", "--device", "cpu"]
-ARGUMENTS += [part for key, value in TINY.items() for part in ("--set", f"{key}={value}")]
+ARGUMENTS += settings(TINY)
 
 
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory):
-    """An uninterrupted run."""
-    out = tmp_path_factory.mktemp("runs") / "whole"
-    result = CliRunner().invoke(main, [*ARGUMENTS, "--out", str(out)])
-    assert result.exit_code == 0, result.output
-    return out
-
-
-def test_a_run_killed_while_it_trains_ends_the_same(whole, tmp_path):
+def test_a_run_killed_while_it_trains_ends_the_same(run, tmp_path):
     out = tmp_path / "killed"
     command = [sys.executable, "-m", "advbench", *ARGUMENTS, "--out", str(out)]
     process = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL, cwd=tmp_path)
@@ -62,26 +54,26 @@ def test_a_run_killed_while_it_trains_ends_the_same(whole, tmp_path):
     process.wait()
     assert checkpoint.exists() and not (out / "stages" / "classifier.json").exists()
     subprocess.run(command, check=True, capture_output=True, cwd=tmp_path)
-    assert (out / "results.csv").read_bytes() == (whole / "results.csv").read_bytes()
-    kept = (whole / "models" / "classifier.safetensors").read_bytes()
+    assert (out / "results.csv").read_bytes() == (run / "results.csv").read_bytes()
+    kept = (run / "models" / "classifier.safetensors").read_bytes()
     assert (out / "models" / "classifier.safetensors").read_bytes() == kept
 
 
-def test_a_finished_run_is_not_computed_again(whole):
-    before = {path: path.stat().st_mtime_ns for path in (whole / "stages").iterdir()}
-    result = CliRunner().invoke(main, [*ARGUMENTS, "--out", str(whole), "--json"])
+def test_a_finished_run_is_not_computed_again(run):
+    before = {path: path.stat().st_mtime_ns for path in (run / "stages").iterdir()}
+    result = CliRunner().invoke(main, [*ARGUMENTS, "--out", str(run), "--json"])
     assert result.exit_code == 0
-    assert before == {path: path.stat().st_mtime_ns for path in (whole / "stages").iterdir()}
-    assert len(json.loads(result.stdout)) == len(pd.read_csv(whole / "results.csv"))
+    assert before == {path: path.stat().st_mtime_ns for path in (run / "stages").iterdir()}
+    assert len(json.loads(result.stdout)) == len(pd.read_csv(run / "results.csv"))
 
 
-def test_another_configuration_is_refused_in_the_same_directory(whole):
-    result = CliRunner().invoke(main, [*ARGUMENTS, "--out", str(whole), "--seed", "5"])
+def test_another_configuration_is_refused_in_the_same_directory(run):
+    result = CliRunner().invoke(main, [*ARGUMENTS, "--out", str(run), "--seed", "5"])
     assert result.exit_code == 2 and "seed = 0, asked was 5" in result.output
 
 
-def test_the_rows_say_what_they_are(whole):
-    rows = pd.read_csv(whole / "results.csv")
+def test_the_rows_say_what_they_are(run):
+    rows = pd.read_csv(run / "results.csv")
     assert set(rows.dataset) == {"digits"} and rows.note.str.contains("instead of the report's cifar10").all()
     shares = rows[rows.metric.str.contains("accuracy|detectability|auc|tpr") & rows.target.isna()]
     assert shares.value.between(0, 1).all() and (shares.n > 0).all()
@@ -91,51 +83,49 @@ def test_the_rows_say_what_they_are(whole):
     assert set(rows.target.dropna()) == {f"M{i}" for i in range(1, 10)}
 
 
-def test_deepfool_brings_accuracy_to_zero_in_the_results(whole):
-    rows = pd.read_csv(whole / "results.csv")
+def test_deepfool_brings_accuracy_to_zero_in_the_results(run):
+    rows = pd.read_csv(run / "results.csv")
     under = rows[(rows.exhibit == "fig2-left") & (rows.metric == "predictive_accuracy")].set_index("attack").value
     assert under["deepfool-l2"] == under["deepfool-linf"] == 0
 
 
-def test_the_accuracy_in_the_results_is_that_of_the_kept_model(whole):
-    rows = pd.read_csv(whole / "results.csv")
+def test_the_accuracy_in_the_results_is_that_of_the_kept_model(run):
+    rows = pd.read_csv(run / "results.csv")
     test = load("digits", "test", shape=(3, 16, 16))
-    predicted = estimators.load(whole, device="cpu").predict(test.x.astype(np.float32) / 255).argmax(1)
+    predicted = estimators.load(run, device="cpu").predict(test.x.astype(np.float32) / 255).argmax(1)
     assert rows[rows.metric == "accuracy"].value.item() == pytest.approx((predicted == test.y).mean())
 
 
-def test_a_kept_detector_belongs_to_the_kept_classifier(whole):
-    path = whole / "models" / "detector-dynamic.safetensors"
-    assert SubnetworkDetector.load(path, estimators.load(whole, device="cpu")).position == 2
+def test_a_kept_detector_belongs_to_the_kept_classifier(run):
+    path = run / "models" / "detector-dynamic.safetensors"
+    assert SubnetworkDetector.load(path, estimators.load(run, device="cpu")).position == 2
 
 
-def test_the_page_stands_alone_and_says_that_the_data_are_others(whole):
-    path = report.write_report(whole)
+def test_the_page_stands_alone_and_says_that_the_data_are_others(run):
+    path = report.write_report(run)
     page = path.read_text()
     outside_scripts = re.sub(r"<script>.*?</script>", "", page, flags=re.S)
     assert not re.search(r"""(src|href)\s*=\s*["'](?!#|data:)""", outside_scripts)
     assert "Other data:" in page and "M9" in page and "vegaEmbed" in page
-    assert (
-        path.stat().st_size < 5_000_000 and json.loads((whole / "explorer" / "explorer.json").read_text())["versions"]
-    )
-    assert "Other data" in CliRunner().invoke(main, ["show", str(whole)]).output
+    assert path.stat().st_size < 5_000_000 and json.loads((run / "explorer" / "explorer.json").read_text())["versions"]
+    assert "Other data" in CliRunner().invoke(main, ["show", str(run)]).output
 
 
-def test_a_run_with_a_name_that_looks_like_html_is_escaped(whole, tmp_path):
+def test_a_run_with_a_name_that_looks_like_html_is_escaped(run, tmp_path):
     import shutil
 
     copy = tmp_path / "copy"
-    shutil.copytree(whole, copy)
+    shutil.copytree(run, copy)
     config = json.loads((copy / "config.json").read_text())
     config["note"] = "<img src=x onerror=alert(1)></script>"
     (copy / "config.json").write_text(json.dumps(config))
     assert "<img src=x" not in report.write_report(copy).read_text()
 
 
-def test_charts_and_tables_are_there_for_every_exhibit(whole):
-    for exhibit in json.loads((whole / "exhibits.json").read_text()):
+def test_charts_and_tables_are_there_for_every_exhibit(run):
+    for exhibit in json.loads((run / "exhibits.json").read_text()):
         if "chart" in exhibit:
-            svg = (whole / exhibit["chart"]).with_suffix("").with_suffix(".svg").read_text()
+            svg = (run / exhibit["chart"]).with_suffix("").with_suffix(".svg").read_text()
             assert svg.startswith("<svg") and "NaN" not in svg
         assert exhibit["table"]["data"]
 
@@ -191,7 +181,7 @@ def test_the_verdicts_follow_the_targets_of_figure_2():
     assert [word for _, word in judged([])[1:]] == ["not measured"] * 9
 
 
-def test_the_python_of_the_readme_runs(whole):
+def test_the_python_of_the_readme_runs(run):
     """Word for word, but for the names of the run and the data set and the number of images."""
     from pathlib import Path
 
@@ -200,7 +190,7 @@ def test_the_python_of_the_readme_runs(whole):
     readme = (Path(__file__).parents[2] / "README.md").read_text()
     (program,) = re.findall(r"```python\n(.*?)```", readme, flags=re.S)
     for said, here in (
-        ("runs/small", str(whole)),
+        ("runs/small", str(run)),
         ('data.load("cifar10", "test")', 'data.load("digits", "test", shape=(3, 16, 16))'),
         ("[:256]", "[:8]"),
     ):

@@ -9,6 +9,7 @@ import pytest
 import torch
 from click.testing import CliRunner
 from safetensors.torch import save_file
+from tiny import settings
 
 from advbench import data, estimators, models
 from advbench.cli import main
@@ -37,7 +38,7 @@ TINY = {
     "chance_seeds": 2,
 }
 ARGUMENTS = ["recipe", "detector-imagenet10", "--dataset", "digits", "--device", "cpu"]
-ARGUMENTS += [part for key, value in TINY.items() for part in ("--set", f"{key}={value}")]
+ARGUMENTS += settings(TINY)
 PIECE = 8
 SCALE = 32 / 224
 BOUNDS = {
@@ -57,7 +58,7 @@ def asked():
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory, asked):
+def run(tmp_path_factory, asked):
     """An uninterrupted run, in pieces of eight images; all eight attacked test images are then kept themselves."""
     out = tmp_path_factory.mktemp("runs") / "whole"
     images = Dataset.images
@@ -75,51 +76,46 @@ def whole(tmp_path_factory, asked):
 
 
 @pytest.fixture(scope="module")
-def rows(whole):
-    return pd.read_csv(whole / "results.csv")
-
-
-@pytest.fixture(scope="module")
-def classifier(whole):
-    return estimators.load(whole, device="cpu")
+def classifier(run):
+    return estimators.load(run, device="cpu")
 
 
 def kept(run, stage, name):
     return np.load(run / "arrays" / f"{stage}-0" / f"{name}.npy")
 
 
-def test_no_more_than_a_piece_of_the_images_is_in_memory(whole, asked):
+def test_no_more_than_a_piece_of_the_images_is_in_memory(run, asked):
     assert max(asked) == PIECE
     of_the_head, of_the_accuracy, of_clean_and_six_adversaries = 8, 3, 7 * (1 + 2 + 1)
     assert len(asked) == of_the_head + of_the_accuracy + of_clean_and_six_adversaries
-    pieces = [len(np.load(path, mmap_mode="r")) for path in whole.glob("arrays/fgsm-4-train-*/features.npy")]
+    pieces = [len(np.load(path, mmap_mode="r")) for path in run.glob("arrays/fgsm-4-train-*/features.npy")]
     assert sorted(pieces) == [4, 8]
 
 
 @pytest.mark.parametrize("label", BOUNDS)
-def test_what_is_kept_of_an_adversary_is_what_the_classifier_makes_of_its_images(whole, classifier, label):
-    clean, adversarial = (kept(whole, f"{name}-test", "pictures") for name in ("clean", label))
+def test_what_is_kept_of_an_adversary_is_what_the_classifier_makes_of_its_images(run, classifier, label):
+    clean, adversarial = (kept(run, f"{name}-test", "pictures") for name in ("clean", label))
     assert adversarial.shape == (8, 3, 32, 32) and 0 <= adversarial.min() <= adversarial.max() <= 1
     with torch.no_grad():
         features = classifier.model.features(torch.from_numpy(adversarial), 4)
         predicted = classifier.model(torch.from_numpy(adversarial)).argmax(1)
-    assert kept(whole, f"{label}-test", "features").dtype == np.float16
-    np.testing.assert_allclose(kept(whole, f"{label}-test", "features"), features, rtol=2e-3, atol=1e-4)
-    np.testing.assert_array_equal(kept(whole, f"{label}-test", "predicted"), predicted)
+    assert kept(run, f"{label}-test", "features").dtype == np.float16
+    np.testing.assert_allclose(kept(run, f"{label}-test", "features"), features, rtol=2e-3, atol=1e-4)
+    np.testing.assert_array_equal(kept(run, f"{label}-test", "predicted"), predicted)
     change = (adversarial - clean).reshape(8, -1)
     sizes = {"linf": np.abs(change).max(1), "l2": np.sqrt((change**2).sum(1))}
     for norm, size in sizes.items():
-        np.testing.assert_allclose(kept(whole, f"{label}-test", norm), size, rtol=1e-5)
+        np.testing.assert_allclose(kept(run, f"{label}-test", norm), size, rtol=1e-5)
     norm, bound = BOUNDS[label]
     assert sizes[norm].max() <= bound * (1 + 1e-4)
 
 
-def test_fgsm_is_the_sign_of_the_gradient(whole, classifier):
-    x = torch.from_numpy(kept(whole, "clean-test", "pictures")).requires_grad_(True)
-    y = torch.tensor(labels_of(whole))
+def test_fgsm_is_the_sign_of_the_gradient(run, classifier):
+    x = torch.from_numpy(kept(run, "clean-test", "pictures")).requires_grad_(True)
+    y = torch.tensor(labels_of(run))
     torch.nn.functional.cross_entropy(classifier.model(x), y, reduction="sum").backward()
     wanted = (x + 4 / 255 * x.grad.sign()).clamp(0, 1).detach().numpy()
-    np.testing.assert_allclose(kept(whole, "fgsm-4-test", "pictures"), wanted, atol=1e-6)
+    np.testing.assert_allclose(kept(run, "fgsm-4-test", "pictures"), wanted, atol=1e-6)
 
 
 def labels_of(run):
@@ -129,17 +125,17 @@ def labels_of(run):
     return [int(test.y[(test.x == picture).all(axis=(1, 2, 3))][0]) for picture in pictures]
 
 
-def test_detectability_is_that_of_the_saved_detector_on_the_images(whole, rows, classifier):
+def test_detectability_is_that_of_the_saved_detector_on_the_images(run, rows, classifier):
     cells = rows[rows.exhibit == "adversary-transfer"]
     assert len(cells) == 25
-    clean = kept(whole, "clean-test", "pictures")
+    clean = kept(run, "clean-test", "pictures")
     labels = dict(zip(exhibits.ATTACKS, ("fgsm-4", "bim-4", "bim-l2-800", "deepfool-l2", "deepfool-linf")))
     for fit in exhibits.ATTACKS:
-        path = whole / "models" / f"detector-{labels[fit]}-seed0.safetensors"
+        path = run / "models" / f"detector-{labels[fit]}-seed0.safetensors"
         detector = SubnetworkDetector.load(path, classifier)
         assert (detector.position, detector.architecture) == (4, "imagenet")
         for test in exhibits.ATTACKS:
-            adversarial = kept(whole, f"{labels[test]}-test", "pictures")
+            adversarial = kept(run, f"{labels[test]}-test", "pictures")
             wanted = ((detector.scores(clean) <= 0.5).mean() + (detector.scores(adversarial) > 0.5).mean()) / 2
             found = cells[(cells.fit_attack == fit) & (cells.attack == test)].value.item()
             assert found == pytest.approx(wanted), (fit, test)
@@ -158,10 +154,10 @@ def test_every_row_names_the_network_and_its_bounds(rows):
     assert set(measured[measured.exhibit == "chance"].reported) == {0.5}
 
 
-def test_what_is_lost_is_computed_again_and_nothing_else(whole, tmp_path, monkeypatch):
+def test_what_is_lost_is_computed_again_and_nothing_else(run, tmp_path, monkeypatch):
     monkeypatch.setattr(lab, "PIECE", PIECE)
     copy = tmp_path / "copy"
-    shutil.copytree(whole, copy)
+    shutil.copytree(run, copy)
     lost = [
         "deepfool-linf-test-0",
         "detector-fgsm-4-seed0",
@@ -176,17 +172,17 @@ def test_what_is_lost_is_computed_again_and_nothing_else(whole, tmp_path, monkey
     assert result.exit_code == 0, result.output
     after = {path.name: path.stat().st_mtime_ns for path in (copy / "stages").iterdir()}
     assert {name for name in after if after[name] != before.get(name)} == {f"{stage}.json" for stage in lost}
-    assert (copy / "results.csv").read_bytes() == (whole / "results.csv").read_bytes()
+    assert (copy / "results.csv").read_bytes() == (run / "results.csv").read_bytes()
 
 
-def test_the_page_has_every_exhibit(whole):
-    found = {exhibit["name"]: exhibit for exhibit in json.loads((whole / "exhibits.json").read_text())}
+def test_the_page_has_every_exhibit(run):
+    found = {exhibit["name"]: exhibit for exhibit in json.loads((run / "exhibits.json").read_text())}
     transfer = ["adversary-transfer", "adversary-transfer-report"]
     assert list(found) == ["adversaries", "eps-transfer-bim-l2", *transfer, "chance", "pictures"]
     assert "rows: the one that it meets" in found["adversary-transfer"]["caption"]
-    page = (whole / "report.html").read_text()
+    page = (run / "report.html").read_text()
     assert "M10" in page and "Other data:" in page and len(page) < 5_000_000
-    assert json.loads((whole / "explorer" / "explorer.json").read_text())["versions"]
+    assert json.loads((run / "explorer" / "explorer.json").read_text())["versions"]
 
 
 def cells(values):

@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 from art.attacks.evasion import FastGradientMethod
 from click.testing import CliRunner
+from tiny import settings
 
 from advbench import estimators, models
 from advbench.cli import main
@@ -47,20 +48,7 @@ TINY = {
     "future.restarts": 1,
 }
 ARGUMENTS = ["recipe", "fgsm-cifar", "--dataset", "digits", "--device", "cpu", "--workers", "1"]
-ARGUMENTS += [part for key, value in TINY.items() for part in ("--set", f"{key}={value}")]
-
-
-@pytest.fixture(scope="module")
-def run(tmp_path_factory):
-    out = tmp_path_factory.mktemp("runs") / "run"
-    result = CliRunner().invoke(main, [*ARGUMENTS, "--out", str(out)])
-    assert result.exit_code == 0, result.output
-    return out
-
-
-@pytest.fixture(scope="module")
-def rows(run):
-    return pd.read_csv(run / "results.csv")
+ARGUMENTS += settings(TINY)
 
 
 def test_every_exhibit_is_there(run, rows):

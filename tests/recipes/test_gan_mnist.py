@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 import torch
 from click.testing import CliRunner
+from tiny import settings
 
 from advbench import estimators
 from advbench.attacks import GANAttack
@@ -35,20 +36,7 @@ TINY = {
     "variant_seeds": 1,
 }
 ARGUMENTS = ["recipe", "gan-mnist", "--dataset", "digits", "--device", "cpu", "--workers", "1"]
-ARGUMENTS += [part for key, value in TINY.items() for part in ("--set", f"{key}={value}")]
-
-
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory):
-    out = tmp_path_factory.mktemp("runs") / "whole"
-    result = CliRunner().invoke(main, [*ARGUMENTS, "--out", str(out)])
-    assert result.exit_code == 0, result.output
-    return out
-
-
-@pytest.fixture(scope="module")
-def rows(whole):
-    return pd.read_csv(whole / "results.csv")
+ARGUMENTS += settings(TINY)
 
 
 def test_the_rows_say_what_they_are(rows):
@@ -63,10 +51,10 @@ def test_the_rows_say_what_they_are(rows):
     assert variants == {f"gan-{name}" for name in ("clamp", "output-batch-norm", "ensemble", "fresh", "half-clean")}
 
 
-def test_the_figures_are_those_of_the_kept_networks(whole, rows):
+def test_the_figures_are_those_of_the_kept_networks(run, rows):
     """The alternating C1 of the second seed under its own attacker, from the weights alone."""
-    c1 = estimators.load(whole, "alternating-t0.32-seed1-c1", device="cpu")
-    attack = GANAttack.load(whole / "models" / "alternating-t0.32-seed1.safetensors", c1)
+    c1 = estimators.load(run, "alternating-t0.32-seed1-c1", device="cpu")
+    attack = GANAttack.load(run / "models" / "alternating-t0.32-seed1.safetensors", c1)
     test = load("digits", "test", shape=(1, 28, 28))
     chosen = np.random.default_rng(derive(0, "subset", "test")).permutation(len(test))[:20]
     of = rows[(rows.exhibit == "attacked") & (rows.fit_attack == "alternating") & (rows.eps == 0.32)]
@@ -76,43 +64,43 @@ def test_the_figures_are_those_of_the_kept_networks(whole, rows):
     assert of.n["attacked_accuracy"] == 20
 
 
-def test_c1_of_both_modes_starts_from_the_same_weights_and_c2_from_others(whole):
+def test_c1_of_both_modes_starts_from_the_same_weights_and_c2_from_others(run):
     """One epoch of the three is a prefix: after it the start of the alternating mode is on the way to the clean C1."""
-    start, clean = (pd.read_csv(whole / "models" / f"c1-{n}-epochs-seed0.csv") for n in (1, 3))
+    start, clean = (pd.read_csv(run / "models" / f"c1-{n}-epochs-seed0.csv") for n in (1, 3))
     assert start.loss[0] == clean.loss[0]
-    other = pd.read_csv(whole / "models" / "c2-3-epochs-seed0.csv")
-    again = pd.read_csv(whole / "models" / "c1-3-epochs-seed1.csv")
+    other = pd.read_csv(run / "models" / "c2-3-epochs-seed0.csv")
+    again = pd.read_csv(run / "models" / "c1-3-epochs-seed1.csv")
     assert len({clean.loss[0], other.loss[0], again.loss[0]}) == 3
 
 
-def test_a_game_of_two_counts_its_seconds_once(whole):
-    seconds = stage_seconds(whole)
-    both = pd.read_csv(whole / "models" / "alternating-t0.08-seed0-c1.csv").seconds.sum()
+def test_a_game_of_two_counts_its_seconds_once(run):
+    seconds = stage_seconds(run)
+    both = pd.read_csv(run / "models" / "alternating-t0.08-seed0-c1.csv").seconds.sum()
     assert both > 0 and seconds["alternating-t0.08-seed0-c1"] >= both
     assert seconds["alternating-t0.08-seed0"] < both / 2
 
 
-def test_a_finished_run_is_not_computed_again_and_a_lost_attacker_is(whole):
-    kept = (whole / "models" / "alternating-t0.08-seed0.safetensors").read_bytes()
-    (whole / "models" / "alternating-t0.08-seed0.safetensors").unlink()
-    (whole / "stages" / "attacked-alternating-t0.08-seed0.json").unlink()
-    results = (whole / "results.csv").read_bytes()
-    before = {path: path.stat().st_mtime_ns for path in (whole / "stages").iterdir()}
-    assert CliRunner().invoke(main, [*ARGUMENTS, "--out", str(whole)]).exit_code == 0
+def test_a_finished_run_is_not_computed_again_and_a_lost_attacker_is(run):
+    kept = (run / "models" / "alternating-t0.08-seed0.safetensors").read_bytes()
+    (run / "models" / "alternating-t0.08-seed0.safetensors").unlink()
+    (run / "stages" / "attacked-alternating-t0.08-seed0.json").unlink()
+    results = (run / "results.csv").read_bytes()
+    before = {path: path.stat().st_mtime_ns for path in (run / "stages").iterdir()}
+    assert CliRunner().invoke(main, [*ARGUMENTS, "--out", str(run)]).exit_code == 0
     changed = {path.stem for path, when in before.items() if path.stat().st_mtime_ns != when}
     assert changed == {"alternating-t0.08-seed0"}
-    assert (whole / "models" / "alternating-t0.08-seed0.safetensors").read_bytes() == kept
-    assert (whole / "results.csv").read_bytes() == results
+    assert (run / "models" / "alternating-t0.08-seed0.safetensors").read_bytes() == kept
+    assert (run / "results.csv").read_bytes() == results
 
 
-def test_every_exhibit_is_drawn(whole):
-    shown = {exhibit["name"]: exhibit for exhibit in json.loads((whole / "exhibits.json").read_text())}
+def test_every_exhibit_is_drawn(run):
+    shown = {exhibit["name"]: exhibit for exhibit in json.loads((run / "exhibits.json").read_text())}
     modes = [f"{mode}-{what}" for mode in ("consecutive", "alternating") for what in ("accuracy", "loss")]
     assert set(shown) == {"perturbations", *modes, "accuracy", "compared", "pgd", "crossed", "variants"}
     for name, exhibit in shown.items():
         assert "chart" in exhibit or name == "variants"
         assert "table" not in exhibit or exhibit["table"]["data"]
-    picture = (whole / "charts" / "perturbations.svg").read_text()
+    picture = (run / "charts" / "perturbations.svg").read_text()
     assert picture.count("<image") == 2 * 3 * 2  # t, kinds of picture, digits
 
 

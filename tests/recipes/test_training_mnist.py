@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from click.testing import CliRunner
+from tiny import settings
 
 from advbench import attacks, estimators
 from advbench.cli import main
@@ -25,21 +26,8 @@ TINY = {
     "pgd_iterations": 3,
     "pgd_restarts": 1,
 }
-ARGUMENTS = ["recipe", "training-mnist", "--dataset", "digits", "--device", "cpu"]
-ARGUMENTS += [part for key, value in TINY.items() for part in ("--set", f"{key}={value}")]
-
-
-@pytest.fixture(scope="module")
-def run(tmp_path_factory):
-    out = tmp_path_factory.mktemp("runs") / "one-worker"
-    result = CliRunner().invoke(main, [*ARGUMENTS, "--out", str(out), "--workers", "1"])
-    assert result.exit_code == 0, result.output
-    return out
-
-
-@pytest.fixture(scope="module")
-def rows(run):
-    return pd.read_csv(run / "results.csv")
+ARGUMENTS = ["recipe", "training-mnist", "--dataset", "digits", "--device", "cpu", "--workers", "1"]
+ARGUMENTS += settings(TINY)
 
 
 def test_two_workers_change_no_result(run, tmp_path):
