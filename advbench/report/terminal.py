@@ -15,7 +15,7 @@ from advbench.report.source import cell, read_run
 from advbench.report.verdicts import verdicts
 
 _DIFFERENCES = 25  # the page has all
-_COLUMNS = 7  # of a table, the page has the rest
+_COLUMNS, _ROWS = 7, 24  # of a table, the page has the rest
 _STYLE = {"holds": "green", "missed": "red", "not measured": "dim", "other data": "dim"}
 
 
@@ -68,9 +68,12 @@ def show(directory: Path) -> None:
         console.print(table)
     for exhibit in run["exhibits"]:
         if "table" in exhibit:
-            columns = exhibit["table"]["columns"][:_COLUMNS]
-            table = Table(*(str(column).replace("_", " ") for column in columns), title=escape(exhibit["title"]))
-            for row in exhibit["table"]["data"]:
+            rows, table = exhibit["table"]["data"], Table(title=escape(exhibit["title"]))
+            for column in exhibit["table"]["columns"][:_COLUMNS]:
+                table.add_column(escape(str(column).replace("_", " ")), overflow="fold")  # half a name may be another's
+            for row in rows[:_ROWS]:
                 table.add_row(*(escape(cell(value)) for value in row[:_COLUMNS]))
+            if len(rows) > _ROWS:
+                table.caption = f"{_ROWS} of {len(rows)} rows; the page has all"
             console.print(table)
     console.print(f"page: {directory / 'report.html'}", soft_wrap=True)
