@@ -1,4 +1,4 @@
-"""A run as a folder for the documentation: results.csv, charts as SVG and a short Markdown page."""
+"""A run as a folder for the documentation: results.csv, charts as SVG, other tables as CSV and a short Markdown page."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ NOTES = "<!-- below this line the page is written by hand and kept -->"
 
 
 def write_docs(directory: Path, out: Path) -> Path:
-    """Write results.csv, charts and README.md of a run to a folder; what stands below its notes line is kept.
+    """Write results.csv, exhibits and README.md of a run to a folder; what stands below its notes line is kept.
 
     :raises UsageError: if it is not a run directory.
     """
@@ -28,9 +28,13 @@ def write_docs(directory: Path, out: Path) -> Path:
             shutil.copyfile(
                 (directory / exhibit["chart"]).with_suffix("").with_suffix(".svg"), out / f"{exhibit['name']}.svg"
             )
+        else:
+            table = exhibit["table"]
+            rows = [[cell(value) for value in row] for row in table["data"]]
+            write_text(out / f"{exhibit['name']}.csv", pd.DataFrame(rows, columns=table["columns"]).to_csv(index=False))
     page = out / "README.md"
     notes = page.read_text().partition(NOTES)[2] if page.is_file() else "\n"
-    write_text(page, "\n".join([*_head(run), *claims(run["results"]), "", *_charts(run), NOTES]) + notes)
+    write_text(page, "\n".join([*_head(run), *claims(run["results"]), "", *_exhibits(run), NOTES]) + notes)
     return page
 
 
@@ -64,5 +68,7 @@ def _head(run: dict[str, Any]) -> list[str]:
     ]
 
 
-def _charts(run: dict[str, Any]) -> list[str]:
-    return [f"![{exhibit['title']}]({exhibit['name']}.svg)" for exhibit in run["exhibits"] if "chart" in exhibit] + [""]
+def _exhibits(run: dict[str, Any]) -> list[str]:
+    charts = [f"![{exhibit['title']}]({exhibit['name']}.svg)" for exhibit in run["exhibits"] if "chart" in exhibit]
+    tables = [f"[{exhibit['title']}]({exhibit['name']}.csv)" for exhibit in run["exhibits"] if "chart" not in exhibit]
+    return [*charts, *(["", f"Tables: {'; '.join(tables)}."] if tables else []), ""]

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from conftest import make_run
 
 from advbench.report.docs import NOTES, claims
 
@@ -17,12 +18,23 @@ def test_the_table_of_claims_is_that_of_the_committed_results(page):
     for line in claims(pd.read_csv(page.parent / "results.csv")):
         assert line in text
     assert len(text.splitlines()) <= 60
-    for chart in page.parent.glob("*.svg"):
-        assert f"({chart.name})" in text
+    for shown in [*page.parent.glob("*.svg"), *page.parent.glob("*.csv")]:
+        assert f"({shown.name})" in text
 
 
 def test_there_is_a_page():
     assert PAGES
+
+
+def test_a_table_without_a_chart_is_beside_the_page(tmp_path):
+    from advbench.report import write_docs
+
+    run = make_run(tmp_path / "run")
+    run.exhibit("plain", "A plain table", "A caption.", table=pd.DataFrame({"defence": ["none"], "gap": [1 / 3]}))
+    page = write_docs(run.directory, tmp_path / "docs")
+    assert (page.parent / "plain.csv").read_text() == "defence,gap\nnone,0.333\n"
+    assert "Tables: [A plain table](plain.csv)." in page.read_text()
+    assert not (page.parent / "one.csv").exists()
 
 
 def test_what_is_written_by_hand_stays(tmp_path, finished_run):
