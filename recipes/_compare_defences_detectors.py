@@ -20,7 +20,7 @@ from art.estimators.classification import PyTorchClassifier
 from torch import nn
 
 from advbench.detectors import SubnetworkDetector
-from advbench.detectors.network import DetectorSubnetwork
+from advbench.detectors.network import SUBNETWORKS
 from advbench.recipes import _compare_defences_beyond as beyond
 from advbench.recipes._compare_defences_lab import Attack, Defence, Defended, History, Laboratory, Library
 from advbench.seeds import own_global_state
@@ -112,7 +112,7 @@ def on_tap(lab: Laboratory, module: nn.Module) -> BinaryActivationDetector:
 def tap_network(lab: Laboratory) -> nn.Module:
     channels, height, _ = tap_shape(lab)
     with own_global_state(lab.study.seed_of("binary-activation")):
-        return DetectorSubnetwork(channels, height).to(lab.study.device)
+        return SUBNETWORKS["cifar"](channels, height).to(lab.study.device)
 
 
 def scanning(lab: Laboratory, module: None) -> SubsetScanningDetector:

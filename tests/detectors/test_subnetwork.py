@@ -8,7 +8,7 @@ from conftest import SHAPE, Linear, make_small_net
 
 from advbench import attacks, estimators, models
 from advbench.detectors import FeatureFiles, SubnetworkDetector
-from advbench.detectors.network import DetectorSubnetwork, ImageNetSubnetwork
+from advbench.detectors.network import cifar, imagenet
 from advbench.errors import UsageError
 
 
@@ -31,7 +31,7 @@ def detector(classifier, labelled):
 )
 def test_the_subnetwork_is_the_papers_at_every_depth(channels, size, weights):
     """Convolution weights without biases and batch norm, and 8 x 8 maps before the global pooling."""
-    network = DetectorSubnetwork(channels, size).eval()
+    network = cifar(channels, size).eval()
     found = sum(m.weight.numel() for m in network.modules() if isinstance(m, torch.nn.Conv2d))
     assert found == weights
     assert network.layers[:-2](torch.zeros(1, channels, size, size)).shape == (1, 2, 8, 8)
@@ -39,7 +39,7 @@ def test_the_subnetwork_is_the_papers_at_every_depth(channels, size, weights):
 
 def test_the_subnetwork_of_imagenet_is_the_papers():
     """Report 001, section 1.7: about 2.29 million weights, 7 x 7 maps behind its one max-pooling, two outputs."""
-    network = ImageNetSubnetwork(512, 14).eval()
+    network = imagenet(512, 14).eval()
     convolutions = [m.weight for m in network.modules() if isinstance(m, torch.nn.Conv2d)]
     assert [w.shape[0] for w in convolutions] == [196] * 5 + [2] and convolutions[-1].shape[2:] == (1, 1)
     assert sum(w.numel() for w in convolutions) == 512 * 9 * 196 + 4 * 196 * 9 * 196 + 392
