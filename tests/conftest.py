@@ -12,10 +12,12 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from click.testing import CliRunner
 from torch import nn
 
 from advbench import data, estimators, evaluation
 from advbench.checkpoint import Checkpoint
+from advbench.cli import main
 from advbench.models.tapped import Normalize, TappedModule
 from advbench.report import Attacked, bundle, charts
 from advbench.runs import Run
@@ -207,3 +209,18 @@ def killed_after_two_epochs(monkeypatch):
                 yield
 
     return killed
+
+
+@pytest.fixture(scope="module")
+def run(request, tmp_path_factory):
+    """The directory of the recipe run, not interrupted, that a module asks for by ARGUMENTS."""
+    out = tmp_path_factory.mktemp("runs") / "run"
+    result = CliRunner().invoke(main, [*request.module.ARGUMENTS, "--out", str(out)])
+    assert result.exit_code == 0, result.output
+    return out
+
+
+@pytest.fixture(scope="module")
+def rows(run):
+    """The rows of its results.csv."""
+    return pd.read_csv(run / "results.csv")
