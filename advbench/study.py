@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
@@ -24,6 +24,8 @@ from advbench.runs import Run
 from advbench.seeds import derive
 from advbench.store import Store
 from advbench.workers import Item, default_workers, each
+
+Lab = TypeVar("Lab")
 
 
 @dataclass(frozen=True)
@@ -51,17 +53,19 @@ class Study:
         else:
             each(self, work, items)
 
-    def measure(self, laboratory: Callable[[Study], Any], measurements: Sequence[tuple[Any, ...]]) -> None:
+    def measure(self, laboratory: Callable[[Study], Lab], measurements: Sequence[tuple[Any, ...]]) -> Lab:
         """Make the result rows of independent stages as ``each`` does its work; they join results.csv in this order.
 
         :param laboratory: what the measurements share, made of the study in every process.
         :param measurements: of each the name of its stage, a function of the laboratory and more, and what more.
+        :return: the laboratory of this process.
         """
         todo = [part for part in measurements if stages.finished(self.run.directory, part[0]) is None]
         self.each(_measure, [(laboratory, *part) for part in todo])
         lab = laboratory(self)
         for stage, make, *more in measurements:
             self.run.rows(stage, partial(make, lab, *more))
+        return lab
 
 
 def _measure(study: Study, item: tuple[Any, ...]) -> None:

@@ -147,7 +147,7 @@ def fgsm_cifar(study: Study) -> None:
 
     of_first = [(regime, regime.stage(study.seed)) for regime in (STANDARD, *readings)]
     ensembled = AUTOATTACKED if config.autoattack_images else ()
-    study.measure(
+    lab = study.measure(
         Laboratory,
         [
             *((f"table-{of.stage(seed)}", table, of, seed) for seed in seeds for of in (*standard, *readings)),
@@ -156,7 +156,6 @@ def fgsm_cifar(study: Study) -> None:
         ],
     )
     defences.record(study, SETTING)
-    lab = Laboratory(study)
     run.rows("targets", lambda: exhibits.targets(run.results()))
     shown = min(config.eps, key=lambda eps: abs(eps - 0.05))
     exhibits.show(run, lab.picture(shown), shown)

@@ -111,7 +111,7 @@ def gan_mnist(study: Study) -> None:
     study.each(play, [*games, *(game for game in variants if game.variant != "fresh")])
     study.each(play, [game for game in variants if game.variant == "fresh"])  # on the C1 of a game that is now there
 
-    study.measure(
+    lab = study.measure(
         Laboratory,
         [
             *((f"clean-seed{seed}", clean_accuracy, seed) for seed in range(config.seeds)),
@@ -120,7 +120,6 @@ def gan_mnist(study: Study) -> None:
             *((f"pgd-t{one.t:g}-seed{one.seed}", under_pgd, one, other) for one, other in pairs),
         ],
     )
-    lab = Laboratory(study)
     run.rows("targets", lambda: exhibits.targets(run.results()))
     exhibits.show(run, config.t, lab.picture())
     run.explorer(partial(lab.explorer, [Game(mode, t, 0) for t in config.t for mode in MODES]))

@@ -74,7 +74,7 @@ def training_mnist(study: Study) -> None:
         trainings.append((ABLATION, study.seed))
     study.each(train, trainings)
 
-    study.measure(
+    lab = study.measure(
         Laboratory,
         [
             *((f"confidence-{regime.slug}-seed{seed}", confidence, regime, seed) for regime, seed in trainings),
@@ -84,7 +84,7 @@ def training_mnist(study: Study) -> None:
     )
     run.rows("targets", lambda: exhibits.targets(run.results()))
     exhibits.show(run)
-    run.explorer(Laboratory(study).explorer)
+    run.explorer(lab.explorer)
 
 
 def confidence(lab: Laboratory, regime: Regime, seed: int) -> Iterator[dict[str, Any]]:

@@ -132,7 +132,7 @@ def weighted_cifar(study: Study) -> None:
 
     of_first = [(loss, loss.stage(study.seed)) for loss in (STANDARD, *defended)]
     ensembled = {STANDARD, *alone, *instead} if config.autoattack_images else set()
-    study.measure(
+    lab = study.measure(
         Laboratory,
         [
             *((f"attacks-seed{seed}", attacks_on_standard, seed) for seed in seeds),
@@ -143,7 +143,6 @@ def weighted_cifar(study: Study) -> None:
         ],
     )
     defences.record(study, SETTING)
-    lab = Laboratory(study)
     run.rows("targets", lambda: exhibits.targets(run.results()))
     exhibits.show(run, lab.confusion(), study.test.classes)
     run.explorer(partial(lab.explorer, [STANDARD, *alone]))
