@@ -21,7 +21,8 @@ def answer(config: dict[str, Any], found: list[Verdict]) -> list[str]:
     count = {word: sum(each == word for each in words.values()) for word in ("holds", "missed", "not measured")}
     first = f"Of the report's {len(words)} claims, held: {count['holds']}; missed: {count['missed']}"
     first += f"; not measured by preset {config['preset']}: {count['not measured']}."
-    held = [_measured(v) for v in found if words[v.target] == "holds"]
+    first_parts = {v.target: v for v in reversed(found)}  # a claim has up to ten; the table has them all
+    held = [_measured(first_parts[target]) for target, word in words.items() if word == "holds"]
     missed = [_measured(v) for v in found if v.word == "missed"]
     return [
         first,
