@@ -14,7 +14,7 @@ _LIBRARIES = ("advbench", "adversarial-robustness-toolbox", "torch", "torchvisio
 
 
 def environment(device: str) -> dict[str, Any]:
-    """Versions, commit, machine and device of this process."""
+    """Versions, commit, machine and device of this process; peak memory is that of the largest one, children included."""
     versions = {}
     for library in _LIBRARIES:
         try:
@@ -39,7 +39,8 @@ def _peak_memory() -> str:
     except ImportError:  # not on Windows
         return "unknown"
     unit = 1 if sys.platform == "darwin" else 1024
-    return f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**30:.2f} GiB"
+    largest = max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return f"{largest * unit / 2**30:.2f} GiB"
 
 
 def _processor() -> str:

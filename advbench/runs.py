@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from logging import FileHandler, Formatter, Handler
 from operator import methodcaller
@@ -119,8 +119,13 @@ class Run:
         return handler
 
     def record_environment(self, device: str) -> None:
-        """Write environment.json."""
-        write_text(self.directory / "environment.json", json.dumps(environment(device), indent=2) + "\n")
+        """Write environment.json; the peak memory is the largest since the run was begun."""
+        path, found = self.directory / "environment.json", environment(device)
+        # none yet, damaged, or of a system that does not tell
+        with suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
+            before = read_json(path)["peak memory"]
+            found["peak memory"] = max(before, found["peak memory"], key=lambda said: float(said.removesuffix(" GiB")))
+        write_text(path, json.dumps(found, indent=2) + "\n")
 
     def record_about(self, question: str, asked_for: str, data_dir: str = "") -> None:
         """Write about.json: what the study asks, which the page states first, and how it was started.

@@ -28,7 +28,11 @@ def curves(table: pd.DataFrame, log: bool, title: str) -> Any:
     band = base.mark_area(opacity=0.15).encode(y=alt.Y("lowest:Q", scale=scale, title=title), y2="highest:Q")
     line = base.mark_line(point=True).encode(y=alt.Y("mean:Q", scale=scale, title=title))
     panel = alt.layer(band, line).add_params(hidden()).properties(width=_WIDTH // 2, height=_HEIGHT)
-    return panel.facet(column=alt.Column("model:N", title=None)).configure_view(strokeOpacity=0)
+    return (
+        panel.facet(column=alt.Column("model:N", title=None))
+        .configure_view(strokeOpacity=0)
+        .configure_legend(symbolOpacity=1)
+    )
 
 
 def against_t(table: pd.DataFrame, colour: str, title: str) -> Any:
@@ -42,7 +46,9 @@ def against_t(table: pd.DataFrame, colour: str, title: str) -> Any:
     band = base.mark_area(opacity=0.15).encode(y=alt.Y("lowest:Q", scale=scale, title=title), y2="highest:Q")
     line = base.mark_line(point=True).encode(y=alt.Y("mean:Q", scale=scale, title=title))
     chart = alt.layer(band, line).add_params(hidden())
-    return chart.properties(width=_WIDTH, height=_HEIGHT).configure_view(strokeOpacity=0)
+    return (
+        chart.properties(width=_WIDTH, height=_HEIGHT).configure_view(strokeOpacity=0).configure_legend(symbolOpacity=1)
+    )
 
 
 def pictures(images: np.ndarray, perturbations: np.ndarray, grid: tuple[float, ...]) -> Any:

@@ -1,3 +1,6 @@
+import json
+import resource
+
 import numpy as np
 import pytest
 
@@ -72,6 +75,25 @@ def test_results_hold_every_row_in_order_with_all_columns(run):
     assert list(results.columns) == evaluation.COLUMNS
     assert list(results.metric) == ["first", "second"] and set(results.recipe) == {"r"}
     assert (run.directory / "results.csv").read_text().count("\n") == 3
+
+
+@pytest.mark.parametrize(
+    ("before", "kept"),
+    [
+        (b'{"peak memory": "7000.00 GiB"}', True),
+        (b'{"peak memory": "0.01 GiB"}', False),
+        (b"[", False),
+        (b"[1]", False),
+    ],
+)
+def test_peak_memory_is_the_largest_since_the_run_was_begun(run, before, kept):
+    (run.directory / "environment.json").write_bytes(before)
+    run.record_environment("cpu")
+    said = json.loads((run.directory / "environment.json").read_text())
+    own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    assert said["device"] == "cpu"
+    peak = float(said["peak memory"].removesuffix(" GiB"))
+    assert peak == 7000 if kept else own - 0.01 <= peak < 100
 
 
 def test_a_directory_of_another_run_or_of_something_else_is_refused(run, tmp_path):

@@ -212,6 +212,7 @@ def _sized(chart: Any) -> Any:
         chart.properties(width=_WIDTH, height=_HEIGHT)
         .configure_view(strokeOpacity=0)
         .configure_axis(labelFontSize=12, titleFontSize=12)
+        .configure_legend(symbolOpacity=1)
     )
 
 
