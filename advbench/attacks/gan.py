@@ -102,7 +102,7 @@ class GANAttack(EvasionAttack):
         watched: Mapping[str, PyTorchClassifier] | None = None,
         checkpoint: Path | None = None,
     ) -> list[dict]:
-        """Train A against the frozen classifiers (the report's consecutive mode.
+        """Train A against the frozen classifiers (the report's consecutive mode).
 
         :param x: clean images, float (N, C, H, W) in [0, 1].
         :param y: their true labels, indices or one-hot.
