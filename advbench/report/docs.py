@@ -34,26 +34,25 @@ def write_docs(directory: Path, out: Path) -> Path:
             write_text(out / f"{exhibit['name']}.csv", pd.DataFrame(rows, columns=table["columns"]).to_csv(index=False))
     page = out / "README.md"
     notes = page.read_text().partition(NOTES)[2] if page.is_file() else "\n"
-    write_text(page, "\n".join([*_head(run), *claims(run["results"]), "", *_exhibits(run), NOTES]) + notes)
+    write_text(page, "\n".join([*_head(run), *claims(run["results"]), *_exhibits(run), NOTES]) + notes)
     return page
 
 
 def claims(results: pd.DataFrame) -> list[str]:
-    """The report's claims with our numbers, as the lines of a Markdown table."""
-    lines = [
-        "| target | measured | ours | 95 % interval | report | accepted | verdict |",
-        "| --- | --- | --- | --- | --- | --- | --- |",
-    ]
+    """The report's claims with our numbers, as the lines of a Markdown table; none for a study without claims."""
+    lines = []
     for v in verdicts(results):
         cells = [v.target, v.metric, cell(v.value), v.interval, cell(v.reported), v.accepted, f"**{v.word}**"]
         lines.append(f"| {' | '.join(cells)} |")
-    return lines
+    head = "| target | measured | ours | 95 % interval | report | accepted | verdict |"
+    return [head, "| --- | --- | --- | --- | --- | --- | --- |", *lines, ""] if lines else []
 
 
 def _head(run: dict[str, Any]) -> list[str]:
     config, machine = run["config"], run["environment"]
     versions = ", ".join(f"{name} {number}" for name, number in machine["versions"].items())
-    minutes = sum(run["seconds"].values()) / 60
+    minutes, judged = sum(run["seconds"].values()) / 60, verdicts(run["results"])
+    held = f"Of the report's claims: {summary(judged)}. " if judged else ""
     return [
         f"# {config['recipe']}: preset {config['preset']} on {config['dataset']}, seed {config['seed']}",
         "",
@@ -63,7 +62,7 @@ def _head(run: dict[str, Any]) -> list[str]:
         f"Ran on {machine['device']}: {machine['processor']}, {machine['cores']} cores, {machine['system']}; "
         f"{minutes:.0f} minutes of work, peak memory {machine['peak memory']}. Python {machine['python']}, {versions}; commit {machine['commit']}.",
         "",
-        f"Of the report's claims: {summary(verdicts(run['results']))}. Every number is a row of [results.csv](results.csv).",
+        f"{held}Every number is a row of [results.csv](results.csv).",
         "",
     ]
 

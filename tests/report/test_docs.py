@@ -6,13 +6,15 @@ import pandas as pd
 import pytest
 from conftest import make_run
 
+from advbench import evaluation
 from advbench.report.docs import NOTES, claims
+from advbench.runs import Run
 
 RESULTS = Path(__file__).parents[2] / "docs" / "results"
-PAGES = sorted(results.with_name("README.md") for results in RESULTS.glob("*/results.csv"))
+PAGES = sorted(results.with_name("README.md") for results in RESULTS.glob("**/results.csv"))
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.parent.name)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.parent.relative_to(RESULTS)))
 def test_the_table_of_claims_is_that_of_the_committed_results(page):
     text = page.read_text()
     for line in claims(pd.read_csv(page.parent / "results.csv")):
@@ -35,6 +37,21 @@ def test_a_table_without_a_chart_is_beside_the_page(tmp_path):
     assert (page.parent / "plain.csv").read_text() == "defence,gap\nnone,0.333\n"
     assert "Tables: [A plain table](plain.csv)." in page.read_text()
     assert not (page.parent / "one.csv").exists()
+    assert "| target |" in page.read_text()
+
+
+def test_a_study_without_claims_has_no_table_of_them(tmp_path):
+    from advbench.report import write_docs
+
+    asked = {"recipe": "r", "preset": "small", "dataset": "d", "seed": 0, "note": "", "settings": [], "config": {}}
+    run = Run(tmp_path / "run", asked)
+    run.record_environment("cpu")
+    run.record_about("Is it so?", asked_for="r")
+    run.rows("clean", lambda: [evaluation.proportion(9, 10).row("accuracy")])
+    run.write_results()
+    text = write_docs(run.directory, tmp_path / "docs").read_text()
+    assert "claims" not in text
+    assert "| target |" not in text
 
 
 def test_what_is_written_by_hand_stays(tmp_path, finished_run):
