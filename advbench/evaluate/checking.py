@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from math import sqrt
 
@@ -17,6 +17,7 @@ from advbench.evaluate.options import Options
 from advbench.evaluation import sanity
 from advbench.evaluation.binarization import binarization_test
 from advbench.evaluation.surrogate import surrogate
+from advbench.progress import track
 from advbench.seeds import derive, own_global_state
 
 _COLOUR = {
@@ -46,17 +47,20 @@ def run_checks(
     with own_global_state(derive(seed, "checks")):
         beaten = classifier.predict(make(classifier, eps, 20).generate(x, y)).argmax(1) != y
         imitation = surrogate(classifier, images.x[many], derive(seed, "surrogate"))
-        made = [
-            sanity.gradients(classifier, x, y),
-            sanity.deterministic(classifier, x),
-            sanity.eps_zero(classifier, make, x, y),
-            *sanity.falls_with_eps(classifier, make, x, y, options.eps, large),
-            sanity.noise(classifier, beaten, x, y, eps, norm, derive(seed, "noise")),
-            sanity.more_steps(classifier, make, x, y, eps),
-            sanity.transfer(classifier, make(imitation, eps, 20).generate(x, y), beaten, y),
-            sanity.normalisation(classifier, images.x[many], images.y[many], preprocessings(x.shape[1], given)),
-            binarization_test(classifier, make, x[:_BINARIZED], eps, norm, derive(seed, "binarization")),
+        checks: list[Callable[[], Iterable[sanity.Check | None]]] = [
+            lambda: [sanity.gradients(classifier, x, y)],
+            lambda: [sanity.deterministic(classifier, x)],
+            lambda: [sanity.eps_zero(classifier, make, x, y)],
+            lambda: sanity.falls_with_eps(classifier, make, x, y, options.eps, large),
+            lambda: [sanity.noise(classifier, beaten, x, y, eps, norm, derive(seed, "noise"))],
+            lambda: [sanity.more_steps(classifier, make, x, y, eps)],
+            lambda: [sanity.transfer(classifier, make(imitation, eps, 20).generate(x, y), beaten, y)],
+            lambda: [
+                sanity.normalisation(classifier, images.x[many], images.y[many], preprocessings(x.shape[1], given))
+            ],
+            lambda: [binarization_test(classifier, make, x[:_BINARIZED], eps, norm, derive(seed, "binarization"))],
         ]
+        made = [check for each in track(checks, "checks", len(checks)) for check in each()]
     for check in made:
         if check is not None:
             yield check.row(exhibit="check", norm=norm, eps=eps)
