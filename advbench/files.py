@@ -38,8 +38,13 @@ def write_text(path: Path, text: str) -> None:
     write(path, lambda stream: stream.write(text.encode()))
 
 
+def unfinished(path: Path) -> list[Path]:
+    """What processes that were killed while they wrote a file have left beside it."""
+    return list(path.parent.glob(f".{path.name}.*{_PARTIAL}"))
+
+
 def sweep(directory: Path) -> None:
-    """Remove what a process that was killed while it wrote has left below a directory."""
+    """Remove what processes that were killed while they wrote have left below a directory."""
     for partial in directory.rglob(f".*{_PARTIAL}"):
         partial.unlink(missing_ok=True)
 

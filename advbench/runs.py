@@ -20,7 +20,7 @@ from advbench import stages
 from advbench.environment import environment
 from advbench.errors import UsageError
 from advbench.evaluation import COLUMNS
-from advbench.files import read_json, sweep, write, write_text
+from advbench.files import read_json, sweep, unfinished, write, write_text
 from advbench.progress import log
 from advbench.store import Store
 
@@ -67,7 +67,7 @@ class Run:
             _refuse_links(directory)
             if known.is_file():
                 _refuse_other(directory, _read_config(known), json.loads(asked))
-            elif any(directory.iterdir()):
+            elif set(directory.iterdir()) - set(unfinished(known)):
                 raise UsageError(f"{directory} is not empty and not a run; choose another --out")
             else:
                 write_text(known, asked)

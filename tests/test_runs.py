@@ -1,5 +1,7 @@
 import json
 import resource
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -212,3 +214,13 @@ def test_the_lock_sweeps_what_a_killed_process_left(run):
     left.touch()
     with run.alone():
         assert not left.exists()
+
+
+def test_a_directory_where_a_process_was_killed_at_its_first_file_is_begun_again(tmp_path):
+    """Found by interruptions.py: kill -9 between the first file's other name and its own."""
+    killed = "import os, sys; from pathlib import Path; from advbench.runs import Run; os.fsync = lambda _: os._exit(9)"
+    begin = f"{killed}; Run(Path(sys.argv[1]), {CONFIG!r})"
+    assert subprocess.run([sys.executable, "-c", begin, tmp_path / "run"], check=False).returncode == 9
+    assert [path.suffix for path in (tmp_path / "run").iterdir()] == [".partial"]
+    with Run(tmp_path / "run", CONFIG).alone():
+        assert sorted(path.name for path in (tmp_path / "run").iterdir()) == [".lock", "config.json"]
