@@ -17,7 +17,7 @@ from torch.fx.experimental.optimization import fuse
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from advbench import models
-from advbench.device import bfloat16, float32, resolve_device
+from advbench.device import bfloat16, float32, images_at_a_time, resolve_device
 from advbench.models.tapped import TappedModule
 from advbench.seeds import own_global_state
 
@@ -125,8 +125,15 @@ class TorchClassifier(PyTorchClassifier):
         self._copy: tuple[tuple, nn.Module] | None = None
         self._model.eval()
 
-    def predict(self, x: np.ndarray, batch_size: int = 128, training_mode: bool = False, **kwargs: Any) -> np.ndarray:
-        """The model's own float32 outputs (N, nb_classes) for images x (N, C, H, W), memory-mapped ones included."""
+    def predict(
+        self, x: np.ndarray, batch_size: int | None = None, training_mode: bool = False, **kwargs: Any
+    ) -> np.ndarray:
+        """The model's own float32 outputs (N, nb_classes) for images x (N, C, H, W), memory-mapped ones included.
+
+        :param batch_size: images at a time, by default :func:`advbench.device.images_at_a_time`.
+        """
+        if batch_size is None:
+            batch_size = images_at_a_time(self.input_shape, self._device)
         with float32():
             return super().predict(np.require(x, requirements="W"), batch_size, training_mode, **kwargs)
 

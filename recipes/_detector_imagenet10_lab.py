@@ -18,7 +18,7 @@ from advbench.attacks.registry import NORMS
 from advbench.data import Images, split_indices
 from advbench.data.imagenet import SIZE
 from advbench.detectors import FeatureFiles, SubnetworkDetector
-from advbench.device import float32
+from advbench.device import float32, images_at_a_time
 from advbench.models.tapped import TappedModule
 from advbench.models.vgg16 import LinearVGG16
 from advbench.progress import track
@@ -33,8 +33,6 @@ PIECE = 64  # images that are crafted and kept together: what a kill can lose, a
 PICTURES = 12  # test images whose adversarial versions are kept themselves, for the page
 STEP = {"bim": 1 / 255, "bim-l2": 400 / 255}
 """alpha of the iterative methods, of l2 at 224 pixels: the smallest eps, as on CIFAR-10 (report 001 leaves it open)."""
-
-_PIXELS = {"cpu": 8 * SIZE**2, "cuda": 32 * SIZE**2}  # in work at a time: their activations take about 1 GB, 4 GB
 
 
 @dataclass(frozen=True)
@@ -89,7 +87,7 @@ class Laboratory:
             "whole test": shuffled["test"][: config.clean_images],
         }
         self.scale = train.x.shape[3] / SIZE
-        self.in_work = max(1, min(128, _PIXELS[study.device.type] // (train.x.shape[2] * train.x.shape[3])))
+        self.in_work = images_at_a_time(train.x.shape[1:], study.device)
         self.classifier, self.model = self._classifier()
         self.crafted = cache(self._crafted)
         self.detector = cache(self._detector)

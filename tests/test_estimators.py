@@ -24,6 +24,29 @@ def test_exact_gradients_are_arts_own_up_to_rounding(trained_net, classifier, di
     np.testing.assert_array_equal(classifier.predict(x), stock(trained_net).predict(x))
 
 
+class Counted(nn.Module):
+    """A network that keeps the sizes of its batches."""
+
+    def __init__(self):
+        super().__init__()
+        self.sizes = []
+
+    def forward(self, x):
+        self.sizes.append(len(x))
+        return x.flatten(2).mean(2).repeat(1, 4)
+
+
+@pytest.mark.parametrize("side, sizes", [(32, [20]), (224, [8, 8, 4]), (4096, [1] * 20)])
+def test_large_images_are_computed_a_few_at_a_time(side, sizes):
+    module = Counted()
+    classifier = estimators.classifier(module, (1, side, side), 4, device="cpu")
+    x = np.broadcast_to(np.float32(0.5), (20, 1, side, side))
+    assert classifier.predict(x).shape == (20, 4) and module.sizes == sizes
+    for name in ("pgd", "fgsm", "deepfool-l2", "autoattack"):
+        assert min(20, attacks.create(name, classifier, 0.1).batch_size) == sizes[0]
+    assert classifier.predict(x[:4], batch_size=3).shape == (4, 4) and module.sizes[-2:] == [3, 1]
+
+
 def test_labels_may_be_indices_and_images_tensors(classifier, digits):
     x, y = digits[2][:20], digits[3][:20]
     one_hot = classifier.loss_gradient(x, np.eye(10, dtype=np.float32)[y])
@@ -73,15 +96,15 @@ def test_a_model_that_cannot_be_compiled_is_used_as_it_is(trained_net, classifie
 
 def test_the_fast_copy_follows_the_model(digits):
     net = make_small_net()
-    fast = estimators.classifier(net, SHAPE, 10, precision="fast", device="cpu")
+    classifier = estimators.classifier(net, SHAPE, 10, device="cpu")
     x, y = digits[2][:8], digits[3][:8]
-    before = fast.loss_gradient(x, y)
+    before = classifier.loss_gradient(x, y)
     with torch.no_grad():
         net.head[2].weight.mul_(-1)
     np.testing.assert_allclose(
-        fast.loss_gradient(x, y), stock(net).loss_gradient(x, np.eye(10, dtype=np.float32)[y]), atol=1e-5
+        classifier.loss_gradient(x, y), stock(net).loss_gradient(x, np.eye(10, dtype=np.float32)[y]), atol=1e-5
     )
-    assert not np.allclose(fast.loss_gradient(x, y), before)
+    assert not np.allclose(classifier.loss_gradient(x, y), before)
 
 
 @pytest.mark.parametrize("kind", [torch.optim.SGD, torch.optim.Adam, torch.optim.AdamW])
@@ -127,10 +150,10 @@ class Untraceable(nn.Module):
 
 def test_a_model_that_cannot_be_folded_is_left_as_it_is(digits):
     net = Untraceable().eval()
-    fast = estimators.classifier(net, SHAPE, 10, precision="fast", device="cpu")
+    classifier = estimators.classifier(net, SHAPE, 10, device="cpu")
     x, y = digits[2][:8], np.eye(10, dtype=np.float32)[digits[3][:8]]
     with pytest.warns(UserWarning, match="not folded"):
-        gradient = fast.loss_gradient(x, y)
+        gradient = classifier.loss_gradient(x, y)
     np.testing.assert_allclose(gradient, stock(net).loss_gradient(x, y), atol=1e-5)
 
 

@@ -7,7 +7,7 @@ import torch
 from art.attacks.attack import EvasionAttack
 from art.estimators.classification import PyTorchClassifier
 
-from advbench import checks
+from advbench import checks, device
 from advbench.seeds import own_global_state
 
 _NORMS = {np.inf: "Linf", 2.0: "L2"}
@@ -22,7 +22,7 @@ class AutoAttack(EvasionAttack):
     :param norm: ``inf`` or 2.
     :param eps: the bound in that norm, for images in [0, 1].
     :param seed: of the random starts.
-    :param batch_size: images a batch.
+    :param batch_size: images at a time, by default :func:`advbench.device.images_at_a_time` with at most 250.
     :raises ValueError: for another norm, a non-positive eps or too few classes.
     """
 
@@ -35,13 +35,17 @@ class AutoAttack(EvasionAttack):
         norm: float | str = np.inf,
         eps: float = 8 / 255,
         seed: int = 0,
-        batch_size: int = 250,
+        batch_size: int | None = None,
     ) -> None:
         super().__init__(estimator=classifier)
         self.norm = float(norm)
         self.eps = eps
         self.seed = seed
-        self.batch_size = batch_size
+        self.batch_size = (
+            device.images_at_a_time(classifier.input_shape, classifier.device, most=250)
+            if batch_size is None
+            else batch_size
+        )
         self._check_params()
 
     def _check_params(self) -> None:

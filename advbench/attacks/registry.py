@@ -30,26 +30,29 @@ def create(
     eps: float | None = None,
     eps_step: float | None = None,
     max_iter: int | None = None,
-    batch_size: int = 128,
+    batch_size: int | None = None,
 ) -> EvasionAttack:
     """An attack of the registry on a classifier for images in [0, 1].
 
     :param eps: the bound on the perturbation in the attack's norm; needed by every attack but DeepFool.
     :param eps_step: the step of an iterative attack, default eps / 4.
     :param max_iter: steps of an iterative attack, default 10; of DeepFool, default 50.
+    :param batch_size: images at a time, by default :func:`advbench.device.images_at_a_time`.
     :raises UsageError: for an unknown name.
     :raises ValueError: for a missing or negative eps.
     """
     import numpy as np
     from art.attacks.evasion import FastGradientMethod
 
-    from advbench import checks
+    from advbench import checks, device
     from advbench.attacks.autoattack import AutoAttack
     from advbench.attacks.deepfool import DeepFool
     from advbench.attacks.pgd import PGD
 
     if name not in ATTACKS:
         raise did_you_mean("attack", name, list(ATTACKS))
+    if batch_size is None:
+        batch_size = device.images_at_a_time(classifier.input_shape, classifier.device)
     norm = 2 if NORMS[name] == "l2" else np.inf
     if name.startswith("deepfool"):
         return DeepFool(classifier, norm, max_iter=max_iter or 50, batch_size=batch_size)

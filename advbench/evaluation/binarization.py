@@ -7,6 +7,7 @@ import torch
 from art.estimators.classification import PyTorchClassifier
 from torch import Tensor, nn
 
+from advbench.device import images_at_a_time
 from advbench.estimators import TorchClassifier
 from advbench.evaluation.figures import proportion
 from advbench.evaluation.sanity import Check, MakeAttack
@@ -52,7 +53,8 @@ class BinarizedModel(nn.Module):
 
         images = torch.from_numpy(np.concatenate([copies, planted[None]]))
         with torch.no_grad():
-            features = torch.cat([self.features(part.to(device)) for part in images.split(128)])
+            batches = images.split(images_at_a_time(planted.shape, device))
+            features = torch.cat([self.features(part.to(device)) for part in batches])
         points = features.double().cpu().numpy()
         scale = points.std()
         if not scale > 0:
@@ -66,9 +68,8 @@ class BinarizedModel(nn.Module):
             return False
         self.weight = torch.from_numpy(weight / width).to(device, torch.float32)
         self.bias = -float(nearest + _CLOSENESS * (target - nearest)) / width
-        with torch.no_grad():
-            said = torch.cat([self(part.to(device)) for part in images.split(128)]).argmax(1).cpu().numpy()
-        return bool((said == label).all())
+        said = features @ self.weight + self.bias > 0  # as the model will compute it, in float32
+        return bool((said.cpu().numpy() == label).all())
 
 
 class _Readout(TorchClassifier):

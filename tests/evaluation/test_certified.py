@@ -14,6 +14,9 @@ def test_the_radius_is_the_margin_over_the_root_of_two_times_the_constant():
     found = evaluation.certified_accuracy(logits, y, 2.0, 0.8)
     assert (found.value, found.n) == (pytest.approx(1 / 3), 3)
     assert evaluation.certified_accuracy(logits, y, 2.0, 0.0).value == pytest.approx(2 / 3)
+    np.testing.assert_allclose(evaluation.certified_radius(logits.astype(int), y, 0.5)[0], 2 / (0.5 * np.sqrt(2)))
+    at_its_edge = evaluation.certified_radius(logits, y, 2.0)[0]  # where two logits may be equal
+    assert evaluation.certified_accuracy(logits, y, 2.0, at_its_edge).value == pytest.approx(1 / 3)
     with pytest.raises(ValueError, match="lipschitz must be positive"):
         evaluation.certified_radius(logits, y, 0.0)
 

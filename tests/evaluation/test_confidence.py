@@ -16,6 +16,12 @@ def test_the_overall_confidence_is_the_weighted_mean_of_its_parts():
     assert found["accuracy"] + found["error"] == pytest.approx(1)
 
 
+def test_probabilities_are_computed_in_double_precision():
+    logits = np.random.default_rng(0).normal(size=(50, 10)).astype(np.float32)
+    found = evaluation.confidence(logits, logits.argmax(1))["confidence"]
+    assert found.value == pytest.approx(softmax(logits.astype(float), 1).max(1).mean(), rel=1e-12)
+
+
 def test_large_logits_do_not_overflow_and_no_errors_have_no_confidence():
     found = evaluation.confidence(np.array([[1e4, 0.0], [0.0, 1e4]], np.float32), np.array([0, 1]))
     assert found["confidence_correct"].value == 1

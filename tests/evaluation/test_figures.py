@@ -1,7 +1,7 @@
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from scipy.stats import binomtest
 from sklearn.metrics import balanced_accuracy_score, roc_auc_score
@@ -25,7 +25,52 @@ def test_nothing_counted_is_nan():
     assert np.isnan(figure.value) and figure.n == 0
 
 
+def test_the_interval_of_a_mean_is_students():
+    """By the table of t: 12.706 for one degree of freedom, 2.776 for four."""
+    figure = evaluation.mean(np.array([0.0, 1.0]))
+    assert (figure.value, figure.n) == (0.5, 2)
+    assert (figure.ci_low, figure.ci_high) == (
+        pytest.approx(0.5 - 6.353, abs=1e-3),
+        pytest.approx(0.5 + 6.353, abs=1e-3),
+    )
+    figure = evaluation.mean(np.arange(1, 6))
+    half = 2.776 * np.sqrt(2.5 / 5)
+    assert (figure.value, figure.n) == (3, 5)
+    assert (figure.ci_low, figure.ci_high) == (pytest.approx(3 - half, abs=1e-3), pytest.approx(3 + half, abs=1e-3))
+
+
+def test_the_mean_of_one_has_no_interval_and_of_none_is_nan():
+    figure = evaluation.mean(np.array([2.0]))
+    assert (figure.value, figure.n) == (2, 1) and np.isnan([figure.ci_low, figure.ci_high]).all()
+    figure = evaluation.mean(np.array([]))
+    assert figure.n == 0 and np.isnan([figure.value, figure.ci_low, figure.ci_high]).all()
+
+
+def test_the_interval_of_a_median_is_between_order_statistics():
+    """Of ten values the second and the ninth, of twenty the sixth and the fifteenth (Conover, 1999, table A3)."""
+    shuffled = np.random.default_rng(0).permutation
+    for n, ranks in ((10, (2, 9)), (20, (6, 15))):
+        figure = evaluation.median(shuffled(np.arange(1.0, n + 1)))
+        assert (figure.value, figure.n, figure.ci_low, figure.ci_high) == ((n + 1) / 2, n, *ranks)
+
+
+@pytest.mark.parametrize(
+    "values, value", [([3, 1, 2], 2), ([4, 1, 2, 3], 2.5), ([1, 2, np.inf], 2), ([1, 2, np.inf, np.inf], np.inf)]
+)
+def test_the_median_of_few_has_no_interval(values, value):
+    figure = evaluation.median(np.array(values, float))
+    assert (figure.value, figure.n) == (value, len(values)) and np.isnan([figure.ci_low, figure.ci_high]).all()
+
+
+def test_the_median_of_more_infinite_values_than_finite_is_infinite():
+    figure = evaluation.median(np.array([1.0, 2.0] + [np.inf] * 8))
+    assert (figure.value, figure.ci_low, figure.ci_high) == (np.inf, 2, np.inf)
+    nothing = evaluation.median(np.array([]))
+    assert nothing.n == 0 and np.isnan([nothing.value, nothing.ci_low, nothing.ci_high]).all()
+
+
 @given(clean=scores, adversarial=scores)
+@example(clean=np.array([0.5, 0.2]), adversarial=np.array([0.5, 0.7]))  # a score at the threshold is not flagged
 def test_detectability_is_balanced_accuracy(clean, adversarial):
     truth = np.repeat([0, 1], [len(clean), len(adversarial)])
     flagged = np.concatenate([clean, adversarial]) > 0.5
@@ -84,6 +129,16 @@ def test_the_difference_of_proportions_is_newcombes():
     found = evaluation.difference(evaluation.proportion(56, 70), evaluation.proportion(48, 80))
     assert (found.value, found.n) == (pytest.approx(0.2), 70)
     assert (found.ci_low, found.ci_high) == (pytest.approx(0.0524, abs=1e-4), pytest.approx(0.3339, abs=1e-4))
+
+
+def test_the_balanced_interval_is_newcombes():
+    """(p + (1 - q)) / 2 is (1 + p - q) / 2, so the example above holds for it too."""
+    found = evaluation.balanced(evaluation.proportion(56, 70), evaluation.proportion(32, 80))
+    assert (found.value, found.n) == (pytest.approx(0.6), 150)
+    assert (found.ci_low, found.ci_high) == (
+        pytest.approx((1 + 0.0524) / 2, abs=1e-4),
+        pytest.approx((1 + 0.3339) / 2, abs=1e-4),
+    )
 
 
 def test_one_seed_keeps_its_interval_and_several_have_one_of_their_own():

@@ -29,3 +29,33 @@ def test_nothing_left_is_nothing_to_attack(classifier, digits):
     recorder = Recorder()
     list(evaluation.still_correct(classifier, [recorder], x[wrong], y[wrong]))
     assert recorder.sizes == []
+
+
+class Reader:
+    """A classifier that reads the label off the first pixel."""
+
+    def predict(self, x):
+        return np.eye(10)[x[:, 0, 0, 0].astype(int)]
+
+
+class Spoiler:
+    """An attack that beats the images with some labels, and checks that it is told the true ones."""
+
+    def __init__(self, *beaten):
+        self.beaten = beaten
+
+    def generate(self, x, y):
+        np.testing.assert_array_equal(x[:, 0, 0, 0], y)
+        return np.where(np.isin(y, self.beaten)[:, None, None, None], 9, x)
+
+
+def test_the_masks_are_what_each_attack_left():
+    x = np.array([0, 1, 2, 3, 4]).reshape(5, 1, 1, 1)
+    y = np.array([0, 1, 2, 3, 5])
+    masks = evaluation.still_correct(Reader(), [Spoiler(1), Spoiler(), Spoiler(0, 1, 3)], x, y)
+    assert [mask.tolist() for mask in masks] == [
+        [True, True, True, True, False],
+        [True, False, True, True, False],
+        [True, False, True, True, False],
+        [False, False, True, False, False],
+    ]
