@@ -87,6 +87,17 @@ def test_auc_is_scikit_learns_with_an_interval_around_it(clean, adversarial):
     assert 0 <= figure.ci_low <= figure.value <= figure.ci_high <= 1
 
 
+def test_the_auc_interval_is_hanleys_and_mcneils():
+    """An area of 3/4 over 40 and 20 scores: Q1 = 0.6, Q2 = 9/14, so the variance is (3/16 + 19 * 0.0375 + 39 * 9/112) / 800."""
+    figure = evaluation.auc(np.repeat([0.0, 1.0], [30, 10]), np.full(20, 0.5))
+    half = 1.959964 * np.sqrt((3 / 16 + 19 * 0.0375 + 39 * 9 / 112) / 800)
+    assert (figure.value, figure.n) == (0.75, 60)
+    assert (figure.ci_low, figure.ci_high) == (
+        pytest.approx(0.75 - half, rel=1e-6),
+        pytest.approx(0.75 + half, rel=1e-6),
+    )
+
+
 def test_the_auc_interval_covers_the_truth_as_often_as_it_says():
     """Normal scores one standard deviation apart: the area is Phi(1 / sqrt 2) = 0.7602."""
     rng = np.random.default_rng(0)

@@ -6,7 +6,7 @@ from torch import nn
 
 from advbench import attacks, estimators
 from advbench.evaluation import sanity
-from advbench.evaluation.binarization import binarization_test
+from advbench.evaluation.binarization import BinarizedModel, binarization_test
 from advbench.evaluation.surrogate import surrogate
 
 EPS = 0.1
@@ -134,6 +134,13 @@ def test_transfer_beats_a_masked_model_only(classifier, rounded, part, digits):
         assert sanity.transfer(model, pgd(imitation, EPS, 20).generate(x, y), beaten, y).passed == passes
 
 
+def test_a_surrogate_depends_on_its_seed_alone(classifier, digits):
+    first, same, other = (surrogate(classifier, digits[2][:32], seed, steps=2) for seed in (0, 0, 1))
+    logits, again, differ = (model.predict(digits[2][:4]) for model in (first, same, other))
+    np.testing.assert_array_equal(logits, again)
+    assert not np.allclose(logits, differ) and first.input_shape == SHAPE
+
+
 def test_a_model_without_its_normalisation_is_caught(classifier, trained_net, part):
     bare = wrap(trained_net, lambda x: x * 0.5 + 0.5)
     changes = {"twice, less 1": lambda x: 2 * x - 1, "upside down": lambda x: 1 - x}
@@ -156,6 +163,79 @@ def test_the_binarization_test_is_passed_by_pgd_and_failed_by_no_attack(classifi
     weak = binarization_test(classifier, lambda model, bound, steps: strong(model, 0.0, 1), part[0][:8], eps, norm, 0)
     assert weak.figure.value == 0 and not weak.passed
     assert hooks == sum(len(module._forward_pre_hooks) for module in classifier.model.modules())
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_the_readout_has_to_tell_the_inside_of_a_ball_from_a_point_of_its_surface(classifier, norm, monkeypatch):
+    """Algorithm 1 of Zimmermann et al.: copies uniform within 0.95 eps, the planted image at eps, up to three draws."""
+    draws, eps, grey = [], 0.2, np.full((2, *SHAPE), 0.5, np.float32)
+    monkeypatch.setattr(BinarizedModel, "plant", lambda self, *given: draws.append(given))  # none separates
+    for seed in (0, 0, 1):
+        assert binarization_test(classifier, pgd, grey, eps, norm, seed, copies=500) is None
+    assert len(draws) == 3 * 2 * 3
+    np.testing.assert_array_equal(draws[0][0], draws[6][0])
+    assert (draws[0][0] != draws[1][0])[1:].any() and (draws[0][0] != draws[12][0]).any()
+    d = grey[0].size
+    for copies, planted, _ in draws:
+        assert copies.dtype == planted.dtype == np.float32 and (copies[0] == grey[0]).all() and len(copies) == 501
+        inside, surface = (copies[1:] - grey[0]).reshape(500, d), (planted - grey[0]).ravel()
+        if norm == "linf":
+            np.testing.assert_allclose(np.abs(surface), eps, rtol=1e-5)
+            share = (inside / (0.95 * eps) + 1) / 2  # uniform in [0, 1], coordinate by coordinate
+            assert len(set(np.sign(surface))) == 2
+        else:
+            assert np.linalg.norm(surface) == pytest.approx(eps, rel=1e-5)
+            share = (np.linalg.norm(inside, axis=1) / (0.95 * eps)) ** d  # the volume within is uniform in [0, 1]
+        assert -1e-4 < share.min() < 0.05 and 0.95 < share.max() < 1 + 1e-4
+        assert share.mean() == pytest.approx(0.5, abs=4 * np.sqrt(1 / 12 / share.size))
+
+
+def test_what_is_planted_is_an_image(classifier, monkeypatch):
+    seen = []
+    monkeypatch.setattr(BinarizedModel, "plant", lambda self, copies, planted, device: seen.extend([*copies, planted]))
+    edges = np.stack([np.zeros(SHAPE, np.float32), np.ones(SHAPE, np.float32)])
+    binarization_test(classifier, pgd, edges, 0.3, "linf", 0, copies=20)
+    assert np.min(seen) == 0 and np.max(seen) == 1 and len(np.unique(seen)) > 100
+
+
+def test_the_readout_is_on_what_the_last_linear_layer_sees(trained_net, part):
+    last = [layer for layer in trained_net.modules() if isinstance(layer, nn.Linear)][-1]
+    binarized, x = BinarizedModel(trained_net).eval(), torch.from_numpy(part[0][:4])
+    seen = []
+    last.register_forward_pre_hook(lambda layer, inputs: seen.append(inputs[0]))
+    with torch.no_grad():
+        torch.testing.assert_close(binarized.features(x), seen[0])
+    last._forward_pre_hooks.popitem()
+    binarized.release()
+    with torch.no_grad():  # and on the logits of a network that has none
+        torch.testing.assert_close(BinarizedModel(nn.Flatten()).features(x), x.flatten(1))
+
+
+def test_the_planted_image_is_just_beyond_the_boundary():
+    """On the pixels themselves: the readout is the largest margin between the copies and the planted image."""
+    binarized = BinarizedModel(nn.Flatten())
+    copies = np.zeros((3, 1, 1, 2), np.float32)
+    copies[1, 0, 0], copies[2, 0, 0] = (-1, 0.5), (-1, -0.5)
+    planted = np.array([[[1, 0]]], np.float32)
+    assert binarized.plant(copies, planted, torch.device("cpu"))
+    points = torch.tensor([[[[0.998, 0.0]]], [[[0.9991, 0.3]]], [[[1.0, 0.0]]]])
+    assert binarized(points).argmax(1).tolist() == [0, 1, 1]
+    assert binarized(points)[:, 1].diff()[1] / 0.0009 == pytest.approx(
+        0.5, rel=0.01
+    )  # scores fall by 1 to the farthest
+
+
+@pytest.mark.parametrize("planted", [(0, 0), (-0.5, 0)])
+def test_an_image_among_its_copies_cannot_be_planted(planted):
+    copies = np.zeros((3, 1, 1, 2), np.float32)
+    copies[1, 0, 0, 0], copies[2, 0, 0, 0] = -1, planted[0] and 1
+    assert not BinarizedModel(nn.Flatten()).plant(
+        copies, np.array(planted, np.float32).reshape(1, 1, 2), torch.device("cpu")
+    )
+
+
+def test_the_binarization_test_says_nothing_of_a_constant_model(part):
+    assert binarization_test(wrap(nn.Flatten(), lambda x: 0 * x), pgd, part[0][:2], EPS, "linf", 0) is None
 
 
 def test_the_binarization_test_catches_masked_gradients(rounded, part):
