@@ -58,7 +58,9 @@ def normalised(module: nn.Module, mean: tuple[float, ...], std: tuple[float, ...
 
 
 def classifier(module: nn.Module, images: Images, device: torch.device) -> tuple[estimators.TorchClassifier, list[str]]:
-    """The model as an estimator whose gradients are fast and whose predictions are its own, and what had to be done.
+    """The model as an estimator, and what had to be done.
+
+    Its gradients are in float32: what is left under attack must not depend on whether the processor has bfloat16.
 
     :raises UsageError: for a model that does not take the images, does not return one finite logit a class, returns
         probabilities, computes on another device, or whose classes are not those of the data.
@@ -78,7 +80,7 @@ def classifier(module: nn.Module, images: Images, device: torch.device) -> tuple
         notes.append(
             "NO GRADIENT reaches the images (detach, NumPy or no_grad in the model): only attacks without gradients do anything"
         )
-    estimator = estimators.classifier(module, images.x.shape[1:], classes, "fast", device)
+    estimator = estimators.classifier(module, images.x.shape[1:], classes, device=device)
     broken, answers = 0, np.empty((0, classes))  # the first part's: the last may be of one image
     for part in images.x.parts():
         outputs = estimator.predict(images.x[part])

@@ -44,11 +44,11 @@ def read_run(directory: Path) -> dict[str, Any]:
 
 
 def cell(value: Any) -> str:
-    """A table cell: three decimals for a fraction, nothing for a missing value."""
+    """A table cell: three decimals for a fraction, three digits for a small one, nothing for a missing value."""
     if value is None or value != value:
         return ""
     if isinstance(value, float) and not value.is_integer():
-        return f"{value:.3f}"
+        return f"{value:.3f}" if abs(value) >= 0.01 else f"{value:.3g}"
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
