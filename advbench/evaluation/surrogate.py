@@ -32,7 +32,6 @@ def surrogate(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         network = nn.Sequential(
-            nn.AvgPool2d(max(1, min(x.shape[2:]) // _SIDE)),
             nn.Conv2d(x.shape[1], 32, 5, stride=2, padding=2),
             nn.ReLU(),
             nn.Conv2d(32, 64, 3, stride=2, padding=1),
@@ -41,6 +40,8 @@ def surrogate(
             nn.Flatten(),
             nn.Linear(1024, classifier.nb_classes),
         )
+    smaller = nn.AvgPool2d(max(1, min(x.shape[2:]) // _SIDE))
+    images = smaller(images)
     network.to(classifier.device)
     optimizer = torch.optim.Adam(network.parameters(), 2e-3)
     for _ in range(steps):
@@ -50,4 +51,5 @@ def surrogate(
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
+    network = nn.Sequential(smaller, network)
     return estimators.classifier(network, x.shape[1:], classifier.nb_classes, device=classifier.device)
