@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from advbench import estimators
+from advbench.device import images_at_a_time
 from advbench.errors import UsageError
 from advbench.evaluate.images import Images
 from advbench.models.tapped import Normalize
@@ -66,7 +67,7 @@ def classifier(module: nn.Module, images: Images, device: torch.device) -> tuple
         probabilities, computes on another device, or whose classes are not those of the data.
     """
     notes = _settle(module, device)
-    first = torch.from_numpy(images.x[:64]).to(device)
+    first = torch.from_numpy(images.x[: images_at_a_time(images.x.shape[1:], device, most=64)]).to(device)
     logits = _logits(module, first)
     classes = logits.shape[1]
     _compare_classes(classes, images)

@@ -56,6 +56,7 @@ def _head(run: dict[str, Any]) -> list[str]:
     return [
         f"# {config['recipe']}: preset {config['preset']} on {config['dataset']}, seed {config['seed']}",
         "",
+        *([run["question"], ""] if run["question"] else []),
         *([f"**Other data:** {config['note']}.", ""] if config["note"] else []),
         f"`{run['command']}`",
         "",

@@ -50,6 +50,7 @@ def test_a_study_without_claims_has_no_table_of_them(tmp_path):
     run.rows("clean", lambda: [evaluation.proportion(9, 10).row("accuracy")])
     run.write_results()
     text = write_docs(run.directory, tmp_path / "docs").read_text()
+    assert "\n\nIs it so?\n\n" in text
     assert "claims" not in text
     assert "| target |" not in text
 
