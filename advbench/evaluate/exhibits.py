@@ -10,6 +10,9 @@ from advbench.evaluation.sanity import Check
 from advbench.report import charts
 from advbench.runs import Run
 
+_SCALE = {"linf": (255, " in 1/255"), "l2": (1, "")}
+"""What a distance is multiplied by to be read, and the unit that it then has."""
+
 
 def show(run: Run, norm: str, notes: list[str]) -> None:
     """Add every exhibit to the run."""
@@ -54,7 +57,9 @@ def _robustness(run: Run, rows: pd.DataFrame, norm: str) -> None:
     single = rows[(rows.eps == 0) | (rows.groupby("eps").cumcount() == 0)].assign(
         attack=rows[rows.eps > 0].attack.iloc[0]
     )
-    curve = pd.concat([worst, single]).assign(eps=lambda table: table.eps * (255 if norm == "linf" else 1))
+    scale, unit = _SCALE[norm]
+    x = f"eps{unit}"
+    curve = pd.concat([worst, single]).assign(**{x: lambda table: table.eps * scale})
     table = rows.assign(eps=rows.eps.map(lambda eps: number(eps) if eps else "0")).pivot_table(
         index="attack", columns="eps", values="value", sort=False
     )
@@ -62,11 +67,10 @@ def _robustness(run: Run, rows: pd.DataFrame, norm: str) -> None:
     run.exhibit(
         "robustness",
         "Accuracy that is left",
-        f"Of {n} images, within eps in the {'l-inf' if norm == 'linf' else 'l2'} norm"
-        f"{', the chart in units of 1/255' if norm == 'linf' else ''}. Each line of the table is the worst case an image "
-        "over its attack and all above it; an image that was beaten, at this eps or a smaller one, is not attacked again. "
+        f"Of {n} images, within eps in the {'l-inf' if norm == 'linf' else 'l2'} norm. Each line of the table is the worst "
+        "case an image over its attack and all above it; an image that was beaten, at this eps or a smaller one, is not attacked again. "
         "Attacks know the true label; every adversarial image is judged by the model in float32.",
-        charts.curves(curve, "eps", "value", "attack", "accuracy"),
+        charts.curves(curve, x, "value", "attack", "accuracy"),
         table.reset_index(),
     )
 
@@ -108,14 +112,18 @@ def _checks(run: Run, rows: pd.DataFrame) -> None:
 def _distance(run: Run, rows: pd.DataFrame) -> None:
     medians = rows[rows.metric == "median_distance"]
     for row in medians.itertuples():
-        curve = rows[(rows.attack == row.attack) & (rows.metric == "accuracy")]
+        scale, unit = _SCALE[row.norm]
+        x = f"distance{unit}"
+        curve = rows[(rows.attack == row.attack) & (rows.metric == "accuracy")].assign(
+            **{x: lambda table, scale=scale: table.eps * scale}
+        )
+        median = medians[medians.attack == row.attack][["attack", "norm", "value", "ci_low", "ci_high", "n"]]
+        median[["value", "ci_low", "ci_high"]] *= scale
         run.exhibit(
             row.attack,
             f"Distance to the nearest boundary, {'l-inf' if row.norm == 'linf' else 'l2'}",
             "DeepFool: the share of images that are right and stay so within a distance. The median is over the images that "
             "were right; it is infinite where most were not flipped within 50 steps.",
-            charts.curves(curve.rename(columns={"eps": "distance"}), "distance", "value", "attack", "accuracy"),
-            medians[medians.attack == row.attack][["attack", "norm", "value", "ci_low", "ci_high", "n"]].rename(
-                columns={"value": "median"}
-            ),
+            charts.curves(curve, x, "value", "attack", "accuracy"),
+            median.rename(columns={"value": f"median{unit}"}),
         )
