@@ -1,6 +1,10 @@
 """The whole command on a small trained network, masked ones, and again on what it left behind."""
 
 import json
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -10,6 +14,7 @@ from click.testing import CliRunner
 
 from advbench import attacks
 from advbench.cli import main
+from advbench.evaluate import exhibits
 
 FILE = """
 import torch
@@ -100,6 +105,34 @@ def test_the_same_command_keeps_what_is_there_and_a_floor_is_exit_code_1_with_on
     assert json.loads(again.stdout)[0]["recipe"] == "evaluate"
     assert "pgd-0.1: kept" in again.stderr and "..." not in again.stderr
     assert before == {path: path.read_bytes() for path in before}
+
+
+def test_another_processor_changes_figures_by_less_than_they_say(plain, folder):
+    """The oldest kernels that PyTorch and its libraries have, in another number of threads, stand for another machine."""
+    old = {"ATEN_CPU_CAPABILITY": "default", "ONEDNN_MAX_CPU_ISA": "SSE41", "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, **old, "PYTHONPATH": str(Path(__file__).parents[1])}
+    asked = (
+        f"evaluate {folder}/net.py:plain --data {folder}/digits.npz --eps 0.02,0.1 --attacks fast --out {folder}/old"
+    )
+    code = "import sys, torch; from advbench.cli import main; print(torch.backends.cpu.get_cpu_capability()); main(sys.argv[1:])"
+    said = subprocess.run(
+        [sys.executable, "-c", code, *asked.split()],
+        env=environment,
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    assert said.startswith("DEFAULT")
+    here, there = results(folder, "plain"), results(folder, "old")
+    assert here.metric.tolist() == there.metric.tolist()
+    figures = here.exhibit.isin(["robustness", "headline"])
+    np.testing.assert_array_equal(here[figures & (here.eps == 0)].value, there[figures & (there.eps == 0)].value)
+    np.testing.assert_allclose(here[figures].value, there[figures].value, rtol=0, atol=2 / 96)  # two images
+    median = here.metric == "median_distance"
+    np.testing.assert_allclose(here[median].value, there[median].value, rtol=0.01)
+    passed = [[check.passed for check in exhibits.checks(rows)] for rows in (here, there)]
+    assert passed[0] == passed[1]
 
 
 def test_another_model_is_not_mixed_into_the_run(plain, folder, trained_net):
