@@ -31,8 +31,8 @@ def resolve_device(device: str = "auto") -> torch.device:
 def images_at_a_time(input_shape: Sequence[int], device: torch.device, most: int = 128) -> int:
     """How many images of a shape (C, H, W) to compute on at once.
 
-    On a CPU, more large ones than this leave its caches: 64 of 224 x 224 pixels cost EfficientNet-Lite0 three times as
-    much an image as 8 do. On a GPU their activations fill its memory.
+    On a CPU, gradients of EfficientNet-Lite0 for 64 images of 224 x 224 pixels take three times as long an image as for
+    8. On a GPU it is their activations that need bounds.
     """
     pixels = _PIXELS_ON_CPU if device.type == "cpu" else _PIXELS_ON_GPU
     return max(1, min(most, pixels // prod(input_shape[1:])))
