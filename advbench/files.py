@@ -1,14 +1,19 @@
-"""Files that are written whole or not at all, and the checksums by which a damaged one is known."""
+"""Files: written whole or not at all, checked by checksums; and Python files that a user named."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import os
+import sys
+import traceback
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from types import ModuleType
 from typing import Any, BinaryIO
+
+from advbench.errors import UsageError
 
 _PARTIAL = ".partial"
 
@@ -64,3 +69,33 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_bytes())
     except RecursionError as error:
         raise ValueError(f"{path.name} is nested too deeply") from error
+
+
+def run_file(path: Path) -> ModuleType:
+    """The module that a user's Python file makes; files beside it can be imported.
+
+    :raises UsageError: if it is missing or does not import.
+    """
+    if not path.is_file():
+        raise UsageError(f"no file {path}")
+    module = ModuleType(f"advbench_file_{path.stem}")
+    module.__file__ = str(path)
+    sys.modules[module.__name__] = module  # where pydantic looks up the names in annotations
+    sys.path.append(str(path.resolve().parent))
+    try:
+        # not importlib: its bytecode cache may be stale
+        exec(compile(path.read_text(), str(path), "exec"), vars(module))  # noqa: S102 the user named this file
+    except Exception as error:
+        raise UsageError(f"{path} does not import: {place(error)}") from error
+    return module
+
+
+def first_line(error: Exception) -> str:
+    """The first line of an error's message, or its type where it has none."""
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
+def place(error: Exception) -> str:
+    """An error in one line, with the file and line that raised it."""
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{type(error).__name__}: {first_line(error)} ({Path(last.filename).name}, line {last.lineno})"

@@ -7,8 +7,8 @@ import torch
 from art.attacks.attack import EvasionAttack
 from safetensors.torch import load_model, save_model
 
-from advbench import attacks, estimators, evaluation
-from advbench.recipe import Config, Eps, recipe
+from advbench import attacks, estimators, metrics
+from advbench.study.registry import Config, Eps, recipe
 from advbench.report import Attacked, bundle
 from advbench.trainers import Schedule, train_classifier
 
@@ -79,9 +79,9 @@ def rounding(study):
 
     def accuracies():
         for model, victim in classifiers.items():
-            yield evaluation.accuracy(victim.predict(x).argmax(1), y).row("clean accuracy", model=model)
+            yield metrics.accuracy(victim.predict(x).argmax(1), y).row("clean accuracy", model=model)
         for a in attacked:
-            figure = evaluation.accuracy(a.classifier.predict(a.x).argmax(1), y)
+            figure = metrics.accuracy(a.classifier.predict(a.x).argmax(1), y)
             yield figure.row("accuracy", model=a.model, attack=a.attack, eps=a.eps)
 
     table = run.rows("accuracy", accuracies)[["model", "attack", "metric", "value", "ci_low", "ci_high"]]

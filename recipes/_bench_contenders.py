@@ -95,13 +95,7 @@ def _stock(
     """ART's own classifier as ART's examples make it."""
     device = "cpu" if like.device.type == "cpu" else "gpu"
     return PyTorchClassifier(
-        net,
-        nn.CrossEntropyLoss(),
-        like.input_shape,
-        like.nb_classes,
-        optimizer,
-        clip_values=(0, 1),
-        device_type=device,
+        net, nn.CrossEntropyLoss(), like.input_shape, like.nb_classes, optimizer, clip_values=(0, 1), device_type=device
     )
 
 

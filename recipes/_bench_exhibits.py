@@ -7,10 +7,10 @@ from typing import Any
 
 import pandas as pd
 
-from advbench.evaluation import Figure
+from advbench.metrics import Figure
 from advbench.recipes._bench_contenders import PLAIN, SETTINGS
 from advbench.report import charts
-from advbench.runs import Run
+from advbench.study.run import Run
 
 GRADIENT = [name for name, setting in SETTINGS.items() if not setting.deepfool]
 PEERS = (("ART", 0.25), ("torchattacks", 0.35), ("foolbox", 0.25))

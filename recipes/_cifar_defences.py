@@ -11,15 +11,15 @@ import pandas as pd
 from pydantic import Field, PositiveFloat, field_validator
 
 from advbench import models
-from advbench.evaluation import Figure
-from advbench.recipe import Eps
+from advbench.metrics import Figure
+from advbench.study.registry import Eps
 from advbench.recipes import _compare_defences_attacks as against
 from advbench.recipes import _compare_defences_exhibits as exhibits
 from advbench.recipes._compare_defences_lab import Defence, Defended, Laboratory
 from advbench.recipes._compare_defences_registry import DEFENCES
 from advbench.recipes._defence_config import Bounds, DefenceConfig, chosen
-from advbench.runs import Run
-from advbench.study import Study
+from advbench.study.run import Run
+from advbench.study.study import Study
 
 FUTURE = (
     "none",

@@ -14,7 +14,7 @@ from advbench.attacks import OrthogonalPGD, SelectivePGD
 from advbench.checkpoint import load_tensors
 from advbench.detectors import SubnetworkDetector
 from advbench.recipes._compare_defences_lab import Defended, Laboratory
-from advbench.runs import Training
+from advbench.study.run import Training
 
 Adversarial = dict[str, np.ndarray]
 

@@ -7,7 +7,7 @@ import pandas as pd
 from advbench.recipes._compare_defences_lab import ADAPTIVE, CERTIFIED, PLAIN, WORST
 from advbench.recipes._compare_defences_registry import DEFENCES
 from advbench.report import charts
-from advbench.runs import Run
+from advbench.study.run import Run
 
 
 def show(run: Run) -> None:

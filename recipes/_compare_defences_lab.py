@@ -15,17 +15,17 @@ from art.defences.preprocessor.preprocessor import Preprocessor
 from art.estimators.classification import PyTorchClassifier
 from torch import nn
 
-from advbench import attacks, estimators, evaluation, models
+from advbench import attacks, estimators, metrics, models
 from advbench.checkpoint import load_tensors, save_tensors
 from advbench.data import split_indices
-from advbench.evaluation import Figure
+from advbench.metrics import Figure
 from advbench.models.lipschitz import LipschitzCNN
 from advbench.models.tapped import TappedModule
 from advbench.report import Attacked, bundle
-from advbench.runs import Training
+from advbench.study.run import Training
 from advbench.seeds import own_global_state
-from advbench.stages import stage_seconds
-from advbench.study import Study
+from advbench.study.stages import stage_seconds
+from advbench.study.study import Study
 
 PLAIN = ("clean", "transfer", "fgsm", "pgd")
 """The columns that know nothing of the defence."""
@@ -266,7 +266,7 @@ class Laboratory:
                 metric = "joint_accuracy" if self.defences[name].kind == "detector" else "accuracy"
                 common = {"exhibit": "comparison", "attack": attack, "norm": "linf", "eps": eps}
                 yield self._row(name, metric, _share(~beaten), **common)
-            gap = evaluation.difference(_share(~joined["pgd"]), _share(~adaptive))
+            gap = metrics.difference(_share(~joined["pgd"]), _share(~adaptive))
             yield self._row(name, "gap", gap, exhibit="gap", norm="linf", eps=eps)
 
     def certificates(self, name: str) -> Iterator[dict[str, Any]]:
@@ -275,8 +275,8 @@ class Laboratory:
         if not isinstance(classifier.model, LipschitzCNN):
             return
         bound, logits = classifier.model.lipschitz_bound(), classifier.predict(images.x, batch_size=256)
-        radius = evaluation.median(evaluation.certified_radius(logits, images.y, bound))
-        share = evaluation.certified_accuracy(logits, images.y, bound, CERTIFIED)
+        radius = metrics.median(metrics.certified_radius(logits, images.y, bound))
+        share = metrics.certified_accuracy(logits, images.y, bound, CERTIFIED)
         yield self._row(name, "lipschitz_bound", Figure(bound, 1), exhibit="certificate")
         yield self._row(name, "certified_radius", radius, exhibit="certificate", norm="l2")
         yield self._row(name, "certified_accuracy", share, exhibit="certificate", norm="l2", eps=CERTIFIED)
@@ -321,4 +321,4 @@ def inside(images: np.ndarray, x: np.ndarray, eps: float) -> np.ndarray:
 
 
 def _share(stands: np.ndarray) -> Figure:
-    return evaluation.proportion(int(stands.sum()), len(stands))
+    return metrics.proportion(int(stands.sum()), len(stands))

@@ -26,7 +26,7 @@ from torch import Tensor, nn
 
 from advbench.attacks import GANAttack
 from advbench.attacks.registry import create
-from advbench.expectation import expectation
+from advbench.estimators import expectation
 from advbench.models.lipschitz import LipschitzCNN
 from advbench.preprocessors import VAEReformer
 from advbench.recipes import _compare_defences_attacks as against

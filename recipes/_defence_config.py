@@ -8,7 +8,7 @@ from typing import Self
 from pydantic import Field, PositiveFloat, PositiveInt
 
 from advbench.errors import did_you_mean
-from advbench.recipe import Config, Eps
+from advbench.study.registry import Config, Eps
 
 
 class Bounds(Config):

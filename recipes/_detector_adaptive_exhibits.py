@@ -7,9 +7,9 @@ from typing import Any
 
 import pandas as pd
 
-from advbench.evaluation import Figure
+from advbench.metrics import Figure
 from advbench.report import charts
-from advbench.runs import Run
+from advbench.study.run import Run
 
 _STATIC, _DYNAMIC = "static, fgsm", "dynamic"
 

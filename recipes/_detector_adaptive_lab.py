@@ -15,7 +15,7 @@ from advbench.recipes._detector_cifar_lab import Adversary
 from advbench.recipes._detector_cifar_lab import Laboratory as DetectorLaboratory
 from advbench.recipes.detector_cifar import SCHEDULES, DetectorCifar
 from advbench.report import Attacked, bundle
-from advbench.study import Study
+from advbench.study.study import Study
 
 PGD = {"selective-pgd": SelectivePGD, "orthogonal-pgd": OrthogonalPGD}
 
@@ -106,10 +106,7 @@ class Laboratory:
         searches = self.config.carlini_searches
         if threat == "zero":
             attack = CarliniWagnerL2(
-                self.classifier,
-                learning_rate=0.005,
-                binary_search_steps=searches,
-                max_iter=self.config.carlini_steps,
+                self.classifier, learning_rate=0.005, binary_search_steps=searches, max_iter=self.config.carlini_steps
             )
             return self._kept("carlini-zero-images", attack, images)
         detector = defender.detector

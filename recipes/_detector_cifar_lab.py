@@ -10,14 +10,14 @@ from typing import Any
 
 import numpy as np
 
-from advbench import attacks, estimators, evaluation, models
+from advbench import attacks, estimators, metrics, models
 from advbench.attacks.registry import NORMS
 from advbench.data import Dataset, Images, split_indices
 from advbench.detectors import SubnetworkDetector
 from advbench.progress import track
 from advbench.report import Attacked, bundle
-from advbench.runs import Training
-from advbench.study import Study
+from advbench.study.run import Training
+from advbench.study.study import Study
 from advbench.trainers import Schedule, train_classifier
 
 ITERATIONS = 10
@@ -66,10 +66,10 @@ def detection_rows(
     :param thresholds: by the percentage of other, clean images that each flags.
     """
     for suffix, score in (("", flagged), ("_successful", flagged[success])):
-        yield evaluation.detectability(clean, score).row(f"detectability{suffix}", **columns)
-        yield evaluation.auc(clean, score).row(f"auc{suffix}", **columns)
+        yield metrics.detectability(clean, score).row(f"detectability{suffix}", **columns)
+        yield metrics.auc(clean, score).row(f"auc{suffix}", **columns)
         for percent, threshold in thresholds.items():
-            yield evaluation.true_positive_rate(score, threshold).row(f"tpr_at_{percent}_fpr{suffix}", **columns)
+            yield metrics.true_positive_rate(score, threshold).row(f"tpr_at_{percent}_fpr{suffix}", **columns)
 
 
 def references(accuracy: Mapping[Adversary, float]) -> list[Adversary]:
@@ -230,8 +230,8 @@ class Laboratory:
         images, classes = self.clean["test"], self.study.test.classes
         return bundle(images.x, images.y, classes, [attacked(adversary) for adversary in adversaries])
 
-    def accuracy_under(self, adversary: Adversary) -> evaluation.Figure:
-        return evaluation.accuracy(self.predicted(self.crafted(adversary, "test")), self.clean["test"].y)
+    def accuracy_under(self, adversary: Adversary) -> metrics.Figure:
+        return metrics.accuracy(self.predicted(self.crafted(adversary, "test")), self.clean["test"].y)
 
 
 def generate(attack: Any, images: Images, label: str) -> np.ndarray:

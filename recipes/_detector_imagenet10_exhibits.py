@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from advbench.evaluation import Figure
+from advbench.metrics import Figure
 from advbench.recipes._detector_cifar_lab import Adversary
 from advbench.report import charts
 from advbench.report.pictures import grid
-from advbench.runs import Run
+from advbench.study.run import Run
 
 ATTACKS = ("fgsm", "bim", "bim-l2", "deepfool-l2", "deepfool-linf")
 TRANSFER = pd.DataFrame(

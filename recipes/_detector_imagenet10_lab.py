@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from advbench import attacks, estimators, evaluation, models
+from advbench import attacks, estimators, metrics, models
 from advbench.attacks.deepfool import DeepFool
 from advbench.attacks.registry import NORMS
 from advbench.data import Images, split_indices
@@ -25,8 +25,8 @@ from advbench.progress import track
 from advbench.recipes._detector_cifar_lab import ITERATIONS, Adversary
 from advbench.recipes._detector_imagenet10_network import CALLED, fit_head, published
 from advbench.report import Attacked, bundle
-from advbench.runs import Training
-from advbench.study import Study
+from advbench.study.run import Training
+from advbench.study.study import Study
 
 POSITION = 4
 PIECE = 64  # images that are crafted and kept together: what a kill can lose, and what is in memory at a time
@@ -250,8 +250,8 @@ class Laboratory:
         """p_adv by a detector, from the kept features of the clean (no test adversary) or adversarial images."""
         return self.detector(fit, seed).scores_of(self.crafted(test, part).features)
 
-    def accuracy_under(self, adversary: Adversary) -> evaluation.Figure:
-        return evaluation.accuracy(self.crafted(adversary, "test").predicted, self.labels("test"))
+    def accuracy_under(self, adversary: Adversary) -> metrics.Figure:
+        return metrics.accuracy(self.crafted(adversary, "test").predicted, self.labels("test"))
 
     def explorer(self, adversaries: Sequence[Adversary]) -> Any:
         """The few images that are kept themselves, for the page."""

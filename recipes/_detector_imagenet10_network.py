@@ -12,7 +12,7 @@ from advbench import models
 from advbench.data import Dataset
 from advbench.data.imagenet import logits
 from advbench.errors import DataUnavailable, UsageError
-from advbench.evaluate.weights import fill, read
+from advbench.models.weights import fill, read
 from advbench.models.registry import IMAGENET
 from advbench.models.vgg16 import VGG16, LinearVGG16
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import pandas as pd
 
-from advbench.evaluation import Figure
-from advbench.runs import Run
+from advbench.metrics import Figure
+from advbench.study.run import Run
 
 
 def target_row(

@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from advbench import evaluation
+from advbench import metrics
 from advbench.recipes import _cifar_defences as defences
 from advbench.recipes._exhibits import histories, over_seeds, target_row
 from advbench.recipes._fgsm_cifar_lab import STANDARD, Regime
 from advbench.report import charts, pictures
-from advbench.runs import Run
+from advbench.study.run import Run
 
 CLEAN = 0.8487
 UNDEFENDED = {0.001: 0.7432, 0.005: 0.3701, 0.01: 0.1520, 0.05: 0.0535, 0.1: 0.0891}
@@ -87,9 +87,7 @@ class _Cells:
 
 
 def _v_a(cells: _Cells) -> Iterator[dict[str, Any]]:
-    yield target_row(
-        "V-a", "clean accuracy, undefended", evaluation.over_seeds(cells.clean("none")), 0.829, 0.869, CLEAN
-    )
+    yield target_row("V-a", "clean accuracy, undefended", metrics.over_seeds(cells.clean("none")), 0.829, 0.869, CLEAN)
 
 
 def _v_b(cells: _Cells) -> Iterator[dict[str, Any]]:
@@ -97,14 +95,14 @@ def _v_b(cells: _Cells) -> Iterator[dict[str, Any]]:
         below, above = _UNDEFENDED_BANDS.get(eps, (nan, nan))
         low = None if eps in _UNDEFENDED_LIMITS else round(said + below, 4)
         high = _UNDEFENDED_LIMITS.get(eps, round(said + above, 4))
-        figure = evaluation.over_seeds(cells.moved_rows("none", eps))
+        figure = metrics.over_seeds(cells.moved_rows("none", eps))
         yield target_row("V-b", f"accuracy under FGSM-MSE, undefended, eps = {eps:g}", figure, low, high, said)
 
 
 def _v_c(cells: _Cells, best: str) -> Iterator[dict[str, Any]]:
     for eps, said in DEFENDED.items():
         band = _DEFENDED_BANDS[eps]
-        figure = evaluation.over_seeds(cells.moved_rows(best, eps))
+        figure = metrics.over_seeds(cells.moved_rows(best, eps))
         metric = f"accuracy on the standard network's images, {best or 'no reading'} (nearest reading), eps = {eps:g}"
         yield target_row("V-c", metric, figure, round(said - band, 4), round(said + band, 4), said)
 
@@ -115,13 +113,13 @@ def _v_d(cells: _Cells, best: str) -> Iterator[dict[str, Any]]:
     said = min(DEFENDED[eps] - UNDEFENDED[eps] for eps in DEFENDED)
     lead = np.min(leads, axis=0) if leads else np.array([])
     yield target_row(
-        "V-d", "smallest lead of the defended over the undefended", evaluation.mean(lead), 0.0, None, round(said, 4)
+        "V-d", "smallest lead of the defended over the undefended", metrics.mean(lead), 0.0, None, round(said, 4)
     )
     column = np.stack([cells.moved(best, eps) for eps in grid]) if grid else np.empty((0, 0))
     rises = np.diff(column, axis=0).max(0) if len(grid) > 1 else np.array([])
     said = max(np.diff(list(DEFENDED.values())))
     metric = "largest rise of the defended from one eps to the next"
-    yield target_row("V-d", metric, evaluation.mean(rises), None, 0.0, round(float(said), 4))
+    yield target_row("V-d", metric, metrics.mean(rises), None, 0.0, round(float(said), 4))
 
 
 def _v_e(cells: _Cells, best: str) -> Iterator[dict[str, Any]]:
@@ -130,9 +128,7 @@ def _v_e(cells: _Cells, best: str) -> Iterator[dict[str, Any]]:
         moved, own = cells.moved_rows(best, eps), cells.under_pgd(best, eps)
         moved = moved[moved.seed.isin(own.seed)]
         metric = f"transfer column minus accuracy under PGD on the network itself, eps = {eps:g}"
-        yield target_row(
-            "V-e", metric, evaluation.difference(evaluation.over_seeds(moved), evaluation.over_seeds(own)), 0.1
-        )
+        yield target_row("V-e", metric, metrics.difference(metrics.over_seeds(moved), metrics.over_seeds(own)), 0.1)
 
 
 def show(run: Run, picture: Mapping[str, np.ndarray], eps: float) -> None:

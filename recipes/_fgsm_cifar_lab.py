@@ -13,14 +13,14 @@ from art.attacks.evasion import FastGradientMethod
 
 from advbench import estimators, models
 from advbench.data import Images
-from advbench.losses import SoftmaxMSE
+from advbench.trainers.losses import SoftmaxMSE
 from advbench.models.vgg import VGG
 from advbench.progress import track
 from advbench.report import Attacked, bundle
 from advbench.report.explorer import IMAGES
-from advbench.runs import Training
+from advbench.study.run import Training
 from advbench.seeds import derive
-from advbench.study import Study
+from advbench.study.study import Study
 from advbench.trainers import MixedAdversarialTrainer, StaticAdversarialTrainer, WeightedAdversarialTrainer
 
 LARGEST = 0.1
@@ -76,12 +76,7 @@ def train(study: Study, training: tuple[Regime, int]) -> None:
         module.to(study.device)
         optimizer = torch.optim.Adam(module.decayed(config.l2), config.lr, fused=True)
         classifier = estimators.classifier(
-            module,
-            spec.input_shape,
-            spec.classes,
-            device=study.device,
-            optimizer=optimizer,
-            clip_values=None,
+            module, spec.input_shape, spec.classes, device=study.device, optimizer=optimizer, clip_values=None
         )
         epochs = config.epochs if regime.kind == "standard" else config.defended_epochs
 

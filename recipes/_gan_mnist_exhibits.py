@@ -8,11 +8,11 @@ from math import sqrt
 import numpy as np
 import pandas as pd
 
-from advbench.evaluation import Figure
+from advbench.metrics import Figure
 from advbench.recipes import _gan_mnist_charts as charts
 from advbench.recipes._exhibits import over_seeds, target_row
 from advbench.recipes._gan_mnist_lab import VARIANTS
-from advbench.runs import Run
+from advbench.study.run import Run
 
 MODES = {"consecutive": "none", "alternating": "alternating"}
 """How C1 is trained in each of the report's modes, as the column defence has it."""

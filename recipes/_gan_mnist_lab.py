@@ -10,16 +10,16 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
-from advbench import attacks, estimators, evaluation, models
+from advbench import attacks, estimators, metrics, models
 from advbench.attacks import GANAttack
 from advbench.data import Dataset, Images
 from advbench.estimators import TorchClassifier
-from advbench.evaluation import Figure
+from advbench.metrics import Figure
 from advbench.progress import track
 from advbench.report import Attacked, bundle
-from advbench.runs import Training
+from advbench.study.run import Training
 from advbench.seeds import own_global_state
-from advbench.study import Study
+from advbench.study.study import Study
 from advbench.trainers import AlternatingTrainer, train_with_adam
 
 Statistics = Literal["running", "batch"]
@@ -238,7 +238,7 @@ class Laboratory:
         attack = attacks.create("pgd", classifier, t, max_iter=self.config.pgd_steps)
         restarts = [attack] * self.config.pgd_restarts
         with own_global_state(self.study.seed_of("pgd")):
-            steps = evaluation.still_correct(classifier, restarts, images.x, images.y)
+            steps = metrics.still_correct(classifier, restarts, images.x, images.y)
             return list(track(steps, f"PGD, t = {t:g}", len(restarts) + 1))[-1]
 
     def explorer(self, games: list[Game]) -> dict[str, bytes]:
@@ -266,4 +266,4 @@ def figures(classifier: TorchClassifier, images: np.ndarray, y: np.ndarray) -> t
     logits = classifier.predict(images, batch_size=500).astype(np.float64)
     peak = logits.max(1)
     losses = np.log(np.exp(logits - peak[:, None]).sum(1)) + peak - logits[np.arange(len(y)), y]
-    return evaluation.accuracy(logits.argmax(1), y), evaluation.mean(losses)
+    return metrics.accuracy(logits.argmax(1), y), metrics.mean(losses)

@@ -10,22 +10,16 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from advbench import evaluation
-from advbench.evaluation import Figure
+from advbench import metrics
+from advbench.metrics import Figure
 from advbench.recipes import _cifar_defences as defences
 from advbench.recipes._exhibits import histories, over_seeds, target_row
 from advbench.report import charts
-from advbench.runs import Run
+from advbench.study.run import Run
 
 CLEAN = 0.628
-_ATTACKS = {
-    "fgsm": {0.001: 0.564, 0.01: 0.201, 0.1: 0.001},
-    "pga": {0.001: 0.564, 0.01: 0.126, 0.1: 0.0},
-}
-_TARGETED = {
-    "fgsm": {0.001: 0.08, 0.01: 0.23, 0.1: 0.59},
-    "pgd": {0.001: 0.08, 0.01: 0.33, 0.1: 1.0},
-}
+_ATTACKS = {"fgsm": {0.001: 0.564, 0.01: 0.201, 0.1: 0.001}, "pga": {0.001: 0.564, 0.01: 0.126, 0.1: 0.0}}
+_TARGETED = {"fgsm": {0.001: 0.08, 0.01: 0.23, 0.1: 0.59}, "pgd": {0.001: 0.08, 0.01: 0.33, 0.1: 1.0}}
 _NATURAL = {0.001: 0.623, 0.01: 0.540, 0.1: 0.249}
 _PERTURBED = {0.001: 0.601, 0.01: 0.818, 0.1: 0.960}
 _BANDS = {"fgsm": {0.001: 0.03, 0.01: 0.06}, "pga": {0.001: 0.03, 0.01: 0.06}}
@@ -84,18 +78,18 @@ def _extreme(differences: list[np.ndarray], highest: bool) -> Figure:
     if not differences or not all(values.size for values in differences):
         return Figure(nan, 0)
     stacked = np.stack(differences)
-    return evaluation.mean(stacked.max(0) if highest else stacked.min(0))
+    return metrics.mean(stacked.max(0) if highest else stacked.min(0))
 
 
 def _g1_g2_g3(cells: _Cells) -> Iterator[dict[str, Any]]:
     clean = cells.of("attacks", "clean", None)
-    yield target_row("G1", "clean accuracy, undefended", evaluation.over_seeds(clean), 0.608, 0.648, CLEAN)
+    yield target_row("G1", "clean accuracy, undefended", metrics.over_seeds(clean), 0.608, 0.648, CLEAN)
     for target, attack, name in (("G2", "fgsm", "FGSM"), ("G3", "pga", "PGA")):
         for eps, said in _ATTACKS[attack].items():
             band = _BANDS[attack].get(eps)
             low = None if band is None else round(said - band, 4)
             high = _LIMITS[attack] if band is None else round(said + band, 4)
-            figure = evaluation.over_seeds(cells.of("attacks", attack, eps))
+            figure = metrics.over_seeds(cells.of("attacks", attack, eps))
             yield target_row(target, f"accuracy under {name}, eps = {eps:g}", figure, low, high, said)
     gaps = [cells.values("attacks", "pga", eps) - cells.values("attacks", "fgsm", eps) for eps in _ATTACKS["pga"]]
     metric = "largest lead of accuracy under PGA over that under FGSM, at any eps"
@@ -111,7 +105,7 @@ def _g4(cells: _Cells) -> Iterator[dict[str, Any]]:
     metric = "smallest lead of targeted PGD over targeted FGSM, at any eps"
     yield target_row("G4", metric, _extreme(leads, highest=False), 0.0, None, 0.0)
     for attack, low, high in (("pgd", 0.97, None), ("fgsm", 0.45, 0.75)):
-        figure = evaluation.over_seeds(cells.of("targeted", attack, 0.1, metric=rate))
+        figure = metrics.over_seeds(cells.of("targeted", attack, 0.1, metric=rate))
         yield target_row(
             "G4",
             f"share called deer under targeted {attack.upper()}, eps = 0.1",
@@ -126,7 +120,7 @@ def _g5(cells: _Cells) -> Iterator[dict[str, Any]]:
     natural = {eps: cells.of("defence", "clean", eps, defence=ALONE) for eps in _NATURAL}
     for eps, said in _NATURAL.items():
         band = _NATURAL_BANDS[eps]
-        figure = evaluation.over_seeds(natural[eps])
+        figure = metrics.over_seeds(natural[eps])
         metric = f"clean accuracy, trained on FGSM alone, eps = {eps:g}"
         yield target_row("G5", metric, figure, round(said - band, 4), round(said + band, 4), said)
     values = [natural[eps].value.to_numpy(float) for eps in _NATURAL]
@@ -138,15 +132,15 @@ def _g5(cells: _Cells) -> Iterator[dict[str, Any]]:
 def _g6(cells: _Cells) -> Iterator[dict[str, Any]]:
     """The signature of label leaking: FGSM with the true label helps, an attack that cannot write the label does not."""
     for eps in (0.01, 0.1):
-        natural = evaluation.over_seeds(cells.of("defence", "clean", eps, defence=ALONE))
-        perturbed = evaluation.over_seeds(cells.of("defence", "fgsm, true label", eps, defence=ALONE))
+        natural = metrics.over_seeds(cells.of("defence", "clean", eps, defence=ALONE))
+        perturbed = metrics.over_seeds(cells.of("defence", "fgsm, true label", eps, defence=ALONE))
         said = round(_PERTURBED[eps] - _NATURAL[eps], 4)
         metric = f"accuracy under true-label FGSM minus clean accuracy, trained on FGSM alone, eps = {eps:g}"
-        yield target_row("G6", metric, evaluation.difference(perturbed, natural), 0.0, None, said)
-        natural = evaluation.over_seeds(cells.of("strong", "clean", eps, defence=ALONE))
-        perturbed = evaluation.over_seeds(cells.of("strong", "pgd,", eps, defence=ALONE))
+        yield target_row("G6", metric, metrics.difference(perturbed, natural), 0.0, None, said)
+        natural = metrics.over_seeds(cells.of("strong", "clean", eps, defence=ALONE))
+        perturbed = metrics.over_seeds(cells.of("strong", "pgd,", eps, defence=ALONE))
         metric = f"the same under PGD, eps = {eps:g}"
-        yield target_row("G6", metric, evaluation.difference(perturbed, natural), None, 0.0)
+        yield target_row("G6", metric, metrics.difference(perturbed, natural), None, 0.0)
 
 
 def show(run: Run, confusion: Mapping[str, np.ndarray], classes: Sequence[str]) -> None:
@@ -201,12 +195,7 @@ def _show_targeted(run: Run, rows: pd.DataFrame) -> None:
 
 
 def _show_confusion(run: Run, confusion: Mapping[str, np.ndarray], classes: Sequence[str]) -> None:
-    titles = {
-        "clean": "clean images",
-        "fgsm": "FGSM",
-        "pga": "PGA",
-        "targeted-pga": "PGD towards deer",
-    }
+    titles = {"clean": "clean images", "fgsm": "FGSM", "pga": "PGA", "targeted-pga": "PGD towards deer"}
     for name, title in titles.items():
         counts = confusion[name]
         cells = pd.DataFrame(

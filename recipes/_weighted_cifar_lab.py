@@ -18,9 +18,9 @@ from advbench.data import Images
 from advbench.progress import track
 from advbench.report import Attacked, bundle
 from advbench.report.explorer import IMAGES
-from advbench.runs import Training
+from advbench.study.run import Training
 from advbench.seeds import derive, own_global_state
-from advbench.study import Study
+from advbench.study.study import Study
 from advbench.trainers import WeightedAdversarialTrainer
 
 TARGET = 4

@@ -13,16 +13,16 @@ import pandas as pd
 import torch
 from pydantic import Field, PositiveInt
 
-from advbench import estimators, evaluation, models
+from advbench import estimators, metrics, models
 from advbench.detectors import SubnetworkDetector
 from advbench.errors import UsageError
-from advbench.evaluation.timing import interleaved
+from advbench.metrics.timing import interleaved
 from advbench.models.tapped import TappedModule
-from advbench.recipe import Config, Eps, recipe
+from advbench.study.registry import Config, Eps, recipe
 from advbench.recipes import _bench_exhibits as exhibits
 from advbench.recipes._bench_contenders import PLAIN, SETTINGS, Setting, attackers, trainings
-from advbench.runs import Training
-from advbench.study import Study
+from advbench.study.run import Training
+from advbench.study.study import Study
 from advbench.trainers import Schedule, train_classifier
 
 
@@ -120,9 +120,9 @@ def attack(
         fooled = classifier.predict(adversarial).argmax(1) != y
         delta = (adversarial - x).reshape(len(x), -1)
         distance = np.linalg.norm(delta, axis=1) if setting.norm == "l2" else np.abs(delta).max(1)
-        yield evaluation.proportion(int(fooled.sum()), len(x)).row("success_rate", **common, library=library)
-        yield evaluation.Figure(float(np.median(distance)), len(x)).row("median_distance", **common, library=library)
-        yield evaluation.mean(distance).row("mean_distance", **common, library=library)
+        yield metrics.proportion(int(fooled.sum()), len(x)).row("success_rate", **common, library=library)
+        yield metrics.Figure(float(np.median(distance)), len(x)).row("median_distance", **common, library=library)
+        yield metrics.mean(distance).row("mean_distance", **common, library=library)
 
 
 def adversarial_training(study: Study, classifier: estimators.TorchClassifier) -> Iterator[dict[str, Any]]:
@@ -183,5 +183,5 @@ def _costs(seconds: pd.DataFrame, unit: str, common: dict[str, Any]) -> Iterator
                 ("cost_lowest", ratio.min()),
                 ("cost_highest", ratio.max()),
             ):
-                yield evaluation.Figure(value, len(ratio)).row(metric, **common, library=library, source=other)
-        yield evaluation.Figure(seconds[library].median(), len(seconds)).row("seconds", **common, library=library)
+                yield metrics.Figure(value, len(ratio)).row(metric, **common, library=library, source=other)
+        yield metrics.Figure(seconds[library].median(), len(seconds)).row("seconds", **common, library=library)

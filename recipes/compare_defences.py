@@ -6,12 +6,12 @@ from functools import partial
 
 from pydantic import Field, PositiveFloat, PositiveInt, field_validator
 
-from advbench.recipe import recipe
+from advbench.study.registry import recipe
 from advbench.recipes import _compare_defences_exhibits as exhibits
 from advbench.recipes._compare_defences_lab import Laboratory
 from advbench.recipes._compare_defences_registry import DEFENCES
 from advbench.recipes._defence_config import Bounds, DefenceConfig, chosen
-from advbench.study import Study
+from advbench.study.study import Study
 
 
 class CompareDefences(DefenceConfig):

@@ -10,14 +10,14 @@ from typing import Any
 import numpy as np
 from pydantic import Field, PositiveFloat, PositiveInt
 
-from advbench import evaluation
+from advbench import metrics
 from advbench.progress import track
-from advbench.recipe import Config, Eps, recipe
+from advbench.study.registry import Config, Eps, recipe
 from advbench.recipes import _detector_adaptive_exhibits as exhibits
 from advbench.recipes._detector_adaptive_lab import PGD, Defender, Laboratory, Threat
 from advbench.recipes.detector_cifar import PRESETS as DETECTORS
 from advbench.recipes.detector_cifar import DetectorCifar
-from advbench.study import Study
+from advbench.study.study import Study
 
 FPR = (5, 28, 50)
 """False-positive rates in percent: 5 and 50 of SR@N, 28 of the published figure on Carlini & Wagner's attack."""
@@ -96,10 +96,10 @@ def naive(lab: Laboratory, defender: Defender) -> Iterator[dict[str, Any]]:
     """What such a detector is usually praised for: it meets the attack of its training, which knows nothing of it."""
     clean, adversarial = lab.naive(defender)
     common = {"exhibit": "naive", **defender.columns(), **defender.adversary.columns()}
-    yield evaluation.detectability(clean, adversarial).row("detectability", **common)
-    yield evaluation.auc(clean, adversarial).row("auc", **common)
+    yield metrics.detectability(clean, adversarial).row("detectability", **common)
+    yield metrics.auc(clean, adversarial).row("auc", **common)
     threshold = lab.threshold(defender, 5)
-    yield evaluation.true_positive_rate(adversarial, threshold).row("tpr_at_5_fpr", **common)
+    yield metrics.true_positive_rate(adversarial, threshold).row("tpr_at_5_fpr", **common)
 
 
 def under_pgd(lab: Laboratory, defender: Defender, name: str, eps: float) -> Iterator[dict[str, Any]]:
@@ -121,10 +121,10 @@ def under_carlini(lab: Laboratory, defender: Defender, threat: Threat) -> Iterat
     yield from _success(lab, defender, adversarial, common)
     wrong = lab.wrong(adversarial)
     distance = np.linalg.norm((adversarial - clean[: len(adversarial)]).reshape(len(adversarial), -1), axis=1)
-    yield evaluation.mean(distance[wrong]).row("mean_l2", **common)
+    yield metrics.mean(distance[wrong]).row("mean_l2", **common)
     scores = defender.detector.scores(adversarial)[wrong]
-    yield evaluation.true_positive_rate(scores, lab.threshold(defender, 28)).row("tpr_at_28_fpr", **common)
-    yield evaluation.auc(defender.detector.scores(clean), scores).row("auc", **common)
+    yield metrics.true_positive_rate(scores, lab.threshold(defender, 28)).row("tpr_at_28_fpr", **common)
+    yield metrics.auc(defender.detector.scores(clean), scores).row("auc", **common)
 
 
 def _success(
@@ -132,6 +132,6 @@ def _success(
 ) -> Iterator[dict[str, Any]]:
     wrong, scores = lab.wrong(adversarial), defender.detector.scores(adversarial)
     common = {"split": "test", "model": "resnet32", **common}
-    yield evaluation.proportion(int(wrong.sum()), len(wrong)).row("error", **common)
+    yield metrics.proportion(int(wrong.sum()), len(wrong)).row("error", **common)
     for percent in FPR:
-        yield evaluation.sr_at(wrong, scores, lab.threshold(defender, percent)).row(f"sr_at_{percent}", **common)
+        yield metrics.sr_at(wrong, scores, lab.threshold(defender, percent)).row(f"sr_at_{percent}", **common)

@@ -9,10 +9,10 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import Field, PositiveInt
 
-from advbench import evaluation
+from advbench import metrics
 from advbench.attacks import DynamicDetectorAttack
 from advbench.progress import track
-from advbench.recipe import Config, Eps, Unit, recipe
+from advbench.study.registry import Config, Eps, Unit, recipe
 from advbench.recipes import _detector_cifar_exhibits as exhibits
 from advbench.recipes._detector_cifar_lab import (
     ITERATIONS,
@@ -24,7 +24,7 @@ from advbench.recipes._detector_cifar_lab import (
     generate,
     references,
 )
-from advbench.study import Study
+from advbench.study.study import Study
 from advbench.trainers import Schedule
 
 SCHEDULES = {
@@ -168,7 +168,7 @@ def clean_accuracy(lab: Laboratory) -> list[dict[str, Any]]:
     attacked = lab.clean["test"]
     common = {"split": "test", "model": "resnet32", "exhibit": "classifier"}
     return [
-        evaluation.accuracy(lab.predicted(images.x), images.y).row(metric, **common)
+        metrics.accuracy(lab.predicted(images.x), images.y).row(metric, **common)
         for metric, images in (("accuracy", whole), ("accuracy_on_attacked", attacked))
     ]
 
@@ -183,7 +183,7 @@ def detection(lab: Laboratory, adversary: Adversary) -> Iterator[dict[str, Any]]
     flagged = lab.scores(adversary, position, 0, adversary)
     common = {"split": "test", "model": "resnet32", "exhibit": "fig2-left", **adversary.columns()}
     yield lab.accuracy_under(adversary).row("predictive_accuracy", **common)
-    yield evaluation.proportion(int((~changed).sum()), len(changed)).row("unchanged_images", **common)
+    yield metrics.proportion(int((~changed).sum()), len(changed)).row("unchanged_images", **common)
     common |= {"detector": "static", "position": position, "fit_attack": adversary.attack, "fit_eps": adversary.eps}
     detector = lab.static_detector(adversary, position)
     thresholds = {percent: detector.threshold_at(percent / 100, lab.clean["validation"].x) for percent in (1, 5)}
@@ -195,7 +195,7 @@ def depth(lab: Laboratory, reference: list[Adversary]) -> Iterator[dict[str, Any
     for adversary in reference:
         for position in lab.config.depths:
             for seed in range(lab.config.depth_seeds):
-                figure = evaluation.detectability(
+                figure = metrics.detectability(
                     lab.scores(adversary, position, seed, None), lab.scores(adversary, position, seed, adversary)
                 )
                 yield figure.row(
@@ -215,7 +215,7 @@ def transfer(lab: Laboratory, exhibit: str, pairs: list[tuple[Adversary, Adversa
     """Figures 3 and 4: a detector trained on one adversary meets another."""
     for fit, test in pairs:
         clean = lab.scores(fit, fit.position, 0, None)
-        yield evaluation.detectability(clean, lab.scores(fit, fit.position, 0, test)).row(
+        yield metrics.detectability(clean, lab.scores(fit, fit.position, 0, test)).row(
             "detectability",
             split="test",
             model="resnet32",
@@ -253,12 +253,12 @@ def under_dynamic_adversary(lab: Laboratory, kind: str, sigma: float, **finer: A
         "eps": config.dynamic_eps,
         "sigma": sigma,
     }
-    yield evaluation.accuracy(predicted, images.y).row("predictive_accuracy", **common)
-    yield evaluation.Figure(float(success.sum()), len(success)).row("successes", **common)
+    yield metrics.accuracy(predicted, images.y).row("predictive_accuracy", **common)
+    yield metrics.Figure(float(success.sum()), len(success)).row("successes", **common)
     if success.sum() >= config.min_successes:
         on_clean, flagged = detector.scores(images.x), detector.scores(adversarial[success])
-        yield evaluation.detectability(on_clean, flagged).row("balanced_accuracy", **common)
-        yield evaluation.auc(on_clean, flagged).row("auc", **common)
+        yield metrics.detectability(on_clean, flagged).row("balanced_accuracy", **common)
+        yield metrics.auc(on_clean, flagged).row("auc", **common)
 
 
 def finer_steps(lab: Laboratory) -> Iterator[dict[str, Any]]:

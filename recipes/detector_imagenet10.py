@@ -8,15 +8,15 @@ from typing import Any
 
 from pydantic import Field, PositiveInt
 
-from advbench import evaluation
+from advbench import metrics
 from advbench.data.imagenet import SIZE
 from advbench.detectors import threshold_on
 from advbench.progress import track
-from advbench.recipe import Config, Eps, recipe
+from advbench.study.registry import Config, Eps, recipe
 from advbench.recipes import _detector_imagenet10_exhibits as exhibits
 from advbench.recipes._detector_cifar_lab import Adversary, adversaries_of, detection_rows, references
 from advbench.recipes._detector_imagenet10_lab import POSITION, Laboratory
-from advbench.study import Study
+from advbench.study.study import Study
 
 CHANCE = Adversary("bim-l2", 400 / 255)
 """Where the report's detector stayed at chance level."""
@@ -124,12 +124,12 @@ def detector_imagenet10(study: Study) -> None:
 def clean_accuracy(lab: Laboratory) -> Iterator[dict[str, Any]]:
     """The classifier on test images, by default all, on those that are attacked, and the files that are no images."""
     common = {"split": "test", "model": lab.model, "exhibit": "classifier"}
-    yield evaluation.accuracy(lab.clean_predictions(), lab.labels("whole test")).row("accuracy", **common)
-    attacked = evaluation.accuracy(lab.crafted(None, "test").predicted, lab.labels("test"))
+    yield metrics.accuracy(lab.clean_predictions(), lab.labels("whole test")).row("accuracy", **common)
+    attacked = metrics.accuracy(lab.crafted(None, "test").predicted, lab.labels("test"))
     yield attacked.row("accuracy_on_attacked", **common)
     for part in (lab.study.train, lab.study.test):
         total = len(part) + len(part.unreadable)
-        unreadable = evaluation.Figure(len(part.unreadable), total)
+        unreadable = metrics.Figure(len(part.unreadable), total)
         yield unreadable.row("unreadable_files", **{**common, "split": part.split})
 
 
@@ -141,9 +141,9 @@ def detection(lab: Laboratory, adversary: Adversary) -> Iterator[dict[str, Any]]
     validation = lab.scores(adversary, None, part="validation")
     common = {"split": "test", "model": lab.model, "exhibit": "adversaries", **lab.columns(adversary)}
     yield lab.accuracy_under(adversary).row("predictive_accuracy", **common)
-    yield evaluation.proportion(int((crafted.linf == 0).sum()), len(success)).row("unchanged_images", **common)
-    yield evaluation.mean(crafted.linf).row("mean_linf", **common)
-    yield evaluation.mean(crafted.l2).row("mean_l2", **common)
+    yield metrics.proportion(int((crafted.linf == 0).sum()), len(success)).row("unchanged_images", **common)
+    yield metrics.mean(crafted.linf).row("mean_linf", **common)
+    yield metrics.mean(crafted.l2).row("mean_l2", **common)
     common |= _fitted_on(lab, adversary)
     thresholds = {percent: threshold_on(validation, percent / 100) for percent in (1, 5)}
     yield from detection_rows(clean, flagged, success, thresholds, **common)
@@ -152,7 +152,7 @@ def detection(lab: Laboratory, adversary: Adversary) -> Iterator[dict[str, Any]]
 def transfer(lab: Laboratory, exhibit: str, pairs: Sequence[tuple[Adversary, Adversary]]) -> Iterator[dict[str, Any]]:
     """A detector trained on one adversary meets another."""
     for fit, test in pairs:
-        figure = evaluation.detectability(lab.scores(fit, None), lab.scores(fit, test))
+        figure = metrics.detectability(lab.scores(fit, None), lab.scores(fit, test))
         yield figure.row(
             "detectability",
             split="test",
@@ -167,7 +167,7 @@ def transfer(lab: Laboratory, exhibit: str, pairs: Sequence[tuple[Adversary, Adv
 def chance_level(lab: Laboratory) -> Iterator[dict[str, Any]]:
     """The one cell of the report at chance level, again from several initial weights of the detector."""
     for seed in range(lab.config.chance_seeds):
-        figure = evaluation.detectability(lab.scores(CHANCE, None, seed), lab.scores(CHANCE, CHANCE, seed))
+        figure = metrics.detectability(lab.scores(CHANCE, None, seed), lab.scores(CHANCE, CHANCE, seed))
         yield figure.row(
             "detectability",
             split="test",

@@ -10,15 +10,15 @@ import numpy as np
 from art.attacks.attack import EvasionAttack
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 
-from advbench import attacks, evaluation
-from advbench.evaluation import Figure
-from advbench.recipe import Config, Eps, recipe
+from advbench import attacks, metrics
+from advbench.metrics import Figure
+from advbench.study.registry import Config, Eps, recipe
 from advbench.recipes import _cifar_defences as defences
 from advbench.recipes import _fgsm_cifar_exhibits as exhibits
 from advbench.recipes._cifar_defences import FutureWork, Setting
 from advbench.recipes._fgsm_cifar_lab import AVERAGE, READINGS, STANDARD, Laboratory, Loss, Regime, craft, train
 from advbench.seeds import own_global_state
-from advbench.study import Study
+from advbench.study.study import Study
 
 Reading = Literal["V1", "V2", "V3", "V1 dynamic", "V2 dynamic"]
 
@@ -176,7 +176,7 @@ def table(lab: Laboratory, regime: Regime, seed: int) -> Iterator[dict[str, Any]
     yield from _accuracy_and_loss(lab, regime, lab.test.x, **common, exhibit="clean", attack=None)
     for loss in own:
         moved = np.any(lab.direction(regime, seed, loss), axis=(1, 2, 3))
-        share = evaluation.proportion(int((~moved).sum()), len(lab.test.y))
+        share = metrics.proportion(int((~moved).sum()), len(lab.test.y))
         yield share.row("zero_gradient", **common, exhibit="zero gradient", attack=f"fgsm-{loss}")
     for eps in lab.config.eps:
         of_eps = {**common, "norm": "linf", "eps": eps}
@@ -187,7 +187,7 @@ def table(lab: Laboratory, regime: Regime, seed: int) -> Iterator[dict[str, Any]
         for loss in own:
             predicted = lab.logits(regime, seed, lab.attacked(regime, seed, loss, eps)).argmax(1)
             columns = {**of_eps, "exhibit": "white box", "attack": f"fgsm-{loss}", "source": regime.name}
-            yield evaluation.accuracy(predicted, lab.test.y).row("accuracy", **columns)
+            yield metrics.accuracy(predicted, lab.test.y).row("accuracy", **columns)
 
 
 def _accuracy_and_loss(lab: Laboratory, regime: Regime, x: np.ndarray, **columns: Any) -> Iterator[dict[str, Any]]:
@@ -197,8 +197,8 @@ def _accuracy_and_loss(lab: Laboratory, regime: Regime, x: np.ndarray, **columns
     scores = logits.astype(np.float64) - logits.max(1, keepdims=True)
     losses = np.log(np.exp(scores).sum(1)) - scores[np.arange(len(scores)), lab.test.y]
     figures: dict[str, Figure] = {
-        "accuracy": evaluation.accuracy(logits.argmax(1), lab.test.y),
-        "loss": evaluation.mean(losses + lab.penalty(regime, seed)),
+        "accuracy": metrics.accuracy(logits.argmax(1), lab.test.y),
+        "loss": metrics.mean(losses + lab.penalty(regime, seed)),
     }
     for metric, figure in figures.items():
         yield figure.row(metric, **columns, reported=exhibits.reported(regime, columns.get("eps"), metric))
@@ -231,9 +231,9 @@ def _left(
         runs += [made] * (config.pgd_restarts if attack == "pgd" else 1)
         over[name] = len(runs)
     with own_global_state(lab.study.seed_of(exhibit, regime.name, eps)):
-        masks = list(evaluation.still_correct(classifier, runs, x, y))
+        masks = list(metrics.still_correct(classifier, runs, x, y))
     for tried_last, position in over.items():
-        yield evaluation.proportion(int(masks[position].sum()), len(y)).row(
+        yield metrics.proportion(int(masks[position].sum()), len(y)).row(
             "accuracy",
             split="test",
             exhibit=exhibit,

@@ -8,12 +8,12 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, PositiveInt
 
-from advbench import evaluation
-from advbench.evaluation import Figure
-from advbench.recipe import Config, recipe
+from advbench import metrics
+from advbench.metrics import Figure
+from advbench.study.registry import Config, recipe
 from advbench.recipes import _gan_mnist_exhibits as exhibits
 from advbench.recipes._gan_mnist_lab import MODES, Game, Laboratory, Statistics, figures, play, train_clean
-from advbench.study import Study
+from advbench.study.study import Study
 
 Bound = Annotated[float, Field(gt=0, le=1)]
 BATCH_NORM: tuple[tuple[Statistics, str], ...] = (("running", ""), ("batch", "_batch_statistics"))
@@ -154,7 +154,7 @@ def attacked(lab: Laboratory, game: Game) -> Iterator[dict[str, Any]]:
         suffix = "" if name == "C1" else "_C2"
         for entry in history.to_dict("records"):
             common_entry = {**common, "exhibit": "curves", "position": entry["epoch"]}
-            accuracy = evaluation.proportion(round(entry[f"attacked_accuracy{suffix}"] * n), n)
+            accuracy = metrics.proportion(round(entry[f"attacked_accuracy{suffix}"] * n), n)
             yield accuracy.row("attacked_accuracy", **common_entry)
             yield Figure(entry[f"attacked_loss{suffix}"], n).row("attacked_loss", **common_entry)
         common["exhibit"] = "variants" if game.variant else "attacked"
@@ -198,8 +198,8 @@ def under_pgd(lab: Laboratory, *games: Game) -> Iterator[dict[str, Any]]:
             "eps": played.t,
         }
         pgd = f"pgd, {config.pgd_steps} steps, {config.pgd_restarts} restarts"
-        yield evaluation.proportion(int(right.sum()), n).row("attacked_accuracy", attack=pgd, **common)
+        yield metrics.proportion(int(right.sum()), n).row("attacked_accuracy", attack=pgd, **common)
         for attacker in games:
             predicted = classifier.predict(lab.attacked(attacker, clip=True)[:n]).argmax(1)
             right &= predicted == lab.test.y[:n]
-        yield evaluation.proportion(int(right.sum()), n).row("worst_case_accuracy", attack="pgd and gan", **common)
+        yield metrics.proportion(int(right.sum()), n).row("worst_case_accuracy", attack="pgd and gan", **common)

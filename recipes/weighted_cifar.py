@@ -9,14 +9,14 @@ from typing import Any
 import numpy as np
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 
-from advbench import attacks, evaluation
-from advbench.recipe import Config, Eps, Unit, recipe
+from advbench import attacks, metrics
+from advbench.study.registry import Config, Eps, Unit, recipe
 from advbench.recipes import _cifar_defences as defences
 from advbench.recipes import _weighted_cifar_exhibits as exhibits
 from advbench.recipes._cifar_defences import FutureWork, Setting
 from advbench.recipes._weighted_cifar_lab import STANDARD, TARGET, Laboratory, Loss, train
 from advbench.seeds import own_global_state
-from advbench.study import Study
+from advbench.study.study import Study
 
 
 class WeightedCifar(Config):
@@ -64,13 +64,7 @@ PRESETS = {
         strong_images=300,
         autoattack_images=48,
         future=FUTURE.quicker(
-            train_images=20_000,
-            test_images=300,
-            epochs=6,
-            eps=(0.01,),
-            pgd_steps=20,
-            adaptive_steps=40,
-            restarts=3,
+            train_images=20_000, test_images=300, epochs=6, eps=(0.01,), pgd_steps=20, adaptive_steps=40, restarts=3
         ),
     ),
     "quick": WeightedCifar(
@@ -167,7 +161,7 @@ def attacks_on_standard(lab: Laboratory, seed: int) -> Iterator[dict[str, Any]]:
 
     def row(attack: str | None, eps: float | None, predicted: np.ndarray) -> dict[str, Any]:
         columns = _columns(STANDARD, seed, eps, attack)
-        figure = evaluation.accuracy(predicted, lab.test.y[: len(predicted)])
+        figure = metrics.accuracy(predicted, lab.test.y[: len(predicted)])
         return figure.row("accuracy", exhibit="attacks", **columns, reported=exhibits.reported_attack(attack, eps))
 
     yield row(None, None, lab.predicted(STANDARD, seed, lab.test.x))
@@ -194,7 +188,7 @@ def targeted(lab: Laboratory, seed: int) -> Iterator[dict[str, Any]]:
         found.append(("pgd", eps, lab.under_pga(seed, eps, targeted=True)))
     for attack, eps, predicted in found:
         for base, counted in bases.items():
-            rate = evaluation.proportion(int((predicted[counted] == TARGET).sum()), int(counted.sum()))
+            rate = metrics.proportion(int((predicted[counted] == TARGET).sum()), int(counted.sum()))
             said = exhibits.reported_target(attack, eps) if base == "all" else None
             columns = _columns(STANDARD, seed, eps, attack)
             yield rate.row(f"target_rate_{base}", exhibit="targeted", **columns, reported=said)
@@ -216,7 +210,7 @@ def defence(lab: Laboratory, loss: Loss, seed: int) -> Iterator[dict[str, Any]]:
             "fgsm, predicted label": lab.fgsm(loss, seed, eps, "predicted"),
         }
         for attack, x in shown.items():
-            figure = evaluation.accuracy(lab.predicted(loss, seed, x), lab.test.y)
+            figure = metrics.accuracy(lab.predicted(loss, seed, x), lab.test.y)
             columns = _columns(loss, seed, eps, attack)
             yield figure.row(
                 "accuracy", exhibit="defence", **columns, reported=exhibits.reported_defence(loss.name, eps, attack)
@@ -232,12 +226,12 @@ def under_pgd(lab: Laboratory, loss: Loss) -> Iterator[dict[str, Any]]:
         fgsm = attacks.create("fgsm", classifier, eps, batch_size=500)
         with own_global_state(lab.study.seed_of("pgd", loss.stage(seed), eps)):
             once = lab.predicted(loss, seed, pgd.generate(images.x, images.y))
-            masks = list(evaluation.still_correct(classifier, [fgsm, *[pgd] * config.pgd_restarts], images.x, images.y))
+            masks = list(metrics.still_correct(classifier, [fgsm, *[pgd] * config.pgd_restarts], images.x, images.y))
         one, all_starts = (f"pgd, {config.pgd_iterations} steps", f"worst of fgsm and {config.pgd_restarts} pgd")
         figures = {
-            None: evaluation.proportion(int(masks[0].sum()), len(images.y)),
-            one: evaluation.accuracy(once, images.y),
-            all_starts: evaluation.proportion(int(masks[-1].sum()), len(images.y)),
+            None: metrics.proportion(int(masks[0].sum()), len(images.y)),
+            one: metrics.accuracy(once, images.y),
+            all_starts: metrics.proportion(int(masks[-1].sum()), len(images.y)),
         }
         for attack, figure in figures.items():
             yield figure.row("accuracy", exhibit="strong", **_columns(loss, seed, eps, attack))
@@ -251,7 +245,7 @@ def under_autoattack(lab: Laboratory, loss: Loss) -> Iterator[dict[str, Any]]:
     pgd = attacks.create("pgd", classifier, eps, max_iter=lab.config.pgd_iterations)
     with own_global_state(lab.study.seed_of("autoattack", loss.stage(seed))):
         ensemble = attacks.create("autoattack", classifier, eps)
-        masks = evaluation.still_correct(classifier, [pgd, ensemble], images.x, images.y)
+        masks = metrics.still_correct(classifier, [pgd, ensemble], images.x, images.y)
         for attack, mask in zip((None, "pgd", "+ autoattack standard"), masks, strict=True):
-            figure = evaluation.proportion(int(mask.sum()), len(mask))
+            figure = metrics.proportion(int(mask.sum()), len(mask))
             yield figure.row("accuracy", exhibit="autoattack", **_columns(loss, seed, eps, attack))

@@ -19,8 +19,10 @@ import torchattacks
 
 from advbench import attacks
 from advbench.device import resolve_device
-from advbench.evaluate import contract, images, network
-from advbench.evaluation import still_correct
+from advbench.data import find as images
+from advbench.estimators import contract
+from advbench.models import find as network
+from advbench.metrics import still_correct
 from advbench.seeds import own_global_state
 
 STEPS, RESTARTS = 50, 10

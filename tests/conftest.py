@@ -15,12 +15,12 @@ import torch
 from click.testing import CliRunner
 from torch import nn
 
-from advbench import data, estimators, evaluation
+from advbench import data, estimators, metrics
 from advbench.checkpoint import Checkpoint
 from advbench.cli import main
 from advbench.models.tapped import Normalize, TappedModule
 from advbench.report import Attacked, bundle, charts
-from advbench.runs import Run
+from advbench.study.run import Run
 from advbench.trainers import Schedule, train_classifier
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # several share the cores, and so do the processes that they start
@@ -170,9 +170,9 @@ def make_run(directory, hostile="", seed=0, value=9):
     run.rows(
         "clean",
         lambda: [
-            evaluation.proportion(value, 10).row("accuracy", model=f"net{hostile}", **target),
-            evaluation.proportion(3, 10).row(f"flips{hostile}", attack="fgsm", target="M2", accept_high=0.2),
-            evaluation.Figure(float("nan"), 0).row("never", target="M3", accept_high=0.2),
+            metrics.proportion(value, 10).row("accuracy", model=f"net{hostile}", **target),
+            metrics.proportion(3, 10).row(f"flips{hostile}", attack="fgsm", target="M2", accept_high=0.2),
+            metrics.Figure(float("nan"), 0).row("never", target="M3", accept_high=0.2),
         ],
     )
     table = pd.DataFrame({"group": ["a", f"b{hostile}", "c"], "value": [0.9, 0.5, 0.7], "reported": [0.91, None, 0.8]})

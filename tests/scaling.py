@@ -15,8 +15,8 @@ import pandas as pd
 import torch
 from work import convolve
 
-from advbench.runs import Run
-from advbench.study import Study
+from advbench.study.run import Run
+from advbench.study.study import Study
 
 STAGES = 8
 

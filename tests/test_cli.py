@@ -93,7 +93,7 @@ def test_missing_data_is_exit_code_3_with_both_ways_out(offline):
 
 def test_auto_takes_the_embedded_data_in_quick_and_small_only(offline):
     from advbench.errors import DataUnavailable
-    from advbench.recipe import find
+    from advbench.study.registry import find
 
     found = find("detector-cifar")
     for preset in ("quick", "small"):

@@ -12,10 +12,10 @@ import pytest
 from tiny import TINY
 from work import killed_once
 
-from advbench.cluster import Cluster
+from advbench.study.cluster import Cluster
 from advbench.errors import UsageError
-from advbench.recipe import configure, find
-from advbench.study import start
+from advbench.study.registry import configure, find
+from advbench.study.study import start
 
 distributed = pytest.importorskip("distributed")
 

@@ -10,7 +10,7 @@ from click.testing import CliRunner
 
 from advbench.cli import main
 from advbench.data import load
-from advbench.recipe import names
+from advbench.study.registry import names
 
 DOCS = Path(__file__).parents[1] / "docs"
 

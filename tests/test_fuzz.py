@@ -16,12 +16,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save, save_file
 
-from advbench import evaluate, models, recipe, study
+from advbench import evaluation, models, recipe, study
 from advbench.checkpoint import save_tensors
 from advbench.cli import main
 from advbench.errors import AdvbenchError, UsageError
-from advbench.evaluate import weights
-from advbench.evaluate.options import Options, floors
+from advbench.models import weights
+from advbench.evaluation.options import Options, floors
 
 MORE = int(os.environ.get("ADVBENCH_FUZZ", "1"))
 NASTY = st.sampled_from(

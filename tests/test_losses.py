@@ -6,7 +6,7 @@ from art.attacks.evasion import FastGradientMethod
 from torch import nn
 
 from advbench import estimators
-from advbench.losses import SoftmaxMSE
+from advbench.trainers.losses import SoftmaxMSE
 
 
 def test_it_is_the_squared_error_of_the_softmax():

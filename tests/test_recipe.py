@@ -82,7 +82,7 @@ def test_the_paper_preset_is_the_papers(detector_cifar):
 def test_a_file_can_declare_a_recipe(tmp_path):
     mine = tmp_path / "mine.py"
     mine.write_text(
-        "from advbench.recipe import Config, recipe\n"
+        "from advbench.study.registry import Config, recipe\n"
         "class Mine(Config):\n    n: int = 3\n"
         "@recipe('mine', dataset='digits', embedded_shape=(1, 8, 8), presets={'quick': Mine()})\n"
         "def body(study):\n    pass\n"

@@ -6,11 +6,11 @@ import sys
 import numpy as np
 import pytest
 
-from advbench import evaluation
+from advbench import metrics
 from advbench.errors import UsageError
-from advbench.runs import Run
+from advbench.study.run import Run
 from advbench.seeds import derive
-from advbench.stages import check, stage_seconds
+from advbench.study.stages import check, stage_seconds
 
 CONFIG = {"recipe": "r", "dataset": "d", "seed": 0, "note": "", "config": {"epochs": 3}}
 
@@ -32,7 +32,7 @@ def test_a_finished_stage_is_not_repeated(run):
     first = run.arrays("a", lambda: {"x": np.arange(6.0).reshape(2, 3)})
     kept = again(run).arrays("a", never)
     np.testing.assert_array_equal(first["x"], kept["x"])
-    rows = [evaluation.proportion(1, 3).row("accuracy", attack="fgsm", eps=0.1)]
+    rows = [metrics.proportion(1, 3).row("accuracy", attack="fgsm", eps=0.1)]
     run.rows("b", lambda: rows)
     assert again(run).rows("b", never).value[0] == pytest.approx(1 / 3)
 
@@ -70,11 +70,11 @@ def test_a_weights_file_replaces_its_checkpoint(run):
 
 
 def test_results_hold_every_row_in_order_with_all_columns(run):
-    run.rows("b", lambda: [evaluation.proportion(1, 2).row("first")])
+    run.rows("b", lambda: [metrics.proportion(1, 2).row("first")])
     run.rows("a", lambda: [])
-    run.rows("c", lambda: [evaluation.proportion(2, 2).row("second", sigma=0.1)])
+    run.rows("c", lambda: [metrics.proportion(2, 2).row("second", sigma=0.1)])
     results = run.results()
-    assert list(results.columns) == evaluation.COLUMNS
+    assert list(results.columns) == metrics.COLUMNS
     assert list(results.metric) == ["first", "second"] and set(results.recipe) == {"r"}
     assert (run.directory / "results.csv").read_text().count("\n") == 3
 
@@ -165,7 +165,7 @@ def test_two_processes_do_not_compute_in_one_directory(run, tmp_path):
 
     script = f"""
 from pathlib import Path
-from advbench.runs import Run
+from advbench.study.run import Run
 with Run(Path({str(run.directory)!r}), {CONFIG!r}).alone():
     print("alone")
 """
@@ -218,7 +218,9 @@ def test_the_lock_sweeps_what_a_killed_process_left(run):
 
 def test_a_directory_where_a_process_was_killed_at_its_first_file_is_begun_again(tmp_path):
     """Found by interruptions.py: kill -9 between the first file's other name and its own."""
-    killed = "import os, sys; from pathlib import Path; from advbench.runs import Run; os.fsync = lambda _: os._exit(9)"
+    killed = (
+        "import os, sys; from pathlib import Path; from advbench.study.run import Run; os.fsync = lambda _: os._exit(9)"
+    )
     begin = f"{killed}; Run(Path(sys.argv[1]), {CONFIG!r})"
     assert subprocess.run([sys.executable, "-c", begin, tmp_path / "run"], check=False).returncode == 9
     assert [path.suffix for path in (tmp_path / "run").iterdir()] == [".partial"]

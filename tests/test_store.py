@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from advbench import stages
+from advbench.study import stages
 from advbench.errors import AdvbenchError, UsageError
-from advbench.runs import Run
-from advbench.store import Store
+from advbench.study.run import Run
+from advbench.study.store import Store
 
 CONFIG = {"recipe": "r", "dataset": "d", "seed": 0, "note": "", "config": {}}
 

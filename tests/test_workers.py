@@ -13,8 +13,8 @@ import torch
 from work import die, do, fail, note, row, same
 
 from advbench.errors import AdvbenchError, UsageError
-from advbench.runs import Run
-from advbench.study import Study
+from advbench.study.run import Run
+from advbench.study.study import Study
 
 
 @pytest.fixture
@@ -80,8 +80,8 @@ def test_workers_end_with_their_parent(tmp_path, how):
     script = f"""
 import sys, torch
 from pathlib import Path
-from advbench.runs import Run
-from advbench.study import Study
+from advbench.study.run import Run
+from advbench.study.study import Study
 from work import wait
 if __name__ == "__main__":
     Study(None, Run(Path({str(tmp_path / "run")!r}), {{}}), None, None, torch.device("cpu"), 0, 2).each(wait, ["a", "b"])

@@ -1,19 +1,5 @@
 """ART evasion attacks that ART lacks or has wrong, and the attacks of the reports by name."""
 
-from advbench.lazy import exports
+import lazy_loader
 
-__getattr__, __all__ = exports(
-    __name__,
-    {
-        "ATTACKS": "registry",
-        "AutoAttack": "autoattack",
-        "CarliniWagnerL2": "carlini",
-        "DeepFool": "deepfool",
-        "DynamicDetectorAttack": "dynamic",
-        "GANAttack": "gan",
-        "OrthogonalPGD": "adaptive",
-        "PGD": "pgd",
-        "SelectivePGD": "adaptive",
-        "create": "registry",
-    },
-)
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
 
 from advbench.errors import did_you_mean
 
@@ -10,18 +11,34 @@ if TYPE_CHECKING:
     from art.attacks.attack import EvasionAttack
     from art.estimators.classification import PyTorchClassifier
 
+Norm = Literal["linf", "l2"]
+
+
+@dataclass(frozen=True)
+class AttackSpec:
+    """An attack of the registry.
+
+    :param text: what it is, whose, and who published it.
+    :param norm: in which it bounds or minimises the perturbation.
+    :param bounded: whether it stays within an eps; a minimum-norm attack has none.
+    """
+
+    text: str
+    norm: Norm = "linf"
+    bounded: bool = True
+
+
 ATTACKS = {
-    "fgsm": "fast gradient sign method, l-inf (Goodfellow et al., 2015); ART's",
-    "bim": "basic iterative method, l-inf, no random start (Kurakin et al., 2017); ART's",
-    "bim-l2": "iterative l2 method, no random start (Metzen et al., 2017); ART's PGD",
-    "pgd": "projected gradient descent, l-inf, random start (Madry et al., 2018); ART's",
-    "pgd-l2": "projected gradient descent, l2, random start; ART's",
-    "autoattack": "AutoAttack standard, l-inf (Croce & Hein, 2020); the authors' code",
-    "autoattack-l2": "AutoAttack standard, l2",
-    "deepfool-l2": "DeepFool, l2 (Moosavi-Dezfooli et al., 2016), batched",
-    "deepfool-linf": "DeepFool, l-inf, batched",
+    "fgsm": AttackSpec("fast gradient sign method, l-inf (Goodfellow et al., 2015); ART's"),
+    "bim": AttackSpec("basic iterative method, l-inf, no random start (Kurakin et al., 2017); ART's"),
+    "bim-l2": AttackSpec("iterative l2 method, no random start (Metzen et al., 2017); ART's PGD", "l2"),
+    "pgd": AttackSpec("projected gradient descent, l-inf, random start (Madry et al., 2018); ART's"),
+    "pgd-l2": AttackSpec("projected gradient descent, l2, random start; ART's", "l2"),
+    "autoattack": AttackSpec("AutoAttack standard, l-inf (Croce & Hein, 2020); the authors' code"),
+    "autoattack-l2": AttackSpec("AutoAttack standard, l2", "l2"),
+    "deepfool-l2": AttackSpec("DeepFool, l2 (Moosavi-Dezfooli et al., 2016), batched", "l2", bounded=False),
+    "deepfool-linf": AttackSpec("DeepFool, l-inf, batched", bounded=False),
 }
-NORMS = {name: "l2" if name.endswith("l2") else "linf" for name in ATTACKS}
 
 
 def create(
@@ -53,7 +70,7 @@ def create(
         raise did_you_mean("attack", name, list(ATTACKS))
     if batch_size is None:
         batch_size = device.images_at_a_time(classifier.input_shape, classifier.device)
-    norm = 2 if NORMS[name] == "l2" else np.inf
+    norm = 2 if ATTACKS[name].norm == "l2" else np.inf
     if name.startswith("deepfool"):
         return DeepFool(classifier, norm, max_iter=max_iter or 50, batch_size=batch_size)
     if eps is None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from advbench.cli.terminal import log_to_terminal, one_line
+from advbench.cli.terminal import log_to_terminal, one_line, present
 from advbench.errors import UsageError
 
 
@@ -60,22 +60,18 @@ def evaluate(
     advbench evaluate runs/small --data cifar10 --fail-under robust_accuracy=0.45 --fail-under checks_passed=1
     advbench evaluate runs/small --data cifar10 --detector runs/small/models/detector-dynamic.safetensors
     """
-    from advbench.evaluate.options import Options
-    from advbench.evaluate.options import floors as parse_floors
+    from advbench.evaluation.options import Options
+    from advbench.evaluation.options import floors as parse_floors
 
     options, wanted = Options.parse(**given), parse_floors(floors)  # before the slow imports
     if "joint_accuracy" in wanted and options.detector is None:
         raise UsageError("--fail-under joint_accuracy needs a --detector")
     log_to_terminal()
-    from advbench.evaluate import start
-    from advbench.evaluate.exhibits import figures
-    from advbench.report import show as show_run
+    from advbench.evaluation import start
+    from advbench.evaluation.exhibits import figures
 
     run = start(options, out, device, seed, data_dir)
-    if as_json:
-        click.echo(run.results().to_json(orient="records", indent=1))
-    else:
-        show_run(run.directory)
+    present(run, as_json)
     found = figures(run)
     short = [f"{name} is {found[name]:.4f}, below {floor:g}" for name, floor in wanted.items() if found[name] < floor]
     if short:

@@ -38,7 +38,7 @@ def list_(kind: str | None, as_json: bool) -> None:
 
 def _names(kind: str) -> dict[str, str]:
     if kind == "recipes":
-        from advbench.recipe import names
+        from advbench.study import names
 
         return names()
     if kind == "models":
@@ -48,7 +48,7 @@ def _names(kind: str) -> dict[str, str]:
     if kind == "attacks":
         from advbench.attacks import ATTACKS
 
-        return ATTACKS
+        return {name: spec.text for name, spec in ATTACKS.items()}
     if kind == "detectors":
         from advbench.detectors import DETECTORS
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from advbench.cli.terminal import log_to_terminal, one_line
+from advbench.cli.terminal import log_to_terminal, one_line, present
 
 
 @click.command()
@@ -78,24 +78,20 @@ def recipe(
 
 
 def _run_recipe(name: str, as_json: bool, tracker: str | None = None, **options: Any) -> None:
-    from advbench.recipe import configure, find
+    from advbench.study import configure, find
 
     found = find(name)
-    configure(found, options["preset"], options["settings"])  # before the slow imports
+    configure(found.preset(options["preset"]), options["settings"])  # before the data are loaded
     if tracker is not None:
         from advbench.report import check_tracker
 
         check_tracker(tracker)
     log_to_terminal()
-    from advbench.report import show as show_run
     from advbench.report import track
     from advbench.study import start
 
     run = start(found, **options)
-    if as_json:
-        click.echo(run.results().to_json(orient="records", indent=1))
-    else:
-        show_run(run.directory)
+    present(run, as_json)
     if tracker is not None:
         click.echo(track(run.directory, tracker), err=True)
 

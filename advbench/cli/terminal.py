@@ -9,11 +9,14 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import wraps
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from advbench.errors import AdvbenchError, did_you_mean
+
+if TYPE_CHECKING:
+    from advbench.study import Run
 
 
 class Group(click.Group):
@@ -63,6 +66,17 @@ def _terminated_as_interrupted() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+def present(run: Run, as_json: bool) -> None:
+    """Write the page of a run, and print its answer, or its rows as JSON."""
+    from advbench.report import show, write_report
+
+    write_report(run.directory)
+    if as_json:
+        click.echo(run.results().to_json(orient="records", indent=1))
+    else:
+        show(run.directory)
 
 
 def log_to_terminal() -> None:

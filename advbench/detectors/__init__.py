@@ -1,17 +1,5 @@
 """ART evasion detectors that ART lacks."""
 
-from advbench.lazy import exports
+import lazy_loader
 
-__getattr__, __all__ = exports(
-    __name__,
-    {
-        "DETECTORS": "registry",
-        "CombinedModel": "pair",
-        "FeatureFiles": "features",
-        "SubnetworkDetector": "subnetwork",
-        "combined": "pair",
-        "detector_module": "pair",
-        "joint": "pair",
-        "threshold_on": "subnetwork",
-    },
-)
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

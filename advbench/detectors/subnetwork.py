@@ -214,12 +214,7 @@ class SubnetworkDetector(EvasionDetector):
         return self._train(nb_epochs, steps, batches, None, checkpoint)
 
     def _train(
-        self,
-        epochs: int,
-        steps: int,
-        batches: Batches,
-        held_out: tuple[Take, Tensor] | None,
-        checkpoint: Path | None,
+        self, epochs: int, steps: int, batches: Batches, held_out: tuple[Take, Tensor] | None, checkpoint: Path | None
     ) -> list[dict]:
         net = self.subnetwork
         optimizer = torch.optim.Adam(net.parameters(), self.lr, betas=(0.99, 0.999))

@@ -1,37 +1,5 @@
-"""Pure functions from predictions and scores to figures: a value, its n and its 95 % interval."""
+"""``advbench evaluate``: how robust somebody's own classifier is, as a study with a run directory and a page."""
 
-from advbench.evaluation.certified import certified_accuracy, certified_radius
-from advbench.evaluation.confidence import confidence
-from advbench.evaluation.detection import auc, detectability, sr_at, true_positive_rate
-from advbench.evaluation.figures import (
-    COLUMNS,
-    Figure,
-    accuracy,
-    balanced,
-    difference,
-    mean,
-    median,
-    over_seeds,
-    proportion,
-)
-from advbench.evaluation.robustness import still_correct
+import lazy_loader
 
-__all__ = [
-    "COLUMNS",
-    "Figure",
-    "accuracy",
-    "auc",
-    "balanced",
-    "certified_accuracy",
-    "certified_radius",
-    "confidence",
-    "detectability",
-    "difference",
-    "mean",
-    "median",
-    "over_seeds",
-    "proportion",
-    "sr_at",
-    "still_correct",
-    "true_positive_rate",
-]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -155,11 +155,7 @@ class LipschitzCNN(TappedModule):
             ]
         )
         self.head = nn.Sequential(
-            nn.Flatten(),
-            SpectralLinear(128 * 4 * 4, 256),
-            nn.ReLU(),
-            SpectralLinear(256, num_classes),
-            Scale(constant),
+            nn.Flatten(), SpectralLinear(128 * 4 * 4, 256), nn.ReLU(), SpectralLinear(256, num_classes), Scale(constant)
         )
 
     def settle(self) -> None:

@@ -50,10 +50,7 @@ class ResNet32(TappedModule):
     ) -> None:
         super().__init__()
         stem = nn.Sequential(
-            Normalize(mean, std),
-            nn.Conv2d(in_channels, 16, 3, padding=1, bias=False),
-            nn.BatchNorm2d(16),
-            nn.ReLU(),
+            Normalize(mean, std), nn.Conv2d(in_channels, 16, 3, padding=1, bias=False), nn.BatchNorm2d(16), nn.ReLU()
         )
         stages = [
             nn.Sequential(

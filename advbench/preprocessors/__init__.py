@@ -1,5 +1,5 @@
 """ART preprocessors: what images pass before they reach a classifier."""
 
-from advbench.lazy import exports
+import lazy_loader
 
-__getattr__, __all__ = exports(__name__, {"VAEReformer": "vae"})
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,20 +1,5 @@
 """Charts, tables and the page of a run, from its directory alone."""
 
-from advbench.lazy import exports
+import lazy_loader
 
-__getattr__, __all__ = exports(
-    __name__,
-    {
-        "Attacked": "explorer",
-        "bundle": "explorer",
-        "check_tracker": "tracking",
-        "compare": "comparison",
-        "show": "terminal",
-        "show_comparison": "terminal",
-        "track": "tracking",
-        "write_comparison": "comparison",
-        "write_docs": "docs",
-        "write_figures": "paper",
-        "write_report": "page",
-    },
-)
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -6,7 +6,7 @@ from math import isnan
 from typing import Any
 
 from advbench.report.source import cell
-from advbench.report.verdicts import Verdict, by_target
+from advbench.study.claims import Verdict, by_claim
 
 
 def answer(config: dict[str, Any], found: list[Verdict]) -> list[str]:
@@ -17,7 +17,7 @@ def answer(config: dict[str, Any], found: list[Verdict]) -> list[str]:
         return [
             f"Nothing is decided about the report: {config['note']}. What the study measures is shown on these data."
         ]
-    words = by_target(found)
+    words = by_claim(found)
     count = {word: sum(each == word for each in words.values()) for word in ("holds", "missed", "not measured")}
     first = f"Of the report's {len(words)} claims, held: {count['holds']}; missed: {count['missed']}"
     first += f"; not measured by preset {config['preset']}: {count['not measured']}."

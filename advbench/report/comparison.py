@@ -11,8 +11,8 @@ from typing import Any
 import pandas as pd
 
 from advbench.errors import UsageError
-from advbench.evaluation import COLUMNS
 from advbench.files import write_text
+from advbench.metrics import COLUMNS
 from advbench.report.charts import differences
 from advbench.report.page import render
 from advbench.report.source import cell, read_run

@@ -10,7 +10,7 @@ import pandas as pd
 
 from advbench.files import write_text
 from advbench.report.source import cell, read_run
-from advbench.report.verdicts import summary, verdicts
+from advbench.study.claims import summary, verdicts
 
 NOTES = "<!-- below this line the page is written by hand and kept -->"
 

@@ -15,7 +15,7 @@ from markupsafe import Markup
 from advbench.files import write_text
 from advbench.report.answer import answer
 from advbench.report.source import cell, read_run
-from advbench.report.verdicts import verdicts
+from advbench.study.claims import verdicts
 
 _SCRIPTS = ("charts.js", "tables.js", "explorer.js", "links.js")
 
@@ -35,7 +35,7 @@ def write_report(directory: Path) -> Path:
         rows=_rows(run["results"]),
         verdicts=found,
         answer=answer(run["config"], found),
-        shows={target: e for e in reversed(run["exhibits"]) for target in e.get("targets", ())},
+        shows={claim: e for e in reversed(run["exhibits"]) for claim in e.get("claims", ())},
     )
     write_text(path, page)
     return path

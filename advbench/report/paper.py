@@ -13,7 +13,7 @@ import pandas as pd
 from advbench.errors import UsageError
 from advbench.files import write
 from advbench.report.source import cell, read_run
-from advbench.report.verdicts import verdicts
+from advbench.study.claims import verdicts
 
 FORMATS = ("svg", "pdf", "png")
 _PIXELS = 3.0  # of a PNG for each point of the chart

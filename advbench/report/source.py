@@ -8,8 +8,8 @@ from typing import Any
 
 from advbench.errors import UsageError
 from advbench.report import explorer
-from advbench.report.kept import About, Asked, Exhibit, Machine, read, read_results
-from advbench.stages import check, stage_seconds
+from advbench.study.schema import About, Exhibit, Machine, Request, read, read_results
+from advbench.study.stages import check, stage_seconds
 
 
 def read_run(directory: Path) -> dict[str, Any]:
@@ -25,11 +25,12 @@ def read_run(directory: Path) -> dict[str, Any]:
     try:
         exhibits = read(directory / "exhibits.json", list[Exhibit]) if (directory / "exhibits.json").is_file() else []
         about = read(directory / "about.json", About) if (directory / "about.json").is_file() else {}
-        config = read(directory / "config.json", Asked)
+        config = read(directory / "config.json", Request)
         return {
             "config": config,
             "environment": read(directory / "environment.json", Machine),
             "question": about.get("question", ""),
+            "undecided": about.get("undecided", ""),
             "command": config.get("command") or _command(config, about),
             "results": read_results(directory / "results.csv"),
             "exhibits": exhibits,
@@ -54,7 +55,7 @@ def cell(value: Any) -> str:
 
 def _command(config: dict[str, Any], about: dict[str, Any]) -> str:
     """The command that computes the run again."""
-    name = about.get("asked_for") or config["recipe"]
+    name = about.get("command") or config["recipe"]
     words = ["advbench", "recipe", name, "--preset", config["preset"], "--dataset", config["dataset"]]
     if about.get("data_dir"):
         words += ["--data-dir", about["data_dir"]]

@@ -12,7 +12,7 @@ from rich.table import Table
 from advbench.report.answer import answer
 from advbench.report.comparison import compare, label
 from advbench.report.source import cell, read_run
-from advbench.report.verdicts import verdicts
+from advbench.study.claims import verdicts
 
 _DIFFERENCES = 25  # the page has all
 _COLUMNS, _ROWS = 7, 24  # of a table, the page has the rest

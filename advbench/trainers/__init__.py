@@ -1,18 +1,5 @@
 """How classifiers are trained."""
 
-from advbench.lazy import exports
+import lazy_loader
 
-__getattr__, __all__ = exports(
-    __name__,
-    {
-        "AlternatingTrainer": "alternating",
-        "GradAlignTrainer": "gradalign",
-        "MixedAdversarialTrainer": "mixed",
-        "Schedule": "standard",
-        "StaticAdversarialTrainer": "static",
-        "TRAINERS": "registry",
-        "WeightedAdversarialTrainer": "weighted",
-        "train_classifier": "standard",
-        "train_with_adam": "adam",
-    },
-)
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

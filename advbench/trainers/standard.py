@@ -15,9 +15,9 @@ from torch import Tensor, nn
 from advbench.checkpoint import Checkpoint
 from advbench.device import bfloat16
 from advbench.errors import UsageError
-from advbench.parallel import Team, in_parallel
 from advbench.progress import log, track
 from advbench.seeds import derive
+from advbench.trainers.parallel import Team, in_parallel
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from advbench import attacks
 from advbench.attacks import DeepFool
-from advbench.attacks.registry import NORMS
+from advbench.attacks import ATTACKS
 
 BOUNDED = ("fgsm", "bim", "bim-l2", "pgd", "pgd-l2")
 
@@ -33,10 +33,10 @@ def size(delta, norm):
 
 @pytest.mark.parametrize("name", ["deepfool-l2", "deepfool-linf"])
 def test_deepfool_is_within_its_overshoot_of_the_optimum(linear, interior, name):
-    best, k0 = optimum(linear, interior, NORMS[name])
+    best, k0 = optimum(linear, interior, ATTACKS[name].norm)
     adversarial = attacks.create(name, linear).generate(interior)
     assert (linear.predict(adversarial).argmax(1) != k0).all()
-    assert (size(adversarial - interior, NORMS[name]) <= 1.02 * (best + 1e-4) + 1e-6).all()
+    assert (size(adversarial - interior, ATTACKS[name].norm) <= 1.02 * (best + 1e-4) + 1e-6).all()
 
 
 @pytest.mark.parametrize("name", BOUNDED)
@@ -47,7 +47,7 @@ def test_a_bounded_attack_succeeds_just_above_the_optimum_and_never_below(name, 
     from advbench import estimators
 
     linear = estimators.classifier(Linear(classes=2).eval(), (1, 8, 8), 2, device="cpu")
-    best, k0 = optimum(linear, interior, NORMS[name])
+    best, k0 = optimum(linear, interior, ATTACKS[name].norm)
     for i in range(8):
         for factor, flips in ((1.02, True), (0.98, False)):
             attack = attacks.create(name, linear, eps=float(best[i] * factor), max_iter=40)
@@ -61,7 +61,7 @@ def test_eps_and_the_unit_box_are_never_left(linear, eps, name, seed):
     x = np.random.default_rng(seed).random((4, 1, 8, 8), dtype=np.float32)
     y = linear.predict(x).argmax(1)
     adversarial = attacks.create(name, linear, eps=eps).generate(x, y)
-    assert (size(adversarial - x, NORMS[name]) <= eps * (1 + 1e-5) + 1e-6).all()
+    assert (size(adversarial - x, ATTACKS[name].norm) <= eps * (1 + 1e-5) + 1e-6).all()
     assert adversarial.min() >= 0 and adversarial.max() <= 1
 
 
@@ -75,7 +75,7 @@ def test_eps_zero_gives_the_clean_accuracy(classifier, digits, name):
 @pytest.mark.parametrize("name", ["fgsm", "bim", "bim-l2"])
 def test_success_grows_with_eps_and_is_total_at_a_large_one(classifier, digits, name):
     _, _, x, y = digits
-    grid = [0.0, 0.02, 0.05, 0.1] if NORMS[name] == "linf" else [0.0, 0.2, 0.5, 1.0]
+    grid = [0.0, 0.02, 0.05, 0.1] if ATTACKS[name].norm == "linf" else [0.0, 0.2, 0.5, 1.0]
     accuracy = []
     for eps in grid:
         attack = attacks.create(name, classifier, eps=eps, max_iter=20)

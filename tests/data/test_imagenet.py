@@ -7,13 +7,13 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 
-from advbench import data, evaluation
+from advbench import data, metrics
 from advbench.cli import main
 from advbench.data import imagenet, store
 from advbench.errors import DataUnavailable, UsageError
-from advbench.evaluate.images import find
-from advbench.recipe import Config, Recipe
-from advbench.study import start
+from advbench.data.find import find
+from advbench.study.registry import Config, Recipe
+from advbench.study.study import start
 
 SHAPE = (3, 16, 16)
 
@@ -200,7 +200,7 @@ def test_a_run_goes_on_with_the_same_images_only_wherever_they_lie(folder, tmp_p
             return {"shape": SHAPE}
 
     def body(study):
-        study.run.rows("count", lambda: [evaluation.proportion(len(study.train), 20).row("read")])
+        study.run.rows("count", lambda: [metrics.proportion(len(study.train), 20).row("read")])
 
     toy = Recipe("toy", "imagenet10", (3, 8, 8), {"quick": Shape()}, body)
     out = tmp_path / "run"

@@ -4,7 +4,7 @@ from torch import nn
 from torchvision.models import vgg16
 
 from advbench import models
-from advbench.evaluate.weights import fill
+from advbench.models.weights import fill
 
 
 @pytest.fixture(scope="module")

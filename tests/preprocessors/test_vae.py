@@ -8,7 +8,7 @@ from conftest import SHAPE
 from torch import nn
 
 from advbench import attacks, estimators
-from advbench.expectation import expectation
+from advbench.estimators import expectation
 from advbench.preprocessors import VAEReformer
 from advbench.preprocessors.network import VAE, divergence
 from advbench.seeds import own_global_state

@@ -5,8 +5,8 @@ import pandas as pd
 import pytest
 import torch
 
-from advbench.evaluation import COLUMNS
-from advbench.evaluation.timing import interleaved
+from advbench.metrics import COLUMNS
+from advbench.metrics.timing import interleaved
 from advbench.recipes import _bench_contenders as contenders
 from advbench.recipes import _bench_exhibits as exhibits
 from advbench.report.verdicts import verdicts

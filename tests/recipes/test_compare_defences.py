@@ -17,10 +17,10 @@ from advbench import estimators
 from advbench.checkpoint import load_tensors
 from advbench.cli import main
 from advbench.data import load, split_indices
-from advbench.evaluation import COLUMNS
+from advbench.metrics import COLUMNS
 from advbench.models import create
 from advbench.preprocessors import VAEReformer
-from advbench.recipe import find
+from advbench.study.registry import find
 from advbench.recipes import _compare_defences_exhibits as exhibits
 from advbench.recipes._compare_defences_lab import PLAIN, WORST, Defended, inside
 from advbench.recipes._compare_defences_registry import DEFENCES, NO_GRADIENT

@@ -9,7 +9,7 @@ from tiny import settings
 from advbench import estimators
 from advbench.cli import main
 from advbench.data import load
-from advbench.evaluation import COLUMNS
+from advbench.metrics import COLUMNS
 from advbench.recipes import _detector_adaptive_exhibits as exhibits
 from advbench.report.verdicts import verdicts
 

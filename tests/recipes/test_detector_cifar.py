@@ -135,7 +135,7 @@ CLEAN = {"exhibit": "classifier", "metric": "accuracy", "value": 0.915, "n": 10_
 
 def judged(rows):
     """The verdict word of each target row, from hand-made result rows."""
-    from advbench.evaluation import COLUMNS
+    from advbench.metrics import COLUMNS
 
     table = pd.DataFrame([CLEAN, *rows]).reindex(columns=COLUMNS)
     found = verdicts(pd.DataFrame(exhibits.targets(table)).reindex(columns=COLUMNS))

@@ -16,7 +16,7 @@ from advbench.cli import main
 from advbench.data import Dataset, imagenet
 from advbench.detectors import SubnetworkDetector
 from advbench.errors import DataUnavailable, UsageError
-from advbench.evaluation import COLUMNS
+from advbench.metrics import COLUMNS
 from advbench.models import vgg16
 from advbench.recipes import _detector_imagenet10_exhibits as exhibits
 from advbench.recipes import _detector_imagenet10_lab as lab
@@ -159,13 +159,7 @@ def test_what_is_lost_is_computed_again_and_nothing_else(run, tmp_path, monkeypa
     monkeypatch.setattr(lab, "PIECE", PIECE)
     copy = tmp_path / "copy"
     shutil.copytree(run, copy)
-    lost = [
-        "deepfool-linf-test-0",
-        "detector-fgsm-4-seed0",
-        "static-fgsm-4",
-        "adversary-transfer",
-        "targets",
-    ]
+    lost = ["deepfool-linf-test-0", "detector-fgsm-4-seed0", "static-fgsm-4", "adversary-transfer", "targets"]
     for stage in lost:
         (copy / "stages" / f"{stage}.json").unlink()
     before = {path.name: path.stat().st_mtime_ns for path in (copy / "stages").iterdir()}

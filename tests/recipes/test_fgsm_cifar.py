@@ -12,8 +12,8 @@ from tiny import settings
 from advbench import estimators, models
 from advbench.cli import main
 from advbench.data import load
-from advbench.evaluation import COLUMNS
-from advbench.losses import SoftmaxMSE
+from advbench.metrics import COLUMNS
+from advbench.trainers.losses import SoftmaxMSE
 from advbench.recipes import _fgsm_cifar_exhibits as exhibits
 from advbench.recipes._cifar_defences import FUTURE
 from advbench.recipes._fgsm_cifar_lab import LARGEST, READINGS, drawn_eps

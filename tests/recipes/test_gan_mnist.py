@@ -13,11 +13,11 @@ from advbench import estimators
 from advbench.attacks import GANAttack
 from advbench.cli import main
 from advbench.data import load
-from advbench.recipe import find
+from advbench.study.registry import find
 from advbench.recipes import _gan_mnist_exhibits as exhibits
 from advbench.report.verdicts import verdicts
 from advbench.seeds import derive
-from advbench.stages import stage_seconds
+from advbench.study.stages import stage_seconds
 
 TINY = {
     "t": "[0.08,0.32]",

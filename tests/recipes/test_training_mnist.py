@@ -11,7 +11,7 @@ from tiny import settings
 from advbench import attacks, estimators
 from advbench.cli import main
 from advbench.data import load
-from advbench.evaluation import COLUMNS
+from advbench.metrics import COLUMNS
 from advbench.recipes import _training_mnist_exhibits as exhibits
 from advbench.report.verdicts import verdicts
 

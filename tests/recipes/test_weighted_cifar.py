@@ -12,7 +12,7 @@ from tiny import settings
 from advbench import attacks, estimators
 from advbench.cli import main
 from advbench.data import load, split_indices
-from advbench.evaluation import COLUMNS
+from advbench.metrics import COLUMNS
 from advbench.models import ModelSpec, create
 from advbench.recipes import _weighted_cifar_exhibits as exhibits
 from advbench.recipes._cifar_defences import FUTURE

@@ -4,11 +4,11 @@ import pytest
 from click.testing import CliRunner
 from conftest import make_run
 
-from advbench import evaluation
+from advbench import metrics
 from advbench.cli import main
 from advbench.errors import UsageError
 from advbench.report import compare, write_comparison
-from advbench.runs import Run
+from advbench.study.run import Run
 
 CONFIG = {"recipe": "r", "preset": "small", "dataset": "d", "seed": 0, "note": "", "settings": []}
 
@@ -29,8 +29,8 @@ def run_of(directory, rows, **config):
     ],
 )
 def test_the_interval_of_a_difference_is_the_published_one(tmp_path, a, b, low, high):
-    first = run_of(tmp_path / "b", [evaluation.proportion(*b).row("accuracy")])
-    other = run_of(tmp_path / "a", [evaluation.proportion(*a).row("accuracy")])
+    first = run_of(tmp_path / "b", [metrics.proportion(*b).row("accuracy")])
+    other = run_of(tmp_path / "a", [metrics.proportion(*a).row("accuracy")])
     (row,) = compare([first, other])["figures"].to_dict("records")
     assert row["difference"] == pytest.approx(a[0] / a[1] - b[0] / b[1])
     assert (row["low"], row["high"]) == pytest.approx((low, high), abs=1e-4)
@@ -39,11 +39,11 @@ def test_the_interval_of_a_difference_is_the_published_one(tmp_path, a, b, low, 
 
 def test_figures_are_matched_by_what_they_are_of(tmp_path):
     def rows(value):
-        yield evaluation.proportion(5, 10).row("accuracy", attack="fgsm", eps=0.1)
-        yield evaluation.proportion(value, 10).row("accuracy", attack="fgsm", eps=0.2)
-        yield evaluation.Figure(value, 0).row("gap")
+        yield metrics.proportion(5, 10).row("accuracy", attack="fgsm", eps=0.1)
+        yield metrics.proportion(value, 10).row("accuracy", attack="fgsm", eps=0.2)
+        yield metrics.Figure(value, 0).row("gap")
 
-    first = run_of(tmp_path / "a", [*rows(1), evaluation.proportion(1, 2).row("only here")])
+    first = run_of(tmp_path / "a", [*rows(1), metrics.proportion(1, 2).row("only here")])
     found = compare([first, run_of(tmp_path / "b", reversed([*rows(2)]))])
     figures = found["figures"].set_index(["metric", "eps"])
     assert figures.difference[("accuracy", 0.1)] == 0 and figures.difference[("accuracy", 0.2)] == pytest.approx(0.1)
@@ -52,7 +52,7 @@ def test_figures_are_matched_by_what_they_are_of(tmp_path):
 
 
 def test_what_was_asked_differently_is_all_that_is_listed(tmp_path):
-    row = evaluation.proportion(1, 2).row("accuracy")
+    row = metrics.proportion(1, 2).row("accuracy")
     found = compare([run_of(tmp_path / "a", [row], lr=0.1, epochs=3), run_of(tmp_path / "b", [row], lr=0.2, epochs=3)])
     pd.testing.assert_frame_equal(found["config"], pd.DataFrame({"setting": ["lr"], "a": ["0.1"], "b": ["0.2"]}))
 

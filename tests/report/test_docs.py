@@ -6,9 +6,9 @@ import pandas as pd
 import pytest
 from conftest import make_run
 
-from advbench import evaluation
+from advbench import metrics
 from advbench.report.docs import NOTES, claims
-from advbench.runs import Run
+from advbench.study.run import Run
 
 RESULTS = Path(__file__).parents[2] / "docs" / "results"
 PAGES = sorted(results.with_name("README.md") for results in RESULTS.glob("**/results.csv"))
@@ -47,7 +47,7 @@ def test_a_study_without_claims_has_no_table_of_them(tmp_path):
     run = Run(tmp_path / "run", asked)
     run.record_environment("cpu")
     run.record_about("Is it so?", asked_for="r")
-    run.rows("clean", lambda: [evaluation.proportion(9, 10).row("accuracy")])
+    run.rows("clean", lambda: [metrics.proportion(9, 10).row("accuracy")])
     run.write_results()
     text = write_docs(run.directory, tmp_path / "docs").read_text()
     assert "\n\nIs it so?\n\n" in text

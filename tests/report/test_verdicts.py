@@ -1,7 +1,7 @@
 import pandas as pd
 import pytest
 
-from advbench import evaluation
+from advbench import metrics
 from advbench.report.verdicts import summary, verdicts
 
 
@@ -10,7 +10,7 @@ def rows(*entries):
         {"target": target, "value": value, "accept_low": low, "accept_high": high}
         for target, value, low, high in entries
     ]
-    return pd.DataFrame(table).reindex(columns=evaluation.COLUMNS)
+    return pd.DataFrame(table).reindex(columns=metrics.COLUMNS)
 
 
 @pytest.mark.parametrize(

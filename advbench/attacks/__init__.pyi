@@ -1,0 +1,11 @@
+from .adaptive import OrthogonalPGD as OrthogonalPGD
+from .adaptive import SelectivePGD as SelectivePGD
+from .autoattack import AutoAttack as AutoAttack
+from .carlini import CarliniWagnerL2 as CarliniWagnerL2
+from .deepfool import DeepFool as DeepFool
+from .dynamic import DynamicDetectorAttack as DynamicDetectorAttack
+from .gan import GANAttack as GANAttack
+from .pgd import PGD as PGD
+from .registry import ATTACKS as ATTACKS
+from .registry import AttackSpec as AttackSpec
+from .registry import create as create

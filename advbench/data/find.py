@@ -1,0 +1,186 @@
+"""Where the images to evaluate on come from: a named set, a folder of class folders or an npz file."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from advbench import data
+from advbench.data import archive
+from advbench.data.pixels import Pixels, fingerprint, let_go, room
+from advbench.errors import UsageError, did_you_mean
+from advbench.progress import track
+from advbench.seeds import derive
+
+_CHANNELS = (1, 3)
+
+
+@dataclass(frozen=True)
+class Images:
+    """What is attacked.
+
+    :param name: for the report.
+    :param x: (N, C, H, W); a part of it, such as ``x[:100]``, is float32 in [0, 1].
+    :param y: int64 (N,): the model's output that is right.
+    :param classes: how many classes the data have; None where only the labels are known.
+    :param notes: what was changed on the way here, one sentence each.
+    """
+
+    name: str
+    x: Pixels
+    y: np.ndarray
+    classes: int | None = None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def fingerprint(self) -> str:
+        """The first 16 hex digits of the SHA-256 over images and labels."""
+        return fingerprint(self.x.kept, self.y)
+
+
+def find(
+    source: str,
+    shape: tuple[int, int, int] | None = None,
+    labels: Sequence[int] = (),
+    n: int | None = None,
+    seed: int = 0,
+    data_dir: Path | None = None,
+) -> Images:
+    """Images and labels of a data set.
+
+    :param source: a name from ``advbench list data`` (its test split), a folder with one folder a class, or an npz
+        file with ``x`` and ``y``.
+    :param shape: (C, H, W) that the model takes: to which digits are scaled and files of a folder resized (shorter
+        side) and centre-cropped. The others have their own.
+    :param labels: the model's output for each class folder in alphabetical order; by default 0, 1, 2, ...
+    :param n: how many are chosen at random, all where None.
+    :raises UsageError: for anything that is not images and labels; the line says what was found.
+    :raises DataUnavailable: where a named set cannot be had.
+    """
+    path = Path(source)
+    if path.suffix == ".npz":
+        return _npz(path, n, seed)
+    if path.is_dir():
+        return _folder(path, shape, labels, n, seed)
+    if source in data.DATASETS:
+        kept = data.load(source, "test", data_dir, shape)
+        chosen = _choice(len(kept), n, seed)
+        notes = tuple(filter(None, [kept.left_out]))
+        return Images(source, Pixels(kept.x[chosen]), kept.y[chosen], len(kept.classes), notes)
+    known = [*data.DATASETS, "a folder of class folders", "an .npz file"]
+    raise did_you_mean("data set, folder or .npz file", source, known)
+
+
+def _choice(total: int, n: int | None, seed: int) -> np.ndarray:
+    if n is None or n >= total:
+        return np.arange(total)
+    return np.sort(np.random.default_rng(derive(seed, "images")).permutation(total)[:n])
+
+
+def _npz(path: Path, n: int | None, seed: int) -> Images:
+    x, y = archive.read(path, ("x", "y"), lambda total: _choice(total, n, seed))
+    images, notes = as_images(x, "x")
+    classes, more = as_labels(y, len(images), "y")
+    return Images(path.stem, images, classes, notes=(*notes, *more))
+
+
+def as_images(x: np.ndarray, name: str) -> tuple[Pixels, tuple[str, ...]]:
+    """The images (N, C, H, W), and what had to be done for it: NHWC transposed, a missing channel axis added.
+
+    :raises UsageError: for any other shape, type or range.
+    """
+    notes = []
+    if x.ndim == 3:
+        x = x[:, None]
+        notes.append(f"{name} had no channel axis: taken as grey")
+    if x.ndim != 4 or 0 in x.shape:
+        raise UsageError(f"{name} must be images (N, C, H, W), found shape {x.shape}")
+    if x.shape[1] not in _CHANNELS and x.shape[3] in _CHANNELS:
+        x = x.transpose(0, 3, 1, 2)
+        notes.append(f"{name} was (N, H, W, C): transposed")
+    if x.dtype == np.uint8:
+        if _range(x)[1] <= 1:
+            raise UsageError(f"{name} is uint8 with no value above 1; save 0..255, or floats in [0, 1]")
+        return Pixels(x), (*notes,)
+    if not np.issubdtype(x.dtype, np.floating):
+        raise UsageError(f"{name} is {x.dtype}; save uint8 in 0..255, or floats in [0, 1]")
+    if x.dtype != np.float32:
+        notes.append(f"{name} was {x.dtype}: taken as float32")
+    low, high = _range(x)
+    if np.isnan(low):
+        raise UsageError(f"{name} holds NaN")
+    if low < 0:
+        raise UsageError(
+            f"{name} lies in {low:.3g}..{high:.3g}, which looks normalised; save images in [0, 1] and give --mean and --std"
+        )
+    if high > 1:
+        raise UsageError(f"{name} is {x.dtype} in {low:.3g}..{high:.3g}; divide by {'255' if high <= 255 else high:}")
+    return Pixels(x), (*notes,)
+
+
+def _range(x: np.ndarray) -> tuple[float, float]:
+    """The smallest and the largest value, NaN where there is one."""
+    ends = []
+    for part in Pixels(x).parts():
+        ends.append((x[part].min(), x[part].max()))
+        let_go(x)
+    low, high = np.array(ends, np.float64).T
+    return float(low.min()), float(high.max())
+
+
+def as_labels(y: np.ndarray, n: int, name: str) -> tuple[np.ndarray, tuple[str, ...]]:
+    """The labels as int64 (N,), from indices or one-hot rows, and what had to be done for it.
+
+    :raises UsageError: for anything else.
+    """
+    notes: tuple[str, ...] = ()
+    if y.ndim == 2 and y.shape[1] > 1 and np.isin(y, (0, 1)).all() and (y.sum(1) == 1).all():
+        y = y.argmax(1)
+        notes = (f"{name} was one-hot: taken as indices",)
+    y = y[:, 0] if y.ndim == 2 and y.shape[1] == 1 else y
+    if y.shape != (n,):
+        raise UsageError(f"{name} must hold {n} labels, one an image, found shape {y.shape}")
+    if y.dtype.kind not in "iuf" or not np.array_equal(y, np.floor(y)) or y.min() < 0:
+        raise UsageError(f"{name} must be class indices from 0, found {y.dtype} such as {y[0]!s}")
+    return y.astype(np.int64), notes
+
+
+def _folder(path: Path, shape: tuple[int, int, int] | None, labels: Sequence[int], n: int | None, seed: int) -> Images:
+    from torchvision.datasets import ImageFolder
+    from torchvision.transforms import v2
+
+    steps: list = [v2.PILToTensor()]
+    if shape is not None:
+        steps = [v2.Grayscale()] * (shape[0] == 1) + [v2.Resize(max(shape[1:])), v2.CenterCrop(shape[1:]), *steps]
+    try:
+        folder = ImageFolder(str(path), transform=v2.Compose(steps))
+    except FileNotFoundError as error:
+        raise UsageError(f"{path} must hold one folder of images a class: {str(error).splitlines()[0]}") from error
+    if labels and len(labels) != len(folder.classes):
+        raise UsageError(f"--labels must name {len(folder.classes)} outputs, one a folder of {path}, not {len(labels)}")
+    chosen = _choice(len(folder), n, seed)
+
+    def decoded(index: int) -> np.ndarray:
+        try:
+            return folder[index][0].numpy()
+        except Exception as error:
+            raise UsageError(f"an image of {path} cannot be read: {str(error).splitlines()[0]}") from error
+
+    size = decoded(chosen[0]).shape
+    x = room((len(chosen), *size), np.uint8)
+    for place, index in enumerate(track(chosen, f"reading {path.name}", len(chosen))):
+        image = decoded(index)
+        if image.shape != size:
+            sizes = " and ".join(f"{width} x {height}" for _, height, width in (size, image.shape))
+            raise UsageError(
+                f"the images of {path} have several sizes ({sizes}); give the model's with --shape 3,224,224"
+            )
+        x[place] = image
+        let_go(x)
+    y = np.array(folder.targets, np.int64)[chosen]
+    if labels:
+        return Images(path.name, Pixels(x), np.asarray(labels, np.int64)[y])
+    return Images(path.name, Pixels(x), y, len(folder.classes))

@@ -1,0 +1,185 @@
+"""What the model must do for its figures to mean anything, tried on the images; each breach is one line."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from advbench import estimators
+from advbench.data.find import Images
+from advbench.device import images_at_a_time
+from advbench.errors import UsageError
+from advbench.models.tapped import Normalize
+
+DRAWS = 10
+"""Predictions that are averaged for a model whose predictions are random."""
+
+
+class AveragedModel(nn.Module):
+    """The mean logits over k draws of a randomised model; its gradient is the mean gradient.
+
+    The expectation over transformation of Athalye et al. (2018, https://arxiv.org/abs/1802.00420), section 4.
+    """
+
+    def __init__(self, module: nn.Module, draws: int = DRAWS) -> None:
+        super().__init__()
+        self.module, self.draws = module, draws
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.stack([self.module(x) for _ in range(self.draws)]).mean(0)
+
+
+class ZeroGradientModel(nn.Module):
+    """A model that lets no gradient through, with the gradient zero in its place, so that attacks run."""
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module = module
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.module(x).detach() + 0 * x.flatten(1).sum(1, keepdim=True)
+
+
+def normalised(module: nn.Module, mean: tuple[float, ...], std: tuple[float, ...], channels: int) -> nn.Module:
+    """The module behind a layer that subtracts the mean and divides by the standard deviation of each channel.
+
+    :raises UsageError: for numbers that are not those of images in [0, 1], or not one a channel.
+    """
+    for name, values in (("--mean", mean), ("--std", std)):
+        if len(values) not in (1, channels):
+            raise UsageError(f"{name} must have one number a channel ({channels}), found {len(values)}")
+        if max(values) > 1 or min(values) < 0 or (name == "--std" and min(values) == 0):
+            raise UsageError(
+                f"{name} is of images in [0, 1], found {', '.join(f'{v:g}' for v in values)}; divide by 255"
+            )
+    return nn.Sequential(Normalize(mean, std), module)
+
+
+def classifier(module: nn.Module, images: Images, device: torch.device) -> tuple[estimators.TorchClassifier, list[str]]:
+    """The model as an estimator, and what had to be done.
+
+    Its gradients are in float32: what is left under attack must not depend on whether the processor has bfloat16.
+
+    :raises UsageError: for a model that does not take the images, does not return one finite logit a class, returns
+        probabilities, computes on another device, or whose classes are not those of the data.
+    """
+    notes = _settle(module, device)
+    first = torch.from_numpy(images.x[: images_at_a_time(images.x.shape[1:], device, most=64)]).to(device)
+    logits = _logits(module, first)
+    classes = logits.shape[1]
+    _compare_classes(classes, images)
+    if not torch.allclose(logits, _logits(module, first), rtol=1e-4, atol=1e-4):
+        module = AveragedModel(module)
+        notes.append(
+            f"two predictions of the same images differ: evaluated, and its gradients taken, as the mean of {DRAWS} draws"
+        )
+    if not _passes_gradient(module, first[:2]):
+        module = ZeroGradientModel(module)
+        notes.append(
+            "NO GRADIENT reaches the images (detach, NumPy or no_grad in the model): only attacks without gradients do anything"
+        )
+    estimator = estimators.classifier(module, images.x.shape[1:], classes, device=device)
+    broken, answers = 0, np.empty((0, classes))  # the first part's: the last may be of one image
+    for part in images.x.parts():
+        outputs = estimator.predict(images.x[part])
+        broken += int((~np.isfinite(outputs)).any(1).sum())
+        answers = answers if len(answers) else outputs
+    if broken:
+        raise UsageError(f"the model returns NaN or infinity for {broken} of {len(images.x)} images")
+    return estimator, notes + _kind_of(answers)
+
+
+def _settle(module: nn.Module, device: torch.device) -> list[str]:
+    """Bring the module to eval mode, float32 and the device, and say what it was where that is unusual."""
+    notes = []
+    tensors = list(itertools.chain(module.parameters(), module.buffers()))
+    dtypes = {str(t.dtype).removeprefix("torch.") for t in tensors if t.is_floating_point()} - {"float32"}
+    if dtypes:
+        notes.append(f"the model was in {', '.join(sorted(dtypes))}: evaluated in float32")
+        module.float()
+    elsewhere = {str(t.device) for t in tensors if t.device.type != device.type}
+    if elsewhere:
+        notes.append(f"the model was on {', '.join(sorted(elsewhere))}: moved to {device}")
+    module.to(device)
+    if module.training:
+        notes.append("the model was in train mode: evaluated in eval mode")
+    module.eval()
+    if any(part.training for part in module.modules()):
+        stuck = next(type(part).__name__ for part in module.modules() if part.training)
+        raise UsageError(
+            f"the model stays in train mode after eval() ({stuck}): let its train() call super().train(mode)"
+        )
+    return notes
+
+
+def _logits(module: nn.Module, x: Tensor) -> Tensor:
+    try:
+        with torch.no_grad():
+            out = module(x)
+    except Exception as error:  # whatever a user's model raises, it does not take these images
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise UsageError(
+            f"the model does not take images of shape {tuple(x.shape[1:])} on {x.device}: {reason}"
+        ) from error
+    if not isinstance(out, Tensor):
+        inside = f" of {len(out)}" if isinstance(out, (tuple, list, dict)) else ""
+        raise UsageError(
+            f"the model returns a {type(out).__name__}{inside}, not logits; wrap it to return the logits alone"
+        )
+    if out.device.type != x.device.type:
+        raise UsageError(
+            f"the model was given images on {x.device} and answers on {out.device}; take .to() and .cuda() out of its forward"
+        )
+    if out.ndim != 2 or len(out) != len(x):
+        raise UsageError(
+            f"the model must return logits ({len(x)}, classes) for {len(x)} images, found {tuple(out.shape)}"
+        )
+    if out.shape[1] == 1:
+        raise UsageError("the model returns one number an image; for two classes return two logits, such as (0, z)")
+    return out
+
+
+def _compare_classes(classes: int, images: Images) -> None:
+    low, high = int(images.y.min()), int(images.y.max())
+    if low == 1 and high == classes:
+        raise UsageError(
+            f"the labels run from 1 to {high} and the model has outputs 0..{classes - 1}; subtract 1 from y"
+        )
+    if high >= classes:
+        raise UsageError(f"the labels go up to {high} and the model has {classes} outputs, 0..{classes - 1}")
+    if images.classes is not None and images.classes != classes:
+        raise UsageError(
+            f"the model has {classes} outputs and {images.name} {images.classes} classes; for a folder, "
+            "name the output of each class with --labels"
+        )
+
+
+def _passes_gradient(module: nn.Module, x: Tensor) -> bool:
+    with torch.enable_grad():
+        out = module(x.detach().requires_grad_(True))
+        if not out.requires_grad:
+            return False
+        x = x.detach().requires_grad_(True)
+        return torch.autograd.grad(module(x).sum(), x, allow_unused=True)[0] is not None
+
+
+def _kind_of(outputs: np.ndarray) -> list[str]:
+    """What to say of outputs that are no plain logits.
+
+    :raises UsageError: if they are probabilities.
+    """
+    with np.errstate(over="ignore"):
+        log_total = np.log(np.exp(outputs.astype(np.float64)).sum(1))
+    if (outputs >= 0).all() and np.allclose(outputs.sum(1), 1, atol=1e-4):
+        raise UsageError(
+            "the model returns probabilities (rows sum to 1): behind a softmax gradients vanish and attacks fail for "
+            "no good reason; return the logits before it, or, where there are none, the logarithm of the probabilities"
+        )
+    if (outputs <= 0).all() and np.allclose(log_total, 0, atol=1e-3):
+        return [
+            "the model returns log-probabilities: taken as logits, which is exact (softmax leaves them as they are)"
+        ]
+    return []

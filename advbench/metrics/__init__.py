@@ -1,0 +1,35 @@
+"""Pure functions from predictions and scores to figures: a value, its n and its 95 % interval."""
+
+from advbench.metrics.certified import certified_accuracy, certified_radius
+from advbench.metrics.confidence import confidence, cross_entropy
+from advbench.metrics.detection import auc, detectability, sr_at, true_positive_rate
+from advbench.metrics.figures import COLUMNS, Figure, accuracy, balanced, difference, mean, median, of_row, proportion
+from advbench.metrics.robustness import robust_accuracy, still_correct
+from advbench.metrics.rows import by_seed, lowest, over_seeds, spread, where
+
+__all__ = [
+    "COLUMNS",
+    "Figure",
+    "accuracy",
+    "auc",
+    "balanced",
+    "by_seed",
+    "certified_accuracy",
+    "certified_radius",
+    "confidence",
+    "cross_entropy",
+    "detectability",
+    "difference",
+    "lowest",
+    "mean",
+    "median",
+    "of_row",
+    "over_seeds",
+    "proportion",
+    "robust_accuracy",
+    "spread",
+    "sr_at",
+    "still_correct",
+    "true_positive_rate",
+    "where",
+]

@@ -1,0 +1,138 @@
+"""The binarization test of Zimmermann et al. (2022, https://arxiv.org/abs/2206.13991): can the attack find what was planted?"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from art.estimators.classification import PyTorchClassifier
+from torch import Tensor, nn
+
+from advbench.device import images_at_a_time
+from advbench.estimators import TorchClassifier
+from advbench.metrics.figures import proportion
+from advbench.metrics.sanity import Check, MakeAttack
+
+_INNER_RADIUS = 0.95  # of eps: eta in the authors' code
+_CLOSENESS = 0.999  # how far the boundary is moved from the copies to the planted image
+_DRAWS = 3  # of copies and planted image, until a readout separates them
+
+
+class BinarizedModel(nn.Module):
+    """A network with a linear readout of two classes on the input of its last linear layer, or on its logits."""
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module = module
+        self.weight, self.bias = torch.empty(0), 0.0
+        self._seen: Tensor | None = None
+        linear = [part for part in module.modules() if isinstance(part, nn.Linear)]
+        self._hook = linear[-1].register_forward_pre_hook(self._keep) if linear else None
+
+    def _keep(self, layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        self._seen = inputs[0]
+
+    def features(self, x: Tensor) -> Tensor:
+        """What the readout sees of images (N, C, H, W): (N, D)."""
+        self._seen = None
+        logits = self.module(x)
+        return (logits if self._seen is None or len(self._seen) != len(x) else self._seen).flatten(1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        uncut = 0 * x.flatten(1).sum(1)  # a gradient of zero where the network lets none through
+        score = self.features(x) @ self.weight + self.bias + uncut
+        return torch.stack([-score, score], 1)
+
+    def release(self) -> None:
+        """Leave the network as it was."""
+        if self._hook is not None:
+            self._hook.remove()
+
+    def plant(self, copies: np.ndarray, planted: np.ndarray, device: torch.device) -> bool:
+        """Set the readout so that the planted image (C, H, W) is alone in class 1; whether one was found."""
+        from sklearn.svm import SVC
+
+        images = torch.from_numpy(np.concatenate([copies, planted[None]]))
+        with torch.no_grad():
+            batches = images.split(images_at_a_time(planted.shape, device))
+            features = torch.cat([self.features(part.to(device)) for part in batches])
+        points = features.double().cpu().numpy()
+        scale = points.std()
+        if not scale > 0:
+            return False
+        label = np.arange(len(points)) == len(points) - 1
+        weight = SVC(kernel="linear", C=1e6).fit(points / scale, label).coef_[0]
+        score = points @ weight
+        nearest, target = score[:-1].max(), score[-1]
+        width = target - score[:-1].min()
+        if not target > nearest:
+            return False
+        self.weight = torch.from_numpy(weight / width).to(device, torch.float32)
+        self.bias = -float(nearest + _CLOSENESS * (target - nearest)) / width
+        said = features @ self.weight + self.bias > 0  # as the model will compute it, in float32
+        return bool((said.cpu().numpy() == label).all())
+
+
+class _Readout(TorchClassifier):
+    """Gradients of the module itself: its readout is exchanged for every image and its hook does not survive a copy."""
+
+    @property
+    def gradient_module(self) -> nn.Module:
+        return self.model
+
+
+def binarization_test(
+    classifier: PyTorchClassifier,
+    make: MakeAttack,
+    x: np.ndarray,
+    eps: float,
+    norm: str,
+    seed: int,
+    copies: int = 199,
+    steps: int = 50,
+) -> Check | None:
+    """The share of images in whose eps ball the attack finds an adversarial region that is known to be there.
+
+    Around each image the last layer is replaced by a linear readout that tells noisy copies within 0.95 eps from one
+    image at distance eps (algorithm 1 of the paper, which takes 999 copies), so that an adversarial image exists.
+
+    :param make: the attack under test.
+    :param x: float32 (N, C, H, W) in [0, 1].
+    :param norm: ``linf`` or ``l2``.
+    :param steps: of the attack.
+    :return: None where no readout separates the copies from the planted image, for any image.
+    """
+    generator = np.random.default_rng(seed)
+    binarized = BinarizedModel(classifier.model).eval()
+    attacked = _Readout(binarized, nn.CrossEntropyLoss(), classifier.input_shape, 2, device_type="cpu")
+    attacked.to(classifier.device)
+    found: list[bool] = []
+    try:
+        for image in x:
+            for _ in range(_DRAWS):
+                around = np.clip(image + _inner(generator, (copies, *image.shape), eps, norm), 0, 1)
+                planted = np.clip(image + _boundary(generator, image.shape, eps, norm), 0, 1)
+                if binarized.plant(np.concatenate([image[None], around]), planted, classifier.device):
+                    adversarial = make(attacked, eps, steps).generate(image[None], np.zeros(1, np.int64))
+                    found.append(bool(attacked.predict(adversarial).argmax(1)[0] == 1))
+                    break
+    finally:
+        binarized.release()
+    return Check("binarization test", proportion(sum(found), len(found))) if found else None
+
+
+def _inner(generator: np.random.Generator, shape: tuple[int, ...], eps: float, norm: str) -> np.ndarray:
+    """Uniform in the ball of radius 0.95 eps, one an image."""
+    radius = _INNER_RADIUS * eps
+    if norm == "linf":
+        return generator.uniform(-radius, radius, shape).astype(np.float32)
+    direction = generator.standard_normal(shape)
+    size = np.linalg.norm(direction.reshape(shape[0], -1), axis=1)
+    length = radius * generator.random(shape[0]) ** (1 / np.prod(shape[1:]))
+    return (direction * (length / size).reshape(-1, 1, 1, 1)).astype(np.float32)
+
+
+def _boundary(generator: np.random.Generator, shape: tuple[int, ...], eps: float, norm: str) -> np.ndarray:
+    """A random corner of the l-inf ball, or a random point of the l2 sphere."""
+    direction = generator.standard_normal(shape)
+    direction = np.sign(direction) if norm == "linf" else direction / np.linalg.norm(direction)
+    return (eps * direction).astype(np.float32)

@@ -1,0 +1,165 @@
+"""A figure is a value with its n and its 95 % confidence interval; ``row`` makes it a row of results.csv."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import nan, sqrt
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Unit = Literal["images", "seeds"]
+
+Z95 = 1.959963984540054  # the 97.5 % quantile of the standard normal distribution
+
+_TEXT, _WHOLE, _NUMBER = "object", "Int64", "float64"
+COLUMNS = {
+    "recipe": _TEXT,
+    "dataset": _TEXT,
+    "split": _TEXT,
+    "exhibit": _TEXT,
+    "model": _TEXT,
+    "defence": _TEXT,
+    "detector": _TEXT,
+    "position": _WHOLE,
+    "fit_attack": _TEXT,
+    "fit_eps": _NUMBER,
+    "source": _TEXT,
+    "attack": _TEXT,
+    "variant": _TEXT,
+    "norm": _TEXT,
+    "eps": _NUMBER,
+    "t": _NUMBER,
+    "steps": _WHOLE,
+    "restarts": _WHOLE,
+    "sigma": _NUMBER,
+    "alpha": _NUMBER,
+    "epoch": _WHOLE,
+    "library": _TEXT,
+    "metric": _TEXT,
+    "value": _NUMBER,
+    "n": _NUMBER,
+    "unit": _TEXT,
+    "ci_low": _NUMBER,
+    "ci_high": _NUMBER,
+    "seed": _WHOLE,
+    "train_seed": _WHOLE,
+    "reported": _NUMBER,
+    "accept_low": _NUMBER,
+    "accept_high": _NUMBER,
+    "target": _TEXT,
+    "note": _TEXT,
+}
+"""The columns of results.csv and their pandas types."""
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One measured number.
+
+    :param n: on how many images, or seeds, it rests.
+    :param ci_low: the lower end of its 95 % interval, NaN where none is known.
+    :param ci_high: the upper end.
+    :param unit: what n counts.
+    """
+
+    value: float
+    n: int
+    ci_low: float = nan
+    ci_high: float = nan
+    unit: Unit = "images"
+
+    def row(self, metric: str, **context: object) -> dict[str, object]:
+        """The figure as a row of results.csv; ``context`` fills the columns that say what it is of.
+
+        :raises ValueError: for a column that results.csv does not have.
+        """
+        unknown = set(context) - set(COLUMNS)
+        if unknown:
+            raise ValueError(f"no such column: {', '.join(sorted(unknown))}")
+        return {
+            "metric": metric,
+            "value": self.value,
+            "n": self.n,
+            "unit": self.unit,
+            "ci_low": self.ci_low,
+            "ci_high": self.ci_high,
+            **context,
+        }
+
+
+def proportion(hits: int, n: int) -> Figure:
+    """hits / n with Wilson's score interval (Wilson, 1927); NaN where n is 0."""
+    if n == 0:
+        return Figure(nan, 0)
+    from scipy.stats import binomtest
+
+    p, interval = hits / n, binomtest(hits, n).proportion_ci(method="wilson")
+    return Figure(p, n, min(p, interval.low), max(p, interval.high))  # p itself lies inside, whatever rounding does
+
+
+def mean(values: np.ndarray, unit: Unit = "images") -> Figure:
+    """The mean of values (N,) with Student's t interval; NaN where there are none, no interval where there is one."""
+    n = len(values)
+    if n == 0:
+        return Figure(nan, 0, unit=unit)
+    centre = float(np.mean(values))
+    if n == 1:
+        return Figure(centre, 1, unit=unit)
+    from scipy.stats import t
+
+    half = float(t.ppf(0.975, n - 1) * np.std(values, ddof=1) / sqrt(n))
+    return Figure(centre, n, centre - half, centre + half, unit)
+
+
+def of_row(row: pd.Series) -> Figure:
+    """The figure of a row of results.csv."""
+    unit: Unit = "seeds" if row.unit == "seeds" else "images"
+    return Figure(float(row.value), int(row.n), float(row.ci_low), float(row.ci_high), unit)
+
+
+def median(values: np.ndarray) -> Figure:
+    """The median of values (N,), infinite ones included, with the interval between order statistics; NaN without values.
+
+    The ends are the binomial 2.5 % and 97.5 % ranks (Conover, 1999, section 3.2); few values have none.
+    """
+    n = len(values)
+    if n == 0:
+        return Figure(nan, 0)
+    from scipy.stats import quantile_test
+
+    interval = quantile_test(np.sort(values), p=0.5).confidence_interval(0.95)
+    middle = np.sort(values)[[(n - 1) // 2, n // 2]]
+    return Figure(float(middle[0] if middle[0] == middle[1] else middle.mean()), n, interval.low, interval.high)
+
+
+def balanced(first: Figure, second: Figure) -> Figure:
+    """The mean of two independent proportions, its interval by Newcombe's square-and-add method (1998)."""
+    value = (first.value + second.value) / 2
+    below = sqrt((first.value - first.ci_low) ** 2 + (second.value - second.ci_low) ** 2) / 2
+    above = sqrt((first.ci_high - first.value) ** 2 + (second.ci_high - second.value) ** 2) / 2
+    return Figure(value, first.n + second.n, value - below, value + above)
+
+
+def difference(first: Figure, second: Figure) -> Figure:
+    """first - second for two independent proportions, its interval by Newcombe's square-and-add method (1998).
+
+    n is the smaller of both. Of the same images it is too wide, for such figures go up and down together.
+    """
+    value = first.value - second.value
+    below = sqrt((first.value - first.ci_low) ** 2 + (second.ci_high - second.value) ** 2)
+    above = sqrt((first.ci_high - first.value) ** 2 + (second.value - second.ci_low) ** 2)
+    return Figure(value, min(first.n, second.n), value - below, value + above, first.unit)
+
+
+def accuracy(predicted: np.ndarray, y: np.ndarray) -> Figure:
+    """The share of predicted labels (N,) equal to the true ones (N,).
+
+    :raises ValueError: if the lengths differ.
+    """
+    if predicted.shape != y.shape:
+        raise ValueError(f"predicted has shape {predicted.shape}, y {y.shape}")
+    return proportion(int((predicted == y).sum()), len(y))

@@ -1,0 +1,54 @@
+"""Result rows as tables: the rows that are asked for, their values by seed, their means over seeds."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from advbench.metrics.figures import Figure, mean, of_row
+
+
+def where(rows: pd.DataFrame, **columns: Any) -> pd.DataFrame:
+    """The rows with these values: None for an empty cell, a number up to rounding, a tuple for any of several."""
+    for column, value in columns.items():
+        cells = rows[column]
+        if value is None:
+            rows = rows[cells.isna()]
+        elif isinstance(value, tuple):
+            rows = rows[cells.isin(value)]
+        elif isinstance(value, float):
+            rows = rows[np.isclose(cells.astype(float), value)]
+        else:
+            rows = rows[(cells == value).fillna(False).astype(bool)]
+    return rows
+
+
+def over_seeds(rows: pd.DataFrame) -> Figure:
+    """The mean of rows that differ in their seed, with Student's interval; a single row keeps its own interval."""
+    return of_row(rows.iloc[0]) if len(rows) == 1 else mean(rows.value.to_numpy(float), unit="seeds")
+
+
+def lowest(rows: pd.DataFrame) -> Figure | None:
+    """The figure of the row with the smallest value, None where no row has one."""
+    rows = rows.dropna(subset=["value"])
+    return of_row(rows.loc[rows.value.idxmin()]) if len(rows) else None
+
+
+def by_seed(rows: pd.DataFrame) -> pd.Series:
+    """The values by seed, so that differences are of what was trained from the same weights in the same order."""
+    return rows.set_index("seed").value.sort_index()
+
+
+def spread(rows: pd.DataFrame, *by: str) -> pd.DataFrame:
+    """Mean, lowest and highest value of each group, the report's number and n; images without attack are ``clean``."""
+    filled = rows.assign(attack=rows.attack.fillna("clean"))
+    table = filled.groupby(list(by), sort=False, dropna=False).agg(
+        mean=("value", "mean"),
+        lowest=("value", "min"),
+        highest=("value", "max"),
+        reported=("reported", "first"),
+        n=("n", "first"),
+    )
+    return table.reset_index()

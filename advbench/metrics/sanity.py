@@ -1,0 +1,259 @@
+"""Checks that tell a robust model from an attack that failed.
+
+After Carlini et al., "On Evaluating Adversarial Robustness" (2019, https://arxiv.org/abs/1902.06705), sections 4 and 5,
+and Athalye et al. (2018, https://arxiv.org/abs/1802.00420), section 3.1. Each function measures one thing on a
+classifier; :class:`Check` says in which range it must lie, what it means where it does not, and what to do then.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from math import inf, nan
+
+import numpy as np
+from art.attacks.attack import EvasionAttack
+from art.estimators.classification import PyTorchClassifier
+
+from advbench.metrics.figures import Figure, proportion
+
+MakeAttack = Callable[[PyTorchClassifier, float, int], EvasionAttack]
+"""An iterative attack on a classifier from eps and a number of steps."""
+
+
+@dataclass(frozen=True)
+class Rule:
+    """What is asked of a measurement.
+
+    :param low: the smallest value that passes.
+    :param high: the largest one.
+    :param measured: the measurement in words, with ``{value}``, ``{n}`` and ``{found}``.
+    :param means: what it means where it is outside.
+    :param do: what to do then.
+    """
+
+    low: float
+    high: float
+    measured: str
+    means: str
+    do: str
+
+
+RULES = {
+    "gradients": Rule(
+        -inf,
+        0.01,
+        "the gradient of the loss is zero or not finite for {value:.1%} of {n} images",
+        "gradients are masked: attacks that follow them stand still, so that accuracy under them says nothing",
+        "look for rounding, detach, NumPy or a saturated softmax in the model; attack a differentiable stand-in (BPDA)",
+    ),
+    "deterministic": Rule(
+        1,
+        inf,
+        "two predictions of one batch are equal for {value:.1%} of {n} images",
+        "the model is random: one draw under- or overstates it, and single gradients are noise",
+        "figures are of the mean over several draws, and so are the gradients; state the number of draws with them",
+    ),
+    "eps zero is clean": Rule(
+        1,
+        inf,
+        "at eps = 0 the prediction is the clean one for {value:.1%} of {n} images",
+        "the attack leaves its bound or is judged on something other than what it returns",
+        "do not use any figure of this run; check the range of the images and the model's own preprocessing",
+    ),
+    "falls with eps": Rule(
+        -inf,
+        0.03,
+        "from one eps to the next larger one accuracy changes by at most {value:+.1%} ({n} images)",
+        "a larger bound contains the smaller one, so an attack that is worse there is not converging: masked gradients",
+        "more steps, smaller steps, several losses; trust only the smallest accuracy found",
+    ),
+    "large eps breaks it": Rule(
+        -inf,
+        0.02,
+        "at a bound that allows a grey image ({found}) {value:.1%} of {n} images are still right",
+        "no classifier can survive this: the attack fails, the model is not robust",
+        "treat the robust accuracy of this run as unknown; attack without gradients, or a differentiable stand-in (BPDA)",
+    ),
+    "noise is weaker": Rule(
+        -inf,
+        0.02,
+        "{value:.1%} of {n} images are beaten by random noise of the same norm and not by the attack",
+        "an attack that noise surpasses does not use the gradient",
+        "as for masked gradients; report accuracy under noise beside the attack's",
+    ),
+    "more steps do not help the defender": Rule(
+        -inf,
+        0.02,
+        "four times the steps leave {value:+.1%} of {n} images more correct",
+        "the attack diverges, or finds adversarial images and loses them again",
+        "smaller steps, and keep the best iterate of all steps",
+    ),
+    "transfer is weaker": Rule(
+        -inf,
+        0.02,
+        "{value:.1%} of {n} images are beaten by transfer from a surrogate network and not by the attack on the model itself",
+        "an attack that knows the model must be at least as good: its gradients are masked",
+        "count the transferred images in the worst case, and attack a differentiable stand-in (BPDA)",
+    ),
+    "normalisation": Rule(
+        -inf,
+        0.05,
+        "the best other preprocessing ({found}) changes clean accuracy by {value:+.1%} ({n} images)",
+        "the model was trained with another normalisation than it is given, so its clean and robust accuracy are too low",
+        "give the normalisation of its training with --mean and --std",
+    ),
+    "binarization test": Rule(
+        0.95,
+        inf,
+        "the attack finds {value:.1%} of {n} adversarial images that were planted within eps",
+        "the attack misses adversarial images that are there, so it also misses some that nobody planted",
+        "make the attack stronger (steps, restarts, losses, BPDA) until it passes, then run it again",
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Check:
+    """One check that was made.
+
+    :param name: in ``RULES``.
+    :param figure: the measurement.
+    :param found: what else belongs to it, such as the name of the best alternative.
+    """
+
+    name: str
+    figure: Figure
+    found: str = ""
+
+    @property
+    def rule(self) -> Rule:
+        """The range it must lie in, and what follows where it does not."""
+        return RULES[self.name]
+
+    @property
+    def passed(self) -> bool:
+        """Whether the measurement lies in the range; not a number does not."""
+        return self.rule.low <= self.figure.value <= self.rule.high
+
+    @property
+    def measured(self) -> str:
+        """The measurement in words."""
+        return self.rule.measured.format(value=self.figure.value, n=self.figure.n, found=self.found)
+
+    @property
+    def means(self) -> str:
+        """What the measurement means, empty where it passes."""
+        return "" if self.passed else self.rule.means
+
+    @property
+    def do(self) -> str:
+        """What to do, empty where it passes."""
+        return "" if self.passed else self.rule.do
+
+    def row(self, **context: object) -> dict[str, object]:
+        """The check as a row of results.csv."""
+        low, high = (nan if np.isinf(bound) else bound for bound in (self.rule.low, self.rule.high))
+        return self.figure.row(self.name, source=self.found or None, accept_low=low, accept_high=high, **context)
+
+
+def _correct(classifier: PyTorchClassifier, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    return classifier.predict(x).argmax(1) == y
+
+
+def gradients(classifier: PyTorchClassifier, x: np.ndarray, y: np.ndarray) -> Check:
+    """The share of images where the gradient of the cross-entropy is zero everywhere or not finite somewhere."""
+    rows = classifier.loss_gradient(x, np.eye(classifier.nb_classes, dtype=np.float32)[y]).reshape(len(x), -1)
+    useless = ~np.isfinite(rows).all(1) | (rows == 0).all(1)
+    return Check("gradients", proportion(int(useless.sum()), len(x)))
+
+
+def deterministic(classifier: PyTorchClassifier, x: np.ndarray) -> Check:
+    """The share of images whose logits (N, classes) are the same, to four digits, when predicted twice."""
+    first, second = classifier.predict(x), classifier.predict(x)
+    equal = np.isclose(first, second, rtol=1e-4, atol=1e-4).all(1)
+    return Check("deterministic", proportion(int(equal.sum()), len(x)))
+
+
+def eps_zero(classifier: PyTorchClassifier, make: MakeAttack, x: np.ndarray, y: np.ndarray) -> Check:
+    """The share of images that an attack with eps = 0 leaves with the clean prediction."""
+    attacked = make(classifier, 0.0, 2).generate(x, y)
+    same = classifier.predict(attacked).argmax(1) == classifier.predict(x).argmax(1)
+    return Check("eps zero is clean", proportion(int(same.sum()), len(x)))
+
+
+def falls_with_eps(
+    classifier: PyTorchClassifier, make: MakeAttack, x: np.ndarray, y: np.ndarray, eps: Sequence[float], large: float
+) -> tuple[Check, Check]:
+    """The largest rise of accuracy along growing eps, every eps attacked afresh, and the accuracy at a large eps.
+
+    :param eps: the bounds to try, in any order, besides 0 and ``large``.
+    :param large: a bound within which every image can become any other or grey.
+    """
+    accuracy = [_correct(classifier, x, y).mean()]
+    for bound in sorted(eps):
+        accuracy.append(_correct(classifier, make(classifier, bound, 20).generate(x, y), y).mean())
+    left = _correct(classifier, make(classifier, large, 40).generate(x, y), y)
+    rise = max(after - before for before, after in pairwise([*accuracy, left.mean()]))
+    return (
+        Check("falls with eps", Figure(float(rise), len(x))),
+        Check("large eps breaks it", proportion(int(left.sum()), len(x)), f"eps = {large:g}"),
+    )
+
+
+def noise(
+    classifier: PyTorchClassifier,
+    beaten: np.ndarray,
+    x: np.ndarray,
+    y: np.ndarray,
+    eps: float,
+    norm: str,
+    seed: int,
+    draws: int = 10,
+) -> Check:
+    """The share of images that some draw of noise of norm eps beats and that the attack did not.
+
+    :param beaten: bool (N,): what the attack at eps beat.
+    :param norm: ``linf`` (random signs) or ``l2`` (a random direction).
+    """
+    generator = np.random.default_rng(seed)
+    hit = np.zeros(len(x), bool)
+    for _ in range(draws):
+        delta = generator.standard_normal(x.shape).astype(np.float32)
+        size = np.linalg.norm(delta.reshape(len(x), -1), axis=1).reshape(-1, 1, 1, 1)
+        step = np.sign(delta) if norm == "linf" else delta / size
+        hit |= ~_correct(classifier, np.clip(x + np.float32(eps) * step, 0, 1), y)
+    return Check("noise is weaker", proportion(int((hit & ~beaten).sum()), len(x)))
+
+
+def more_steps(classifier: PyTorchClassifier, make: MakeAttack, x: np.ndarray, y: np.ndarray, eps: float) -> Check:
+    """The accuracy under 40 steps less that under 10."""
+    few, many = (_correct(classifier, make(classifier, eps, steps).generate(x, y), y).mean() for steps in (10, 40))
+    return Check("more steps do not help the defender", Figure(float(many - few), len(x)))
+
+
+def transfer(classifier: PyTorchClassifier, adversarial: np.ndarray, beaten: np.ndarray, y: np.ndarray) -> Check:
+    """The share of images that beat the classifier when made on another network and that the attack on itself left.
+
+    :param adversarial: made on a surrogate within the same bound.
+    :param beaten: bool (N,): what the attack on the classifier itself beat.
+    """
+    hit = ~_correct(classifier, adversarial, y)
+    return Check("transfer is weaker", proportion(int((hit & ~beaten).sum()), len(y)))
+
+
+def normalisation(
+    classifier: PyTorchClassifier,
+    x: np.ndarray,
+    y: np.ndarray,
+    alternatives: Mapping[str, Callable[[np.ndarray], np.ndarray]],
+) -> Check:
+    """How much better the model is when its images are preprocessed in another way.
+
+    :param alternatives: by name, functions of images in [0, 1].
+    """
+    given = _correct(classifier, x, y).mean()
+    gains = {name: float(_correct(classifier, change(x), y).mean() - given) for name, change in alternatives.items()}
+    best = max(gains, key=lambda name: gains[name])
+    return Check("normalisation", Figure(gains[best], len(x)), best)

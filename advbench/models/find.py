@@ -1,0 +1,163 @@
+"""Where the model to evaluate comes from: a callable, torchvision, timm or a run."""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from difflib import get_close_matches
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from torch import nn
+
+from advbench import models
+from advbench.errors import UsageError, did_you_mean
+from advbench.files import first_line, place, run_file
+from advbench.models.weights import fill, read
+
+FORMS = "file.py:callable, package.module:callable, torchvision:NAME, timm:NAME, a run directory or runs/NAME:model"
+
+
+@dataclass(frozen=True)
+class Network:
+    """A model as it was found.
+
+    :param module: images (N, C, H, W) -> logits, before ``--mean`` and ``--std``.
+    :param shape: (C, H, W) that it was made for, None where it does not say.
+    :param mean: what its publisher subtracts from images in [0, 1], per channel; empty where the model does that itself.
+    :param std: what they divide by.
+    """
+
+    module: nn.Module
+    shape: tuple[int, int, int] | None = None
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
+
+
+def find(name: str, weights: Path | None = None) -> Network:
+    """The model of that name, with the weights of a file where one is given.
+
+    :raises UsageError: for a name of no known form, a callable that is missing, needs arguments, fails or returns no
+        ``nn.Module``, a missing package, or weights that cannot be read or are another network's.
+    """
+    source, _, part = name.rpartition(":")
+    if source == "torchvision":
+        return _torchvision(part, weights)
+    if source == "timm":
+        return _timm(part, weights)
+    if Path(name).is_dir():
+        found = _of_run(Path(name), "classifier")
+    elif source and Path(source).is_dir():
+        found = _of_run(Path(source), part)
+    elif source and part.isidentifier():
+        namespace = run_file(Path(source)) if source.endswith(".py") else _package(source)
+        found = Network(_called(namespace, name, part))
+    else:
+        raise UsageError(f"MODEL must be {FORMS}; found {name!r}")
+    if weights is not None:
+        fill(found.module, read(weights), weights)
+    return found
+
+
+def _torchvision(name: str, weights: Path | None) -> Network:
+    from torchvision.models import get_model, get_model_weights, list_models
+
+    known = list_models(module=import_module("torchvision.models"))
+    if name not in known:
+        raise did_you_mean("torchvision classifier", name, _nearest(name, known))
+    published = next(iter(reversed(get_model_weights(name))), None)  # the last are the default ones
+    transforms = published.transforms() if published else None
+    if weights is None:
+        module = _fetched(f"torchvision:{name}", lambda: get_model(name, weights=published))
+    else:
+        state = read(weights)
+        module = get_model(name, num_classes=len(list(state.values())[-1]))
+        fill(module, state, weights)
+    if transforms is None:
+        return Network(module)
+    size = transforms.crop_size[0]
+    return Network(module, (3, size, size), tuple(transforms.mean), tuple(transforms.std))
+
+
+def _timm(name: str, weights: Path | None) -> Network:
+    try:
+        import timm
+    except ImportError as error:
+        raise UsageError("timm:NAME needs the package timm: pip install timm") from error
+    if not timm.is_model(name):
+        raise did_you_mean("timm model", name, _nearest(name, timm.list_models()))
+    if weights is None:
+        module = _fetched(f"timm:{name}", lambda: timm.create_model(name, pretrained=True))
+    else:
+        state = read(weights)
+        module = timm.create_model(name, num_classes=len(list(state.values())[-1]))
+        fill(module, state, weights)
+    published: Any = module.pretrained_cfg
+    return Network(module, tuple(published["input_size"]), tuple(published["mean"]), tuple(published["std"]))
+
+
+def _of_run(run: Path, name: str) -> Network:
+    kept = sorted(path.stem for path in (run / "models").glob("*.safetensors"))
+    if not kept:
+        raise UsageError(f"{run} is not a run directory with models")
+    if name not in kept:
+        raise did_you_mean(f"model in {run}", name, kept)
+    module, spec = models.load(run / "models" / f"{name}.safetensors")
+    return Network(module, spec.input_shape)
+
+
+def _fetched(name: str, make: Callable[[], nn.Module]) -> nn.Module:
+    try:
+        return make()
+    except Exception as error:  # every library has its own errors for a network that is not there
+        raise UsageError(
+            f"the published weights of {name} could not be had ({first_line(error)}); give a file with --weights"
+        ) from error
+
+
+def _package(name: str) -> ModuleType:
+    sys.path.append(str(Path.cwd()))  # behind what is installed, which a checkout must not shadow
+    try:
+        return import_module(name)
+    except Exception as error:
+        raise UsageError(f"{name} does not import: {place(error)}") from error
+
+
+def _called(namespace: ModuleType, name: str, part: str) -> nn.Module:
+    if not hasattr(namespace, part):
+        raise did_you_mean(
+            f"callable in {name.rpartition(':')[0]}",
+            part,
+            [known for known, value in vars(namespace).items() if callable(value) and not known.startswith("_")],
+        )
+    found = getattr(namespace, part)
+    if not isinstance(found, nn.Module):
+        found = _call(found, name)
+    if not isinstance(found, nn.Module):
+        raise UsageError(f"{name} is a {type(found).__name__}, not an nn.Module or a function that returns one")
+    return found
+
+
+def _call(function: Any, name: str) -> Any:
+    if not callable(function):
+        return function
+    needed = [
+        parameter.name
+        for parameter in inspect.signature(function).parameters.values()
+        if parameter.default is parameter.empty
+        and parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
+    ]
+    if needed:
+        raise UsageError(f"{name} needs arguments ({', '.join(needed)}); name a function that needs none and calls it")
+    try:
+        return function()
+    except Exception as error:
+        raise UsageError(f"{name} fails: {place(error)}") from error
+
+
+def _nearest(name: str, known: list[str]) -> list[str]:
+    return get_close_matches(name, known, n=5, cutoff=0)  # the whole list would not be one clear line

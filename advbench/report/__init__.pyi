@@ -1,0 +1,11 @@
+from .comparison import compare as compare
+from .comparison import write_comparison as write_comparison
+from .docs import write_docs as write_docs
+from .explorer import Attacked as Attacked
+from .explorer import bundle as bundle
+from .page import write_report as write_report
+from .paper import write_figures as write_figures
+from .terminal import show as show
+from .terminal import show_comparison as show_comparison
+from .tracking import check_tracker as check_tracker
+from .tracking import track as track

@@ -1,0 +1,5 @@
+"""The engine of the studies: recipes, run directories, stages, workers, claims."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

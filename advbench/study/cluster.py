@@ -1,0 +1,93 @@
+"""Independent pieces of a study on the machines of a Dask cluster, which share finished stages through a store."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from threading import Lock
+from typing import Any
+
+import joblib
+
+from advbench import progress
+from advbench.errors import AdvbenchError, UsageError
+from advbench.study.workers import Item, one_thread
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """A Dask scheduler, and what its workers need to build the study anew: some hundred bytes, no images.
+
+    Every worker has advbench installed and can have the data set, in its own cache or at the same folder.
+
+    :param scheduler: its address, such as ``tcp://10.0.0.1:8786``.
+    :param build: makes the study anew from the run's config, a directory, the store, data_dir and device; a function of
+        a module.
+    :param request: the config of the run, as JSON.
+    :param data_dir: the folder of the data set on every worker, None for its cache.
+    :param device: of every worker: ``auto``, ``cpu``, ``cuda``.
+    :param store: the URL where finished stages of this study are shared.
+    """
+
+    scheduler: str
+    build: Callable[[dict[str, Any], Path, str, Path | None, str], Any]
+    request: str
+    data_dir: Path | None
+    device: str
+    store: str
+
+    def each(self, work: Callable[[Any, Item], Any], items: Sequence[Item]) -> None:
+        """Call ``work(study, item)`` for every item on the workers; what it makes is in the store afterwards.
+
+        A piece whose worker dies is done again by another one.
+
+        :raises UsageError: if Dask is not installed, or no scheduler or no worker answers.
+        :raises AdvbenchError: if workers died over one piece again and again.
+        """
+        if not items:
+            return
+        try:
+            from distributed import Client, KilledWorker
+        except ImportError as error:
+            raise UsageError("--scheduler needs Dask: pip install 'advbench[distributed]'") from error
+        try:
+            client = Client(self.scheduler, timeout=10)
+        except (OSError, ValueError) as error:
+            raise UsageError(f"no Dask scheduler answers at {self.scheduler}") from error
+        with client:
+            if not client.scheduler_info()["workers"]:
+                raise UsageError(f"the Dask scheduler at {self.scheduler} has no workers; dask worker {self.scheduler}")
+            try:
+                with joblib.parallel_config("dask", client=client):
+                    done = joblib.Parallel(batch_size=1, pre_dispatch="all", return_as="generator_unordered")(
+                        joblib.delayed(_do)(self, work, item) for item in items
+                    )
+                    for _ in progress.track(done, "stages, on the cluster", len(items)):
+                        pass
+            except KilledWorker as error:
+                raise AdvbenchError(
+                    "workers of the cluster died over one stage again and again; the same command goes on from here"
+                ) from error
+
+
+_one_at_a_time = Lock()  # recipes seed generators of the whole process
+
+
+def _do(cluster: Cluster, work: Callable[[Any, Item], Any], item: Item) -> None:
+    with _one_at_a_time:
+        study, _ = _study(cluster)
+        study.run.take_in()
+        with one_thread(study.device):
+            work(study, item)
+
+
+@lru_cache(maxsize=1)
+def _study(cluster: Cluster) -> tuple[Any, TemporaryDirectory]:
+    """The study as this worker sees it, in a run directory of its own, which is removed at the end."""
+    directory = TemporaryDirectory(prefix="advbench-")
+    request = json.loads(cluster.request)
+    return cluster.build(request, Path(directory.name), cluster.store, cluster.data_dir, cluster.device), directory

@@ -1,0 +1,92 @@
+"""The config of a study: validated fields, and ``key=value`` settings put over a preset."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Annotated, Any, TypeVar
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from advbench.errors import UsageError, did_you_mean
+
+
+def _fraction(value: Any) -> Any:
+    """A number written as a fraction, such as 8/255."""
+    if isinstance(value, str) and value.count("/") == 1:
+        try:
+            numerator, denominator = map(float, value.split("/"))
+            return numerator / denominator
+        except (ValueError, ZeroDivisionError) as error:
+            raise ValueError(f"{value!r} is not a fraction such as 8/255") from error
+    return value
+
+
+Eps = Annotated[float, BeforeValidator(_fraction), Field(gt=0, le=64)]
+"""A perturbation bound for images in [0, 1]; may be written 8/255. An l2 bound may exceed 1."""
+
+Unit = Annotated[float, Field(ge=0, le=1)]
+"""A number in [0, 1]."""
+
+
+class Config(BaseModel):
+    """The fields of a recipe; each can be given as ``--set name=value``."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    def data_options(self) -> dict[str, Any]:
+        """Further arguments of ``data.load`` for the recipe's own data set."""
+        return {}
+
+
+C = TypeVar("C", bound=Config)
+
+
+def configure(preset: C, settings: tuple[str, ...]) -> C:
+    """The config of a preset with ``key=value`` settings put over it.
+
+    :raises UsageError: for an unknown key, or a value of the wrong type or range.
+    """
+    values = preset.model_dump()
+    for setting in settings:
+        name, equals, text = setting.partition("=")
+        if not equals:
+            raise UsageError(f"--set takes key=value, not {setting!r}")
+        if name not in (known := _places(values)):
+            raise did_you_mean("setting", name, list(known))
+        fields, key = known[name]
+        parsed = _parse(text)
+        several = isinstance(fields[key], (tuple, list))  # a list where an earlier setting replaced the tuple
+        fields[key] = [parsed] if several and not isinstance(parsed, list) else parsed
+    try:
+        return type(preset)(**values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"])
+        raise UsageError(
+            f"--set {place}: {first['msg'].removeprefix('Value error, ')}, got {first['input']!r}"
+        ) from error
+
+
+def digest(config: Mapping[str, Any]) -> str:
+    """Eight hex digits that name a whole configuration."""
+    return hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()[:8]
+
+
+def _places(values: dict[str, Any], prefix: str = "") -> dict[str, tuple[dict[str, Any], str]]:
+    """The dict and the key of every setting, by its name; a dot stands before the fields of a config in the config."""
+    found = {}
+    for key, value in values.items():
+        found[prefix + key] = (values, key)
+        if isinstance(value, dict):
+            found |= _places(value, f"{prefix}{key}.")
+    return found
+
+
+def _parse(text: str) -> Any:
+    """A JSON value, a comma-separated list or the text itself."""
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return [_parse(part) for part in text.strip("[]").split(",")] if "," in text or text.startswith("[") else text

@@ -1,0 +1,105 @@
+"""The base of what a study makes once and keeps: networks, images, detectors."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache, partial
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+import numpy as np
+from art.attacks.attack import EvasionAttack
+from torch import nn
+
+from advbench import estimators, models
+from advbench.data import Images
+from advbench.estimators import Precision, TorchClassifier
+from advbench.models.tapped import TappedModule
+from advbench.progress import track
+from advbench.study.config import C
+from advbench.study.run import History, Training
+from advbench.study.study import Study
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+IN_WORK = 500
+"""Images that are attacked between two looks at the progress."""
+
+
+class _Once:
+    def __init__(self, method: Callable[..., Any]) -> None:
+        self.method = method
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self.name = name
+
+    def __get__(self, instance: Any, owner: type | None = None) -> Any:
+        if instance is None:
+            return self.method
+        cached = lru_cache(maxsize=None)(partial(self.method, instance))
+        instance.__dict__[self.name] = cached  # found before this descriptor from now on
+        return cached
+
+
+def once(method: F) -> F:
+    """Decorate a method of materials: for the same arguments it is computed once, and the result is handed out again."""
+    return _Once(method)  # type: ignore[return-value]
+
+
+class Materials(Generic[C]):
+    """What a study makes once; whatever takes long is kept by the run and read from there.
+
+    A subclass has a method for each material. It is made of a study alone, so that every process can make its own.
+
+    :cvar columns: what every row that is measured on these materials has in common.
+    """
+
+    columns: Mapping[str, Any] = {"split": "test"}
+
+    def __init__(self, study: Study[C]) -> None:
+        self.study, self.config, self.run = study, study.config, study.run
+
+    def trained(
+        self,
+        stage: str,
+        spec: models.ModelSpec,
+        weights_seed: int,
+        train: Callable[[TappedModule, Path], History],
+        **columns: Any,
+    ) -> Path:
+        """The weights of a network, trained from freshly drawn ones where the run does not have them.
+
+        :param weights_seed: of the weights that it starts from.
+        :param train: trains the module in place, on the study's device, given a checkpoint file.
+        :param columns: what the rows of its history say of it.
+        """
+
+        def make(checkpoint: Path) -> Training:
+            module = models.create(spec, weights_seed).to(self.study.device)
+            history = train(module, checkpoint)
+            return partial(models.save, module=module, spec=spec), history
+
+        return self.run.trained(stage, make, **columns)
+
+    def wrapped(self, module: nn.Module, spec: models.ModelSpec, **options: Any) -> TorchClassifier:
+        """A module as an estimator on the study's device; options are those of ``estimators.classifier``."""
+        return estimators.classifier(module, spec.input_shape, spec.classes, device=self.study.device, **options)
+
+    def loaded(self, stage: str, precision: Precision = "exact", **options: Any) -> TorchClassifier:
+        """A trained network of the run as an estimator."""
+        module, spec = models.load(self.run.directory / "models" / f"{stage}.safetensors")
+        return self.wrapped(module, spec, precision=precision, **options)
+
+    def attacked(self, attack: EvasionAttack, images: Images, label: str, y: np.ndarray | None = None) -> np.ndarray:
+        """The attack on all images, a few at a time so that progress shows.
+
+        :param y: in place of the images' labels.
+        """
+        y = images.y if y is None else y
+        return in_parts(lambda part: attack.generate(images.x[part], y[part]), len(images.x), label)
+
+
+def in_parts(compute: Callable[[slice], np.ndarray], n: int, label: str) -> np.ndarray:
+    """The results for n images, computed a few at a time so that progress shows."""
+    starts: Sequence[int] = range(0, n, IN_WORK)
+    return np.concatenate([compute(slice(i, i + IN_WORK)) for i in track(starts, label, len(starts))])

@@ -1,0 +1,9 @@
+from .adam import train_with_adam as train_with_adam
+from .alternating import AlternatingTrainer as AlternatingTrainer
+from .gradalign import GradAlignTrainer as GradAlignTrainer
+from .mixed import MixedAdversarialTrainer as MixedAdversarialTrainer
+from .registry import TRAINERS as TRAINERS
+from .standard import Schedule as Schedule
+from .standard import train_classifier as train_classifier
+from .static import StaticAdversarialTrainer as StaticAdversarialTrainer
+from .weighted import WeightedAdversarialTrainer as WeightedAdversarialTrainer

@@ -1,0 +1,69 @@
+"""The exhibits of ``training-mnist``, from its result rows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pandas as pd
+
+from advbench.metrics import spread, where
+from advbench.recipes.training_mnist.materials import Networks
+from advbench.report import charts
+from advbench.study import Shown, exhibit
+
+SPREAD = ("lowest", "highest")
+
+
+@exhibit("Accuracy and confidence, clean and under FGSM on the model itself", "L1", "L2", "L3", "L4", "L7")
+def confidence(rows: pd.DataFrame, made: Networks) -> Shown:
+    """Mean over the seeds with the lowest and the highest, beside the report's number. Confidence is the largest softmax
+    probability, over all, the correct and the wrong test images."""
+    part = where(rows, exhibit="confidence")
+    table = spread(part[part.reported.notna()], "defence", "attack", "metric")
+    bars = where(table, metric="accuracy")
+    chart = charts.bars(bars, "defence", "mean", "attack", "accuracy", error=SPREAD, mark="reported")
+    return Shown(chart, table)
+
+
+@exhibit("Transfer between the models", "L5", "L6")
+def transfer(rows: pd.DataFrame, made: Networks) -> Iterator[Shown]:
+    """Rows are the evaluated model, columns the model on which the FGSM images were made; mean over the seeds."""
+    for metric, words in (("error", "error rate"), ("confidence_wrong", "confidence on the errors")):
+        table = spread(where(rows, exhibit="transfer", metric=metric), "defence", "source")
+        chart = charts.heat_map(table.assign(value=table["mean"]), "source", "defence", (0, 1), words)
+        yield Shown(chart, table, part=metric.replace("_", "-"), title=f"Transfer between the models: {words}")
+
+
+@exhibit('Is "mixed beats adversarial" only the double step?')
+def ablation(rows: pd.DataFrame, made: Networks) -> Shown | None:
+    """The report sums the gradients of its mixed batch of 200 and divides by 100. Divided by 200, mixed training is
+    adversarial training at alpha = 1/2 (no layer of this network couples the images of a batch). Here adversarial training
+    takes the double step too; first seed."""
+    part = where(rows, exhibit="confidence", metric="accuracy", seed=made.study.seed)
+    if part.defence.nunique() < 4:
+        return None
+    part = part.assign(attack=part.attack.fillna("clean"))
+    return Shown(table=part.pivot_table("value", "defence", "attack", sort=False).reset_index())
+
+
+@exhibit("Which attack would break this? PGD and AutoAttack")
+def stronger(rows: pd.DataFrame, made: Networks) -> Shown:
+    """Robust accuracy after each attack and all before it, at the report's eps, confined to [0, 1]; first seed. PGD has
+    restarts, AutoAttack is the standard ensemble."""
+    part = where(rows, exhibit="stronger")
+    part = part.assign(attack=part.attack.fillna("clean"))
+    chart = charts.bars(part, "defence", "value", "attack", "accuracy", error=("ci_low", "ci_high"))
+    return Shown(chart, part.pivot_table("value", "defence", "attack", sort=False).reset_index())
+
+
+@exhibit("Training curves")
+def curves(rows: pd.DataFrame, made: Networks) -> Shown:
+    """Validation top-1 error an epoch, mean over the seeds. The table also holds the training loss (of a mixed batch or a
+    weighted sum where the regime has one), the validation objective and the top-5 error."""
+    columns = ["loss", "validation_objective", "validation_top1_error", "validation_top5_error"]
+    table = made.run.histories().groupby(["training", "epoch"], as_index=False)[columns].mean()
+    chart = charts.curves(table, "epoch", "validation_top1_error", "training", "top-1 error, validation")
+    return Shown(chart, table)
+
+
+EXHIBITS = (confidence, transfer, ablation, stronger, curves)

@@ -1,0 +1,115 @@
+import numpy as np
+import pytest
+import torch
+from conftest import SHAPE, Linear
+from torch import nn
+
+from advbench.data.pixels import Pixels
+from advbench.errors import UsageError
+from advbench.estimators import contract
+from advbench.data.find import Images
+
+CPU = torch.device("cpu")
+
+
+class Answer(nn.Module):
+    """A linear model of four classes whose answer is changed."""
+
+    def __init__(self, change):
+        super().__init__()
+        self.net, self.change = Linear(), change
+
+    def forward(self, x):
+        return self.change(self.net(x))
+
+
+@pytest.fixture
+def pictures(interior):
+    return Images("pictures", Pixels(interior), np.arange(32) % 4)
+
+
+@pytest.mark.parametrize(
+    "change, said",
+    [
+        (lambda z: z.softmax(1), "returns probabilities .*return the logits before it"),
+        (lambda z: (z, z), "returns a tuple of 2, not logits"),
+        (lambda z: {"logits": z}, "returns a dict of 1, not logits"),
+        (lambda z: z * float("nan"), "NaN or infinity for 32 of 32 images"),
+        (lambda z: z[:, :1], "one number an image"),
+        (lambda z: z[:, :, None], r"must return logits \(32, classes\) for 32 images, found \(32, 4, 1\)"),
+        (lambda z: z[:, :3], r"labels go up to 3 and the model has 3 outputs, 0\.\.2"),
+        (lambda z: z.to("meta"), "images on cpu and answers on meta; take .to"),
+        (lambda z: z @ z, r"does not take images of shape \(1, 8, 8\) on cpu: .*mat1"),
+    ],
+)
+def test_an_answer_that_is_no_logits_is_one_line(pictures, change, said):
+    with pytest.raises(UsageError, match=said) as error:
+        contract.classifier(Answer(change).eval(), pictures, CPU)
+    assert "\n" not in str(error.value)
+
+
+def test_labels_from_one_and_classes_of_another_data_set_are_named(pictures):
+    with pytest.raises(UsageError, match="labels run from 1 to 4 .*subtract 1 from y"):
+        contract.classifier(Linear().eval(), Images("p", pictures.x, pictures.y + 1), CPU)
+    with pytest.raises(UsageError, match="4 outputs and p 3 classes.*--labels"):
+        contract.classifier(Linear().eval(), Images("p", pictures.x, pictures.y % 3, classes=3), CPU)
+
+
+def test_log_probabilities_are_taken_as_logits_and_their_gradient_is_the_logits(pictures):
+    plain, notes = contract.classifier(Linear().eval(), pictures, CPU)
+    logs, said = contract.classifier(Answer(lambda z: z.log_softmax(1)).eval(), pictures, CPU)
+    assert notes == [] and "log-probabilities" in said[0] and "exact" in said[0]
+    ours, theirs = (each.loss_gradient(pictures.x[:], pictures.y) for each in (logs, plain))
+    np.testing.assert_allclose(ours, theirs, atol=1e-2 * np.abs(theirs).max())
+
+
+def test_train_mode_and_other_types_are_handled_and_reported(pictures):
+    _, notes = contract.classifier(Linear().double().train(), pictures, CPU)
+    assert [note.split(":")[0] for note in notes] == ["the model was in float64", "the model was in train mode"]
+
+
+def test_a_model_that_refuses_eval_mode_is_named(pictures):
+    class Stubborn(Linear):
+        def train(self, mode=True):
+            return super().train(True)
+
+    with pytest.raises(UsageError, match=r"stays in train mode after eval\(\) \(Stubborn\)"):
+        contract.classifier(Stubborn(), pictures, CPU)
+
+
+def test_a_random_model_is_the_mean_of_its_draws(pictures):
+    torch.manual_seed(0)
+    estimator, notes = contract.classifier(Answer(lambda z: z + torch.randn_like(z)).eval(), pictures, CPU)
+    assert "mean of 10 draws" in notes[0]
+    single = Answer(lambda z: z + torch.randn_like(z)).eval()(torch.from_numpy(pictures.x[:])).detach().numpy()
+    wanted = Linear()(torch.from_numpy(pictures.x[:])).detach().numpy()
+    averaged = np.abs(estimator.predict(pictures.x[:]) - wanted).mean()
+    assert averaged < np.abs(single - wanted).mean() / 2  # sqrt(10) times nearer
+
+
+@pytest.mark.parametrize("cut", [lambda z: z.detach(), lambda z: torch.tensor(z.detach().numpy())])
+def test_a_model_without_gradient_gets_the_gradient_zero_and_says_so(pictures, cut):
+    estimator, notes = contract.classifier(Answer(cut).eval(), pictures, CPU)
+    assert notes[0].startswith("NO GRADIENT")
+    assert not estimator.loss_gradient(pictures.x[:], pictures.y).any()
+    np.testing.assert_array_equal(
+        estimator.predict(pictures.x[:]).argmax(1), Linear()(torch.from_numpy(pictures.x[:])).argmax(1)
+    )
+
+
+@pytest.mark.parametrize(
+    "mean, std, said",
+    [
+        ((124.0,), (58.0,), r"--mean is of images in \[0, 1\], found 124; divide by 255"),
+        ((0.5, 0.5), (0.5,), r"--mean must have one number a channel \(3\), found 2"),
+        ((0.5,), (0.0,), "--std is of images"),
+    ],
+)
+def test_a_wrong_normalisation_is_named(mean, std, said):
+    with pytest.raises(UsageError, match=said):
+        contract.normalised(nn.Identity(), mean, std, 3)
+
+
+def test_normalisation_is_in_front_of_the_model():
+    x = torch.rand(2, *SHAPE)
+    torch.testing.assert_close(contract.normalised(nn.Identity(), (0.25,), (0.5,), 1)(x), (x - 0.25) / 0.5)

@@ -1,0 +1,119 @@
+import numpy as np
+import pytest
+from PIL import Image
+
+from advbench.errors import UsageError
+from advbench.data import find as images
+
+X = np.random.default_rng(0).integers(0, 256, (6, 3, 8, 8), dtype=np.uint8)
+Y = np.array([0, 1, 2, 0, 1, 2])
+
+
+@pytest.fixture
+def npz(tmp_path):
+    def write(**arrays):
+        np.savez(tmp_path / "set.npz", **arrays)
+        return str(tmp_path / "set.npz")
+
+    return write
+
+
+@pytest.mark.parametrize(
+    "x, note",
+    [
+        (X, None),
+        (X.astype(np.float32) / 255, None),
+        (X / 255, "was float64"),
+        (X.transpose(0, 2, 3, 1), "was (N, H, W, C)"),
+        (X[:, 0], "no channel axis"),
+    ],
+)
+def test_images_arrive_as_float32_nchw_and_what_was_done_is_said(npz, x, note):
+    found = images.find(npz(x=x, y=Y))
+    wanted = X[:, :1] if x.ndim == 3 else X
+    assert found.x[:].dtype == np.float32 and found.y.dtype == np.int64
+    np.testing.assert_allclose(found.x[:], wanted / 255, atol=1e-6)
+    assert len(found.notes) == (note is not None)
+    assert all(note in said for said in found.notes)
+
+
+@pytest.mark.parametrize(
+    "arrays, said",
+    [
+        ({"x": X.astype(np.float32), "y": Y}, r"float32 in 0\.\.255; divide by 255"),
+        ({"x": X.astype(np.float32) / 127.5 - 1, "y": Y}, "looks normalised.*--mean and --std"),
+        ({"x": X // 255, "y": Y}, "uint8 with no value above 1"),
+        ({"x": X.astype(np.int64), "y": Y}, "x is int64"),
+        ({"x": X * np.nan, "y": Y}, "x holds NaN"),
+        ({"x": X[0, 0], "y": np.arange(8)}, r"found shape \(8, 8\)"),
+        ({"x": X, "y": Y[:5]}, "y must hold 6 rows like x"),
+        ({"x": X, "y": Y + 0.5}, "class indices from 0, found float64 such as 0.5"),
+        ({"x": X, "y": np.array(list("abcdef"))}, "class indices from 0, found <U1 such as a"),
+        ({"images": X, "y": Y}, "must hold arrays x and y, found images, y"),
+        ({"x": X, "y": np.array([None] * 6)}, "Python objects, which only a pickle can read: refused"),
+    ],
+)
+def test_other_arrays_are_one_line_that_says_what_was_found(npz, arrays, said):
+    with pytest.raises(UsageError, match=said):
+        images.find(npz(**arrays))
+
+
+def test_one_hot_labels_are_taken_as_indices(npz):
+    found = images.find(npz(x=X, y=np.eye(3)[Y]))
+    np.testing.assert_array_equal(found.y, Y)
+    assert found.notes == ("y was one-hot: taken as indices",)
+
+
+def test_a_file_that_is_no_npz_is_named(tmp_path):
+    (tmp_path / "page.npz").write_text("<html></html>")
+    for name, said in (("page.npz", "cannot be read|pickle"), ("none.npz", "cannot be read: No such file")):
+        with pytest.raises(UsageError, match=said):
+            images.find(str(tmp_path / name))
+    with pytest.raises(UsageError, match="did you mean 'cifar10'"):
+        images.find("cifar")
+
+
+def test_a_random_part_is_the_same_for_a_seed(npz):
+    path = npz(x=X, y=Y)
+    first, again, other = (images.find(path, n=3, seed=seed) for seed in (0, 0, 1))
+    assert len(first.x) == 3 and first.fingerprint == again.fingerprint != other.fingerprint
+
+
+@pytest.fixture
+def folder(tmp_path):
+    for name, value in (("cat", 10), ("dog", 200)):
+        (tmp_path / name).mkdir()
+        for i in range(2):
+            pixels = np.zeros((12, 20, 3), np.uint8)
+            pixels[:, 4:16] = value  # what a centre crop to 12 x 12 keeps
+            Image.fromarray(pixels).save(tmp_path / name / f"{i}.png")
+    return tmp_path
+
+
+def test_a_folder_is_decoded_cropped_to_the_centre_and_labelled(folder):
+    found = images.find(str(folder), (3, 12, 12))
+    assert found.x.shape == (4, 3, 12, 12) and found.classes == 2
+    np.testing.assert_allclose(
+        found.x[:].reshape(4, -1) * 255, np.repeat([[10], [200]], 2, 0) + np.zeros(432), atol=1e-4
+    )
+    assert images.find(str(folder), (1, 6, 6), (217, 3)).y.tolist() == [217, 217, 3, 3]
+    assert images.find(str(folder)).x.shape == (4, 3, 12, 20)
+
+
+def test_a_folder_that_cannot_be_used_says_why(folder, tmp_path):
+    with pytest.raises(UsageError, match="--labels must name 2 outputs"):
+        images.find(str(folder), labels=(1, 2, 3))
+    Image.new("RGB", (9, 9)).save(folder / "cat" / "2.png")
+    with pytest.raises(UsageError, match="have several sizes .* give the model's with --shape"):
+        images.find(str(folder))
+    (folder / "dog" / "3.png").write_text("<html></html>")
+    with pytest.raises(UsageError, match="cannot be read"):
+        images.find(str(folder), (3, 8, 8))
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UsageError, match="one folder of images a class"):
+        images.find(str(tmp_path / "empty"))
+
+
+def test_digits_come_in_the_shape_of_the_model():
+    found = images.find("digits", (1, 8, 8), n=10)
+    assert found.x.shape == (10, 1, 8, 8) and found.classes == 10 and found.x[:].max() <= 1

@@ -1,0 +1,86 @@
+import shlex
+
+import numpy as np
+import pytest
+
+from advbench.errors import UsageError
+from advbench.evaluation.battery import battery, fitting
+from advbench.evaluation.options import Options, floors
+
+
+def test_strings_of_the_command_line_become_numbers():
+    options = Options.parse(
+        model="m.py:f", data="d.npz", eps="8/255, 2/255", mean="0.5", std="0.25", shape="3,8,9", n="5"
+    )
+    assert options.eps == (2 / 255, 8 / 255) and options.shape == (3, 8, 9) and options.n == 5
+    assert options.mean == (0.5,) and options.std == (0.25,)
+
+
+def test_the_command_asks_the_same():
+    options = Options.parse(model="a b.py:f", data="d", eps="8/255,0.3", norm="l2", labels="1,2")
+    words = shlex.split(options.command(3))
+    assert words[:3] == ["advbench", "evaluate", "a b.py:f"] and words[-2:] == ["--seed", "3"]
+    given = {key[2:]: value for key, value in zip(words[3:-2:2], words[4:-2:2])}
+    assert Options.parse(model="a b.py:f", **given) == options
+
+
+@pytest.mark.parametrize(
+    "given, said",
+    [
+        ({"eps": "8/0"}, "--eps: '8/0' is not a fraction"),
+        ({"eps": "-1"}, "--eps: Input should be greater than 0, got '-1'"),
+        ({"norm": "l1"}, "--norm: Input should be 'linf' or 'l2', got 'l1'"),
+        ({"shape": "3,32"}, "--shape"),
+        ({"n": "0"}, "--n: "),
+        ({"mean": "0.5"}, "--mean and --std belong together"),
+    ],
+)
+def test_a_wrong_option_is_named(given, said):
+    with pytest.raises(UsageError, match=said):
+        Options.parse(model="m", data="d", **given)
+
+
+@pytest.mark.parametrize("text", ["robust_accuracy", "robust=0.4", "robust_accuracy=45", "clean_accuracy=x"])
+def test_a_floor_is_a_known_name_and_a_share(text):
+    with pytest.raises(UsageError, match="--fail-under takes NAME=NUMBER"):
+        floors((text,))
+    assert floors(("robust_accuracy=0.45", "checks_passed=1")) == {"robust_accuracy": 0.45, "checks_passed": 1}
+
+
+@pytest.mark.parametrize(
+    "norm, names", [("linf", ["fgsm", "pgd", "autoattack"]), ("l2", ["bim-l2", "pgd-l2", "autoattack-l2"])]
+)
+def test_standard_is_the_issues_list(norm, names):
+    standard = battery("standard", norm)
+    assert [step.name for step in standard.bounded] == names
+    assert (standard.bounded[1].max_iter, standard.bounded[1].restarts) == (50, 10)
+    assert standard.distances == ("deepfool-l2", "deepfool-linf")
+
+
+def test_the_single_l2_step_is_the_whole_bound_along_the_gradient(linear, interior):
+    y = linear.predict(interior).argmax(1)
+    adversarial = battery("fast", "l2").bounded[0].attack(linear, 0.1, 0).generate(interior, y)
+    gradient = linear.loss_gradient(interior, y).reshape(32, -1)
+    wanted = 0.1 * gradient / np.linalg.norm(gradient, axis=1, keepdims=True)
+    np.testing.assert_allclose((adversarial - interior).reshape(32, -1), wanted, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "attacks, norm, said",
+    [
+        ("fgms", "linf", "did you mean 'fgsm'"),
+        ("pgd", "l2", "pgd is bounded in linf; --norm l2 takes bim-l2"),
+        ("deepfool-l2", "linf", "stays within --eps"),
+    ],
+)
+def test_attacks_that_do_not_fit_are_named(attacks, norm, said):
+    with pytest.raises(UsageError, match=said):
+        battery(attacks, norm)
+
+
+def test_autoattack_is_left_out_below_four_classes():
+    left, notes = fitting(battery("standard", "linf"), 3)
+    assert [step.name for step in left.bounded] == ["fgsm", "pgd"] and "needs 4 classes" in notes[0]
+    assert fitting(battery("standard", "linf"), 4) == (battery("standard", "linf"), [])
+    with pytest.raises(UsageError, match="needs 4 classes"):
+        fitting(battery("autoattack", "linf"), 2)

@@ -1,0 +1,336 @@
+import numpy as np
+import pytest
+import torch
+from conftest import SHAPE
+from torch import nn
+
+from advbench import attacks, estimators
+from advbench.metrics import sanity
+from advbench.metrics.binarization import BinarizedModel, binarization_test
+from advbench.metrics.surrogate import surrogate
+
+EPS = 0.1
+
+
+class Around(nn.Module):
+    """A network with something done to its images."""
+
+    def __init__(self, net, change):
+        super().__init__()
+        self.net, self.change = net, change
+
+    def forward(self, x):
+        return self.net(self.change(x))
+
+
+class Reader:
+    """A classifier that reads the label off the first pixel, and keeps what it was shown."""
+
+    def __init__(self):
+        self.shown = []
+
+    def predict(self, x):
+        self.shown.append(x)
+        return np.eye(10)[np.clip(np.rint(x[:, 0, 0, 0] * 10), 0, 9).astype(int)]
+
+
+class Spoiler:
+    """Beats the first ``n`` images, and checks that it is told the true labels."""
+
+    def __init__(self, n):
+        self.n = n
+
+    def generate(self, x, y):
+        np.testing.assert_array_equal(np.rint(x[:, 0, 0, 0] * 10), y)
+        return np.where(np.arange(len(x))[:, None, None, None] < self.n, 0.9, x)
+
+
+LABELS = np.arange(8)
+LABELLED = np.broadcast_to(LABELS[:, None, None, None] / 10, (8, 1, 4, 4)).astype(np.float32)
+
+
+def pgd(classifier, eps, steps):
+    return attacks.create("pgd", classifier, eps, max_iter=steps)
+
+
+def wrap(net, change):
+    return estimators.classifier(Around(net, change).eval(), SHAPE, 10, device="cpu")
+
+
+@pytest.fixture(scope="module")
+def rounded(trained_net):
+    return wrap(trained_net, lambda x: torch.round(x * 15) / 15)
+
+
+@pytest.fixture(scope="module")
+def part(digits):
+    return digits[2][:64], digits[3][:64]
+
+
+@pytest.fixture(autouse=True)
+def seeded():
+    np.random.seed(0)  # ART's random starts
+
+
+def test_gradients_are_counted_where_they_are_zero_or_not_finite(classifier, rounded, part, monkeypatch):
+    x, y = part
+    assert sanity.gradients(classifier, x, y).passed
+    check = sanity.gradients(rounded, x, y)
+    assert check.figure.value == 1 and not check.passed and "masked" in check.means and "BPDA" in check.do
+    gradient = np.ones_like(x)
+    gradient[0], gradient[1, 0, 0, 0] = 0, np.nan
+    monkeypatch.setattr(rounded, "loss_gradient", lambda *_: gradient)
+    assert sanity.gradients(rounded, x, y).figure.value == 2 / 64
+
+
+def test_a_random_model_is_not_deterministic(classifier, trained_net, part):
+    assert sanity.deterministic(classifier, part[0]).passed
+    assert not sanity.deterministic(wrap(trained_net, lambda x: x + 0.1 * torch.randn_like(x)), part[0]).passed
+
+
+def test_an_attack_that_leaves_eps_zero_is_caught(classifier, part):
+    assert sanity.eps_zero(classifier, pgd, *part).figure.value == 1
+    assert not sanity.eps_zero(classifier, lambda c, eps, steps: pgd(c, eps + 0.2, 20), *part).passed
+
+
+def test_accuracy_falls_with_eps_to_zero_unless_gradients_are_masked(classifier, rounded, part):
+    falls, large = sanity.falls_with_eps(classifier, pgd, *part, (0.1, 0.02), 0.5)
+    assert falls.passed and falls.figure.value <= 0 and large.passed and large.figure.value == 0
+    assert not sanity.falls_with_eps(rounded, pgd, *part, (0.02,), 0.5)[1].passed
+
+
+def test_an_attack_that_is_weaker_at_a_larger_eps_is_caught(classifier, part):
+    falls, _ = sanity.falls_with_eps(
+        classifier, lambda c, eps, steps: pgd(c, max(0.0, 0.15 - eps), steps), *part, (0.01, 0.14), 0.15
+    )
+    assert not falls.passed and falls.figure.value > 0.1
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_noise_counts_what_it_beats_and_the_attack_does_not(classifier, part, norm):
+    x, y = part
+    eps = 0.3 if norm == "linf" else 2.5
+    nothing, everything = np.zeros(64, bool), np.ones(64, bool)
+    assert sanity.noise(classifier, everything, x, y, eps, norm, 0).figure.value == 0
+    against_nothing = sanity.noise(classifier, nothing, x, y, eps, norm, 0).figure.value
+    assert against_nothing > 0.2
+    wrong = (classifier.predict(x).argmax(1) != y).mean()
+    assert sanity.noise(classifier, nothing, x, y, 1e-6, norm, 0).figure.value == wrong
+
+
+def test_an_attack_that_loses_what_it_found_is_caught(classifier, part):
+    assert sanity.more_steps(classifier, pgd, *part, EPS).passed
+    assert not sanity.more_steps(
+        classifier, lambda c, eps, steps: pgd(c, eps if steps < 20 else 0.0, steps), *part, EPS
+    ).passed
+
+
+def test_transfer_beats_a_masked_model_only(classifier, rounded, part, digits):
+    x, y = part
+    for model, passes in ((classifier, True), (rounded, False)):
+        imitation = surrogate(model, digits[2], 0)
+        assert (imitation.predict(x).argmax(1) == model.predict(x).argmax(1)).mean() > 0.9
+        beaten = model.predict(pgd(model, EPS, 20).generate(x, y)).argmax(1) != y
+        assert sanity.transfer(model, pgd(imitation, EPS, 20).generate(x, y), beaten, y).passed == passes
+
+
+def test_a_surrogate_depends_on_its_seed_alone(classifier, digits):
+    first, same, other = (surrogate(classifier, digits[2][:32], seed, steps=2) for seed in (0, 0, 1))
+    logits, again, differ = (model.predict(digits[2][:4]) for model in (first, same, other))
+    np.testing.assert_array_equal(logits, again)
+    assert not np.allclose(logits, differ) and first.input_shape == SHAPE
+
+
+def test_a_model_without_its_normalisation_is_caught(classifier, trained_net, part):
+    bare = wrap(trained_net, lambda x: x * 0.5 + 0.5)
+    changes = {"twice, less 1": lambda x: 2 * x - 1, "upside down": lambda x: 1 - x}
+    check = sanity.normalisation(bare, *part, changes)
+    assert not check.passed and check.found == "twice, less 1" and "twice, less 1" in check.measured
+    right, bare_right = ((model.predict(part[0]).argmax(1) == part[1]).mean() for model in (classifier, bare))
+    assert (check.figure.value, check.figure.n) == (pytest.approx(right - bare_right, abs=0.05), 64)
+    assert sanity.normalisation(classifier, *part, changes).passed
+
+
+@pytest.mark.parametrize("norm, eps, name", [("linf", EPS, "pgd"), ("l2", 0.5, "pgd-l2")])
+def test_the_binarization_test_is_passed_by_pgd_and_failed_by_no_attack(classifier, part, norm, eps, name):
+    hooks = sum(len(module._forward_pre_hooks) for module in classifier.model.modules())
+
+    def strong(model, bound, steps):
+        return attacks.create(name, model, bound, max_iter=steps)
+
+    check = binarization_test(classifier, strong, part[0][:8], eps, norm, 0)
+    assert check.passed and check.figure.n >= 6
+    weak = binarization_test(classifier, lambda model, bound, steps: strong(model, 0.0, 1), part[0][:8], eps, norm, 0)
+    assert weak.figure.value == 0 and not weak.passed
+    assert hooks == sum(len(module._forward_pre_hooks) for module in classifier.model.modules())
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_the_readout_has_to_tell_the_inside_of_a_ball_from_a_point_of_its_surface(classifier, norm, monkeypatch):
+    """Algorithm 1 of Zimmermann et al.: copies uniform within 0.95 eps, the planted image at eps, up to three draws."""
+    draws, eps, grey = [], 0.2, np.full((2, *SHAPE), 0.5, np.float32)
+    monkeypatch.setattr(BinarizedModel, "plant", lambda self, *given: draws.append(given))  # none separates
+    for seed in (0, 0, 1):
+        assert binarization_test(classifier, pgd, grey, eps, norm, seed, copies=500) is None
+    assert len(draws) == 3 * 2 * 3
+    np.testing.assert_array_equal(draws[0][0], draws[6][0])
+    assert (draws[0][0] != draws[1][0])[1:].any() and (draws[0][0] != draws[12][0]).any()
+    d = grey[0].size
+    for copies, planted, _ in draws:
+        assert copies.dtype == planted.dtype == np.float32 and (copies[0] == grey[0]).all() and len(copies) == 501
+        inside, surface = (copies[1:] - grey[0]).reshape(500, d), (planted - grey[0]).ravel()
+        if norm == "linf":
+            np.testing.assert_allclose(np.abs(surface), eps, rtol=1e-5)
+            share = (inside / (0.95 * eps) + 1) / 2  # uniform in [0, 1], coordinate by coordinate
+            assert len(set(np.sign(surface))) == 2
+        else:
+            assert np.linalg.norm(surface) == pytest.approx(eps, rel=1e-5)
+            share = (np.linalg.norm(inside, axis=1) / (0.95 * eps)) ** d  # the volume within is uniform in [0, 1]
+        assert -1e-4 < share.min() < 0.05 and 0.95 < share.max() < 1 + 1e-4
+        assert share.mean() == pytest.approx(0.5, abs=4 * np.sqrt(1 / 12 / share.size))
+
+
+def test_the_attack_under_test_is_told_the_class_and_the_bound(classifier, part):
+    asked = []
+
+    class Idle:
+        def generate(self, x, y):
+            asked.append((x.shape, y.tolist()))
+            return x
+
+    def make(model, *given):
+        asked.append(given)
+        return Idle()
+
+    check = binarization_test(classifier, make, part[0][:1], EPS, "linf", 0)
+    assert asked == [(EPS, 50), ((1, *SHAPE), [0])] and (check.figure.value, check.figure.n) == (0, 1)
+
+
+def test_what_is_planted_is_an_image(classifier, monkeypatch):
+    seen = []
+    monkeypatch.setattr(BinarizedModel, "plant", lambda self, copies, planted, device: seen.extend([*copies, planted]))
+    edges = np.stack([np.zeros(SHAPE, np.float32), np.ones(SHAPE, np.float32)])
+    binarization_test(classifier, pgd, edges, 0.3, "linf", 0, copies=20)
+    assert np.min(seen) == 0 and np.max(seen) == 1 and len(np.unique(seen)) > 100
+
+
+def test_the_readout_is_on_what_the_last_linear_layer_sees(trained_net, part):
+    last = [layer for layer in trained_net.modules() if isinstance(layer, nn.Linear)][-1]
+    binarized, x = BinarizedModel(trained_net).eval(), torch.from_numpy(part[0][:4])
+    seen = []
+    last.register_forward_pre_hook(lambda layer, inputs: seen.append(inputs[0]))
+    with torch.no_grad():
+        torch.testing.assert_close(binarized.features(x), seen[0])
+    last._forward_pre_hooks.popitem()
+    binarized.release()
+    with torch.no_grad():  # and on the logits of a network that has none
+        torch.testing.assert_close(BinarizedModel(nn.Flatten()).features(x), x.flatten(1))
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2), (2, 1, 0)])
+def test_the_planted_image_is_just_beyond_the_boundary(order):
+    """On the pixels themselves: the readout is the largest margin between the copies and the planted image."""
+    binarized = BinarizedModel(nn.Flatten())
+    copies = np.zeros((3, 1, 1, 2), np.float32)
+    copies[1, 0, 0], copies[2, 0, 0] = (-1, 0.5), (-1, -0.5)
+    planted = np.array([[[1, 0]]], np.float32)
+    assert binarized.plant(copies[list(order)], planted, torch.device("cpu"))
+    points = torch.tensor([[[[0.998, 0.0]]], [[[0.9991, 0.3]]], [[[1.0, 0.0]]]])
+    assert binarized(points).argmax(1).tolist() == [0, 1, 1]
+    assert binarized(points)[:, 1].diff()[1] / 0.0009 == pytest.approx(
+        0.5, rel=0.01
+    )  # scores fall by 1 to the farthest
+
+
+@pytest.mark.parametrize("planted", [(0, 0), (-0.5, 0)])
+def test_an_image_among_its_copies_cannot_be_planted(planted):
+    copies = np.zeros((3, 1, 1, 2), np.float32)
+    copies[1, 0, 0, 0], copies[2, 0, 0, 0] = -1, planted[0] and 1
+    assert not BinarizedModel(nn.Flatten()).plant(
+        copies, np.array(planted, np.float32).reshape(1, 1, 2), torch.device("cpu")
+    )
+
+
+def test_the_binarization_test_says_nothing_of_a_constant_model(part):
+    assert binarization_test(wrap(nn.Flatten(), lambda x: 0 * x), pgd, part[0][:2], EPS, "linf", 0) is None
+
+
+def test_the_binarization_test_catches_masked_gradients(rounded, part):
+    assert not binarization_test(rounded, pgd, part[0][:8], EPS, "linf", 0).passed
+
+
+def test_a_check_is_a_row_and_every_rule_has_words(classifier, part):
+    row = sanity.gradients(classifier, *part).row(exhibit="check")
+    assert row["metric"] == "gradients" and row["accept_high"] == 0.01 and np.isnan(row["accept_low"])
+    assert row["exhibit"] == "check" and row["source"] is None
+    assert sanity.Check("normalisation", sanity.Figure(0.0, 1), "inverted").row()["source"] == "inverted"
+    for name in sanity.RULES:
+        check = sanity.Check(name, sanity.Figure(float("nan"), 0), "x")
+        assert not check.passed and check.means and check.do and "nan" in check.measured
+
+
+def test_the_largest_rise_along_eps_is_measured_whatever_the_order_of_the_bounds():
+    asked = []
+
+    def make(classifier, eps, steps):
+        asked.append((eps, steps))
+        return Spoiler({0.1: 4, 0.2: 3, 0.3: 1, 0.5: 7}[eps])
+
+    falls, large = sanity.falls_with_eps(Reader(), make, LABELLED, LABELS, (0.3, 0.1, 0.2), 0.5)
+    assert (falls.figure.value, falls.figure.n) == (2 / 8, 8)
+    assert (large.figure.value, large.figure.n, large.found) == (1 / 8, 8, "eps = 0.5")
+    assert asked == [(0.1, 20), (0.2, 20), (0.3, 20), (0.5, 40)]
+
+
+def test_four_times_the_steps_are_compared():
+    beaten = {10: 2, 40: 1}
+    check = sanity.more_steps(Reader(), lambda c, eps, steps: Spoiler(beaten[steps]), LABELLED, LABELS, EPS)
+    assert (check.figure.value, check.figure.n) == (1 / 8, 8)
+
+
+def test_an_attack_of_eps_zero_is_told_the_labels():
+    check = sanity.eps_zero(Reader(), lambda c, eps, steps: Spoiler(3 if eps == 0 else 0), LABELLED, LABELS)
+    assert (check.figure.value, check.figure.n) == (5 / 8, 8)
+
+
+@pytest.mark.parametrize(
+    "size, drift, passes", [(0, 5e-5, True), (0, 1e-3, False), (1000, 0.05, True), (1000, 1, False)]
+)
+def test_predictions_are_equal_to_four_digits(size, drift, passes):
+    """Small logits to an absolute 1e-4, large ones to a relative one."""
+    answers = iter([np.full((8, 3), float(size)), np.full((8, 3), size + drift)])
+    drifting = type("Drifting", (), {"predict": lambda self, x: next(answers)})()
+    assert sanity.deterministic(drifting, LABELLED).passed == passes
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_noise_lies_on_the_sphere_and_every_draw_counts(norm):
+    grey, eps = np.full_like(LABELLED, 0.5), 0.02
+    draws = []
+    for seed in (0, 0, 1):
+        reader = Reader()
+        sanity.noise(reader, np.zeros(8, bool), grey, LABELS, eps, norm, seed)
+        draws.append(np.stack(reader.shown) - grey)
+    assert len(draws[0]) == 10 and len(np.unique(draws[0].reshape(10, -1), axis=0)) == 10
+    np.testing.assert_array_equal(draws[0], draws[1])
+    assert (draws[0] != draws[2]).any()
+    rows = draws[0].reshape(80, -1)
+    size = np.abs(rows).max(1) if norm == "linf" else np.linalg.norm(rows, axis=1)
+    np.testing.assert_allclose(size, eps, rtol=1e-4)
+    assert ((np.abs(np.abs(rows) - eps) < 1e-6).all()) == (norm == "linf")
+
+
+def test_noise_stays_an_image_and_what_one_draw_beat_is_beaten():
+    class Fooled(Reader):
+        def predict(self, x):
+            y = LABELS.copy()
+            y[len(self.shown)] += 1  # every draw beats another image
+            self.shown.append(x)
+            return np.eye(10)[y]
+
+    fooled, black_and_white = Fooled(), np.where(LABELLED > 0.35, 1, 0).astype(np.float32)
+    beaten = np.arange(8) == 2
+    check = sanity.noise(fooled, beaten, black_and_white, LABELS, 0.1, "linf", 0, draws=5)
+    assert (check.name, check.figure.value, check.figure.n) == ("noise is weaker", 4 / 8, 8)
+    shown = np.stack(fooled.shown)
+    assert shown.min() == 0 and shown.max() == 1
