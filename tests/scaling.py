@@ -15,8 +15,8 @@ import pandas as pd
 import torch
 from work import convolve
 
-from advbench.study.run import Run
-from advbench.study.study import Study
+from advbench.study import Run, Study
+from advbench.study.workers import Workers
 
 STAGES = 8
 
@@ -24,10 +24,13 @@ STAGES = 8
 def sweep(workers: int, steps: int) -> float:
     """Seconds of the sweep in so many workers."""
     with TemporaryDirectory(prefix="scaling-") as folder:
-        study = Study(None, Run(Path(folder), {}), None, None, torch.device("cpu"), 0, workers)  # type: ignore[arg-type]
+        processes = Workers(workers)
+        study = Study(None, Run(Path(folder), {}), None, None, torch.device("cpu"), 0, processes)  # type: ignore[arg-type]
         start = time.monotonic()
         study.each(convolve, [(stage, steps) for stage in range(STAGES)])
-        return time.monotonic() - start
+        seconds = time.monotonic() - start
+        processes.stop()
+        return seconds
 
 
 def measure(seconds: float) -> pd.DataFrame:

@@ -206,7 +206,7 @@ class Run:
         merged["note"] = self.config["note"] or merged.note
         if self._undecided:
             merged.loc[merged.target.notna() & merged.note.isna(), "note"] = self._undecided
-        return merged
+        return typed(merged)
 
     def write_results(self) -> None:
         """Write results.csv from the rows so far."""

@@ -8,8 +8,8 @@ import pytest
 
 from advbench import metrics
 from advbench.errors import UsageError
-from advbench.study.run import Run
 from advbench.seeds import derive
+from advbench.study import Run
 from advbench.study.stages import check, stage_seconds
 
 CONFIG = {"recipe": "r", "dataset": "d", "seed": 0, "note": "", "config": {"epochs": 3}}
@@ -74,7 +74,7 @@ def test_results_hold_every_row_in_order_with_all_columns(run):
     run.rows("a", lambda: [])
     run.rows("c", lambda: [metrics.proportion(2, 2).row("second", sigma=0.1)])
     results = run.results()
-    assert list(results.columns) == metrics.COLUMNS
+    assert dict(results.dtypes.astype(str)) == metrics.COLUMNS
     assert list(results.metric) == ["first", "second"] and set(results.recipe) == {"r"}
     assert (run.directory / "results.csv").read_text().count("\n") == 3
 

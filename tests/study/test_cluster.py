@@ -6,16 +6,17 @@ import subprocess
 import sys
 import time
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from tiny import TINY
 from work import killed_once
 
-from advbench.study.cluster import Cluster
 from advbench.errors import UsageError
-from advbench.study.registry import configure, find
-from advbench.study.study import start
+from advbench.study import configure, find, start
+from advbench.study.cluster import Cluster
+from advbench.study.execution import rebuild
 
 distributed = pytest.importorskip("distributed")
 
@@ -29,7 +30,7 @@ def running(folder, workers):
     file = folder / "scheduler.json"
     common = {
         "cwd": folder,
-        "env": {**os.environ, "PYTHONPATH": str(Path(__file__).parent)},
+        "env": {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])},
         "stderr": subprocess.DEVNULL,
     }
     dask = [sys.executable, "-m", "dask"]
@@ -72,9 +73,11 @@ def test_a_cluster_computes_what_one_process_does_bit_for_bit(scheduler, tmp_pat
 
 
 def test_a_worker_that_is_killed_costs_its_stage_again_and_no_more(scheduler, tmp_path):
-    config = configure(find(RECIPE), "quick", SETTINGS).model_dump(mode="json")
-    asked = {"recipe": RECIPE, "preset": "quick", "dataset": "digits", "seed": 0, "note": "", "config": config}
-    cluster = Cluster(scheduler, json.dumps(asked), None, "cpu", str(tmp_path / "store"))
+    config = configure(find(RECIPE).preset("quick"), SETTINGS).model_dump(mode="json")
+    request = {"recipe": RECIPE, "dataset": "digits", "seed": 0, "note": "", "config": config}
+    cluster = Cluster(
+        scheduler, rebuild, json.dumps({**request, "preset": "quick"}), None, "cpu", str(tmp_path / "store")
+    )
     places = [tmp_path / name for name in ("a", "b", "victim", "c", "d")]
     cluster.each(killed_once, places)
     begun = {place.name: len(place.read_text().split()) for place in places}
@@ -83,23 +86,18 @@ def test_a_worker_that_is_killed_costs_its_stage_again_and_no_more(scheduler, tm
     assert sorted(kept) == ["a", "b", "c", "d", "victim"]
 
 
-@pytest.mark.parametrize(
-    "recipe, store, message",
-    [
-        (find(RECIPE), None, "--scheduler needs --store"),
-        (find(str(Path(__file__).parents[1] / "docs" / "my_study.py")), "store", "needs a recipe that is installed"),
-    ],
-)
-def test_what_cannot_work_is_said_at_once(recipe, store, message, tmp_path):
+@pytest.mark.parametrize("store, message", [(None, "--scheduler needs --store"), ("store", "needs a recipe that is")])
+def test_what_cannot_work_is_refused_at_once(store, message, tmp_path):
+    recipe = find(RECIPE) if store is None else replace(find(RECIPE), file="mine.py")
     with pytest.raises(UsageError, match=message):
         start(recipe, dataset="digits", out=tmp_path / "run", store=store, scheduler="tcp://127.0.0.1:1")
 
 
 def test_a_scheduler_that_does_not_answer_is_one_line(tmp_path):
     with pytest.raises(UsageError, match="no Dask scheduler answers at nowhere"):
-        Cluster("nowhere", "{}", None, "cpu", str(tmp_path)).each(killed_once, [tmp_path])
+        Cluster("nowhere", rebuild, "{}", None, "cpu", str(tmp_path)).each(killed_once, [tmp_path])
 
 
 def test_a_scheduler_without_workers_is_one_line(tmp_path):
     with running(tmp_path, 0) as empty, pytest.raises(UsageError, match="has no workers; dask worker tcp"):
-        Cluster(empty, "{}", None, "cpu", str(tmp_path)).each(killed_once, [tmp_path])
+        Cluster(empty, rebuild, "{}", None, "cpu", str(tmp_path)).each(killed_once, [tmp_path])

@@ -1,4 +1,4 @@
-"""Work in other processes: done, in the run's own folder, and with one line where it fails."""
+"""Work in other processes: it is done in the run's own folder, and a failure is one line."""
 
 import os
 import signal
@@ -10,33 +10,49 @@ from types import ModuleType
 
 import pytest
 import torch
-from work import die, do, fail, note, row, same
+from work import Notes, die, do, fail, note, row
 
 from advbench.errors import AdvbenchError, UsageError
-from advbench.study.run import Run
-from advbench.study.study import Study
+from advbench.study import Run, Study
+from advbench.study.workers import Workers
 
 
 @pytest.fixture
 def make(tmp_path):
     config = {"recipe": "r", "preset": "small", "dataset": "d", "seed": 0, "note": "", "settings": [], "config": {}}
     run = Run(tmp_path / "run", config)
-    return lambda workers: Study(None, run, None, None, torch.device("cpu"), 0, workers)
+    started = []
+
+    def study(count):
+        started.append(Workers(count))
+        return Study(None, run, None, None, torch.device("cpu"), 0, started[-1])
+
+    yield study
+    for workers in started:
+        workers.stop()
 
 
 def test_one_worker_is_this_process_on_one_thread(make):
     threads = torch.get_num_threads()
     study = make(1)
     study.each(note, ["a", "b"])
-    said = [(study.run.directory / f"{name}.txt").read_text() for name in "ab"]
-    assert said == [f"{os.getpid()} 1"] * 2 and torch.get_num_threads() == threads
+    text = [(study.run.directory / f"{name}.txt").read_text() for name in "ab"]
+    assert text == [f"{os.getpid()} 1"] * 2 and torch.get_num_threads() == threads
 
 
 def test_two_workers_are_other_processes_on_one_thread_each(make):
     study = make(2)
     study.each(note, ["a", "b", "c"])
-    said = [(study.run.directory / f"{name}.txt").read_text().split() for name in "abc"]
-    assert str(os.getpid()) not in {pid for pid, _ in said} and {threads for _, threads in said} == {"1"}
+    text = [(study.run.directory / f"{name}.txt").read_text().split() for name in "abc"]
+    assert str(os.getpid()) not in {pid for pid, _ in text} and {threads for _, threads in text} == {"1"}
+
+
+def test_two_workers_are_the_same_processes_for_all_work_of_a_study(make):
+    study = make(2)
+    study.each(note, ["a", "b", "c"])
+    first = {(study.run.directory / f"{name}.txt").read_text() for name in "abc"}
+    study.each(note, ["d"])
+    assert (study.run.directory / "d.txt").read_text() in first
 
 
 @pytest.mark.parametrize("workers", [1, 2])
@@ -53,17 +69,25 @@ def test_a_worker_that_dies_is_one_line(make):
 @pytest.mark.parametrize("workers", [1, 2])
 def test_measurements_are_made_once_in_the_workers_and_join_in_their_order(make, workers):
     study = make(workers)
-    study.run.table("first", lambda: [{"metric": "kept", "value": 9.0}])
-    study.measure(same, [("third", row, "c", 3.0), ("first", row, "a", 1.0), ("second", row, "b", 2.0)])
-    assert study.run.results()[["metric", "value"]].values.tolist() == [["c", 3.0], ["kept", 9.0], ["b", 2.0]]
+    study.run.table("row-a-1", lambda: [{"metric": "cached", "value": 9.0}])
+    study.measure_each(row, Notes(study), [("c", 3.0), ("a", 1.0), ("b", 2.0)], independent=True)
+    found = study.run.results()
+    assert found[["metric", "value"]].values.tolist() == [["c", 3.0], ["cached", 9.0], ["b", 2.0]]
+    assert found.exhibit.tolist()[::2] == ["row"] * 2 and found.split.tolist()[::2] == ["test"] * 2
     assert not (study.run.directory / "a.txt").exists()
     processes = {(study.run.directory / f"{name}.txt").read_text().split()[0] for name in "bc"}
     assert (str(os.getpid()) in processes) is (workers == 1)
 
 
+def test_two_stages_of_one_name_are_refused(make):
+    study = make(1)
+    with pytest.raises(AdvbenchError, match="two stages of row have the same name"):
+        study.measure_each(row, Notes(study), [("a", 1.0), ("a", 1.0)])
+
+
 @pytest.mark.parametrize("among_items", [False, True])
 def test_a_recipe_by_path_has_one_worker(make, monkeypatch, among_items):
-    module = ModuleType("advbench_recipe_mine")
+    module = ModuleType("advbench_file_mine")
     exec("def work(study, item): (study.run.directory / item).write_text('x')", vars(module))
     monkeypatch.setitem(sys.modules, module.__name__, module)
     study = make(2)
@@ -80,14 +104,19 @@ def test_workers_end_with_their_parent(tmp_path, how):
     script = f"""
 import sys, torch
 from pathlib import Path
-from advbench.study.run import Run
-from advbench.study.study import Study
+from advbench.study import Run, Study
+from advbench.study.workers import Workers
 from work import wait
 if __name__ == "__main__":
-    Study(None, Run(Path({str(tmp_path / "run")!r}), {{}}), None, None, torch.device("cpu"), 0, 2).each(wait, ["a", "b"])
+    workers = Workers(2)
+    try:
+        run = Run(Path({str(tmp_path / "run")!r}), {{}})
+        Study(None, run, None, None, torch.device("cpu"), 0, workers).each(wait, ["a", "b"])
+    finally:
+        workers.stop()
 """
     (tmp_path / "study.py").write_text(script)
-    here = str(Path(__file__).parent)
+    here = str(Path(__file__).parents[1])
     parent = subprocess.Popen(
         [sys.executable, str(tmp_path / "study.py")],
         env={**os.environ, "PYTHONPATH": here},
@@ -99,8 +128,8 @@ if __name__ == "__main__":
     workers = [int(note.read_text().split()[0]) for note in notes]
     assert all(alive(pid) for pid in workers)
     parent.send_signal(how)
-    _, said = parent.communicate(timeout=60)
-    assert parent.returncode != 0 and said.count(b"Traceback") == (how == signal.SIGINT)
+    _, text = parent.communicate(timeout=60)
+    assert parent.returncode != 0 and text.count(b"Traceback") == (how == signal.SIGINT)
     eventually(lambda: not any(alive(pid) for pid in workers))
 
 

@@ -3,9 +3,8 @@
 import numpy as np
 import pytest
 
-from advbench.study import stages
 from advbench.errors import AdvbenchError, UsageError
-from advbench.study.run import Run
+from advbench.study import Run, stages
 from advbench.study.store import Store
 
 CONFIG = {"recipe": "r", "dataset": "d", "seed": 0, "note": "", "config": {}}
@@ -38,7 +37,7 @@ def url(request, tmp_path):
 @pytest.fixture
 def machine(tmp_path, url):
     """A run directory of the one study, by the name of its machine."""
-    return lambda name: Run(tmp_path / name, CONFIG, Store(url).of("0123abcd"))
+    return lambda name: Run(tmp_path / name, CONFIG, Store(url).part("0123abcd"))
 
 
 def never():
@@ -91,7 +90,7 @@ def test_a_file_outside_of_the_run_is_refused(machine, tmp_path):
 
 def test_a_folder_is_the_same_wherever_a_process_stands(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert Store("store").of("study").url == f"{tmp_path}/store/study"
+    assert Store("store").part("study").url == f"{tmp_path}/store/study"
 
 
 def test_a_url_of_an_unknown_kind_is_one_line():

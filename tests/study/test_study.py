@@ -1,0 +1,98 @@
+"""Stage names, exhibits and materials of a study, without any recipe."""
+
+from dataclasses import dataclass
+
+import altair as alt
+import pandas as pd
+import pytest
+import torch
+
+from advbench.study import Run, Shown, Study, exhibit, once
+from advbench.study.study import stage_name
+
+CONFIG = {"recipe": "r", "preset": "small", "dataset": "d", "seed": 0, "note": "", "settings": [], "config": {}}
+
+
+@dataclass(frozen=True)
+class Named:
+    label: str
+
+
+def accuracy_under(made, *arguments):
+    yield {"metric": "accuracy", "value": float(len(arguments)), "split": "validation"}
+    yield {"metric": "error", "value": 0.5, "exhibit": "other"}
+
+
+class Networks:
+    columns = {"split": "test", "model": "net"}
+
+    def __init__(self):
+        self.calls = []
+
+    @once
+    def network(self, name, seed=0):
+        self.calls.append((name, seed))
+        return [name, seed]
+
+
+@pytest.fixture
+def study(tmp_path):
+    return Study(None, Run(tmp_path / "run", CONFIG), None, None, torch.device("cpu"), 0)
+
+
+@pytest.mark.parametrize(
+    "arguments, name",
+    [
+        ((), "accuracy_under"),
+        ((Named("fgsm-4"), 3), "accuracy_under-fgsm-4-3"),
+        ((1 / 255, "a, b"), "accuracy_under-0.00392157-a-b"),
+        (("../up", None), "accuracy_under-..-up-None"),
+    ],
+)
+def test_a_stage_is_named_after_its_function_and_arguments(arguments, name):
+    assert stage_name(accuracy_under, *arguments).replace("-under", "_under") == name
+
+
+def test_rows_have_what_their_materials_share_unless_they_say_otherwise(study):
+    study.measure(accuracy_under, Networks(), 1)
+    found = study.run.results()
+    assert found.split.tolist() == ["validation", "test"] and found.model.tolist() == ["net"] * 2
+    assert found.exhibit.tolist() == ["accuracy under", "other"]
+
+
+def test_stages_are_measured_in_the_order_of_the_items(study):
+    study.measure_each(accuracy_under, Networks(), ["b", ("a", 1)])
+    assert study.run.results().value.tolist() == [1.0, 0.5, 2.0, 0.5]
+
+
+def test_once_computes_once_for_the_same_arguments_of_one_instance():
+    first, second = Networks(), Networks()
+    assert first.network("a") is first.network("a") and first.network("a", seed=1) == ["a", 1]
+    assert second.network("a") is not first.network("a")
+    assert first.calls == [("a", 0), ("a", 1)]
+
+
+def test_the_docstring_of_an_exhibit_is_its_caption(study):
+    @exhibit("A title", "M1", "M2")
+    def some_table(rows, made):
+        """What the
+        table shows."""
+        return Shown(table=pd.DataFrame({"a": [len(rows)]}), note="Two rows.")
+
+    @exhibit("Many")
+    def many(rows, made):
+        """Each."""
+        yield Shown(alt.Chart(pd.DataFrame({"x": [1]})).mark_point().encode(x="x"), part="one", title="One")
+        yield Shown(table=pd.DataFrame({"a": [made]}), part="two")
+
+    @exhibit("Nothing")
+    def nothing(rows, made):
+        """Never."""
+
+    study.measure(accuracy_under, Networks())
+    study.show((some_table, many, nothing), "m")
+    first, one, two = study.run._exhibits
+    assert (first["name"], first["caption"]) == ("some-table", "Two rows. What the table shows.")
+    assert first["claims"] == ["M1", "M2"] and first["table"]["data"] == [[2]]
+    assert (one["name"], one["title"], two["name"], two["title"]) == ("many-one", "One", "many-two", "Many")
+    assert "chart" in one and two["table"]["data"] == [["m"]]
