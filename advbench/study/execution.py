@@ -80,7 +80,7 @@ def start(
         question=recipe.question,
         command=recipe.file or recipe.name,
         data_dir=str(data_dir or ""),
-        undecided=(recipe.undecided or {}).get(preset, ""),
+        undecided=recipe.undecided.get(preset, ""),
         claims=[{"id": claim.id, "says": claim.says} for claim in recipe.claims],
     )
     processes = Workers(workers or default_workers(where))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from importlib import import_module
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -12,7 +12,7 @@ from typing import Any, Generic
 
 from advbench.errors import UsageError, did_you_mean
 from advbench.files import run_file
-from advbench.study.claims import Claim
+from advbench.study.claims import Claim, Report
 from advbench.study.config import C
 from advbench.study.study import Study
 
@@ -28,6 +28,7 @@ class Recipe(Generic[C]):
     :param presets: the config of each of quick, small and paper.
     :param body: computes the study.
     :param question: what the study asks, in one sentence for a reader who has not read the report.
+    :param report: the report that the study reproduces, None where it reproduces none.
     :param claims: of the report, judged by what the study measures.
     :param undecided: presets that are too small to decide a claim, with the reason.
     :param file: the path by which it was asked for, empty for an installed recipe.
@@ -39,8 +40,9 @@ class Recipe(Generic[C]):
     presets: Mapping[str, C]
     body: Callable[[Study[C]], None]
     question: str = ""
+    report: Report | None = None
     claims: Sequence[Claim] = ()
-    undecided: Mapping[str, str] | None = None
+    undecided: Mapping[str, str] = field(default_factory=dict)
     file: str = ""
 
     def preset(self, name: str) -> C:
@@ -62,13 +64,14 @@ def recipe(
     embedded_shape: tuple[int, int, int],
     presets: Mapping[str, C],
     question: str = "",
+    report: Report | None = None,
     claims: Sequence[Claim] = (),
     undecided: Mapping[str, str] = QUICK,
 ) -> Callable[[Callable[[Study[C]], None]], Recipe[C]]:
     """Decorate the function that computes a study; the parameters are those of :class:`Recipe`."""
 
     def declare(body: Callable[[Study[C]], None]) -> Recipe[C]:
-        return Recipe(name, dataset, embedded_shape, presets, body, question, claims, undecided)
+        return Recipe(name, dataset, embedded_shape, presets, body, question, report, claims, undecided)
 
     return declare
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from advbench.recipes.reports import MEUCCI
 from advbench.recipes.training_mnist.claims import CLAIMS
 from advbench.recipes.training_mnist.config import PRESETS, TrainingMnist
 from advbench.recipes.training_mnist.exhibits import EXHIBITS
@@ -17,6 +18,7 @@ from advbench.study import Study, recipe
     presets=PRESETS,
     question="Does training on adversarial images make a network withstand them, how sure is it of its errors, and whose "
     "adversarial images fool whom?",
+    report=MEUCCI,
     claims=CLAIMS,
 )
 def training_mnist(study: Study[TrainingMnist]) -> None:
