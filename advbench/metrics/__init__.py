@@ -5,7 +5,7 @@ from advbench.metrics.confidence import confidence, cross_entropy
 from advbench.metrics.detection import auc, detectability, sr_at, true_positive_rate
 from advbench.metrics.figures import COLUMNS, Figure, accuracy, balanced, difference, mean, median, of_row, proportion
 from advbench.metrics.robustness import robust_accuracy, still_correct
-from advbench.metrics.rows import by_seed, lowest, over_seeds, spread, where
+from advbench.metrics.rows import by_seed, lead, lowest, over_seeds, spread, where
 
 __all__ = [
     "COLUMNS",
@@ -20,6 +20,7 @@ __all__ = [
     "cross_entropy",
     "detectability",
     "difference",
+    "lead",
     "lowest",
     "mean",
     "median",

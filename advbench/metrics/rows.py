@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from advbench.metrics.figures import Figure, mean, of_row
+from advbench.metrics.figures import Figure, difference, mean, of_row
 
 
 def where(rows: pd.DataFrame, **columns: Any) -> pd.DataFrame:
@@ -34,6 +34,13 @@ def lowest(rows: pd.DataFrame) -> Figure | None:
     """The figure of the row with the smallest value, None where no row has one."""
     rows = rows.dropna(subset=["value"])
     return of_row(rows.loc[rows.value.idxmin()]) if len(rows) else None
+
+
+def lead(first: pd.DataFrame, second: pd.DataFrame) -> Figure:
+    """The value of the first rows less that of the second: in each seed, mean over the seeds; of one seed with its interval."""
+    if len(first) == len(second) == 1:
+        return difference(of_row(first.iloc[0]), of_row(second.iloc[0]))
+    return mean((by_seed(first) - by_seed(second)).dropna().to_numpy(float), unit="seeds")
 
 
 def by_seed(rows: pd.DataFrame) -> pd.Series:

@@ -20,9 +20,9 @@ from advbench.study.workers import Item, one_thread
 
 @dataclass(frozen=True)
 class Cluster:
-    """A Dask scheduler, and what its workers need to build the study anew: some hundred bytes, no images.
+    """A Dask scheduler, and the few hundred bytes from which its workers build the study anew.
 
-    Every worker has advbench installed and can have the data set, in its own cache or at the same folder.
+    Every worker has advbench installed, and the data set in its own cache or at the same folder.
 
     :param scheduler: its address, such as ``tcp://10.0.0.1:8786``.
     :param build: makes the study anew from the run's config, a directory, the store, data_dir and device; a function of
@@ -41,9 +41,9 @@ class Cluster:
     store: str
 
     def each(self, work: Callable[[Any, Item], Any], items: Sequence[Item]) -> None:
-        """Call ``work(study, item)`` for every item on the workers; what it makes is in the store afterwards.
+        """Call ``work(study, item)`` for every item on the workers; the results are in the store afterwards.
 
-        A piece whose worker dies is done again by another one.
+        If a worker dies, another one does its piece again.
 
         :raises UsageError: if Dask is not installed, or no scheduler or no worker answers.
         :raises AdvbenchError: if workers died over one piece again and again.

@@ -1,4 +1,4 @@
-"""What a study ran on: versions, commit, processor, memory."""
+"""The environment of a study: versions, commit, processor, memory."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _LIBRARIES = ("advbench", "adversarial-robustness-toolbox", "torch", "torchvisio
 
 
 def environment(device: str) -> dict[str, Any]:
-    """Versions, commit, machine and device of this process; peak memory is that of the largest one, children included."""
+    """Versions, commit, machine and device; the peak memory is that of the largest process, children included."""
     versions = {}
     for library in _LIBRARIES:
         try:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import platform
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import torch
 
 from advbench import data
@@ -17,7 +17,6 @@ from advbench.data import Dataset
 from advbench.device import resolve_device
 from advbench.errors import DataUnavailable, UsageError
 from advbench.progress import log
-from advbench.study.claims import Claim
 from advbench.study.cluster import Cluster
 from advbench.study.config import C, configure, digest
 from advbench.study.registry import Recipe, find
@@ -96,7 +95,8 @@ def start(
             recipe.body(Study(config, run, train, test, where, seed, processes, cluster))
         finally:
             processes.stop()
-        run.rows("claims", partial(_judge, recipe.claims, run))
+        rows = run.results()
+        run.add(pd.DataFrame([claim.row(rows) for claim in recipe.claims]))
     return run
 
 
@@ -112,12 +112,6 @@ def computing(run: Run, about: About, device: torch.device) -> Iterator[None]:
         yield
         run.write_results()
         run.record_environment(str(device))  # once more, for the peak memory
-
-
-def _judge(claims: Sequence[Claim], run: Run) -> Iterator[dict[str, Any]]:
-    rows = run.results()
-    for claim in claims:
-        yield claim.row(rows)
 
 
 def datasets(

@@ -1,4 +1,4 @@
-"""The run directory: what a recipe computed, kept stage by stage, so that the same command goes on where it stopped."""
+"""The run directory: it keeps what a recipe computes, stage by stage, so that the same command goes on where it stopped."""
 
 from __future__ import annotations
 
@@ -37,27 +37,26 @@ class Run:
 
     ::
 
-        config.json       what was asked: recipe, preset, data set, seed, every config field
+        config.json       the request: recipe, preset, data set, seed, every config field
         environment.json  what it ran on: versions, commit, machine, device
-        about.json        the question of the recipe, by what name it was started, and the folder of the data
+        about.json        the question and the claims of the recipe, its name on the command line, the folder of the data
         results.csv       one row a figure
         exhibits.json     the charts and tables of the page, in order
         report.html       the page
-        log.txt           what was printed, with times
+        log.txt           the log, with times
         models/           weights as safetensors, one csv of epochs a training
         arrays/           adversarial images and index sets, npy
         tables/           the rows of each stage, csv
         charts/           one Vega-Lite specification and one SVG an exhibit
-        explorer/         images, perturbations, probabilities and scores that the page lets a reader look through
-        checksums.json    of results.csv and of what else the page draws
+        explorer/         images, perturbations, probabilities and scores for the page's explorer
+        checksums.json    checksums of results.csv and of all other files that the page draws
         checkpoints/      trainings that are not finished
         stages/           one json a finished stage: its files, their checksums, its seconds
 
-    :param directory: where it is; made if it is not there.
-    :param config: what was asked, as JSON-serialisable values.
-    :param store: where finished stages are shared with other machines, and taken from.
-    :raises UsageError: if the directory holds a run that was asked something else, or a symbolic link, or cannot be
-        written.
+    :param directory: is made if it is not there.
+    :param config: the request, as JSON-serialisable values.
+    :param store: where finished stages are shared with other machines.
+    :raises UsageError: if the directory holds a run of another request, or a symbolic link, or cannot be written.
     """
 
     def __init__(self, directory: Path, config: Mapping[str, Any], store: Store | None = None) -> None:
@@ -65,16 +64,16 @@ class Run:
         self.config = dict(config)
         self.store = store
         known = directory / "config.json"
-        asked = json.dumps(self.config, indent=2) + "\n"
+        request = json.dumps(self.config, indent=2) + "\n"
         try:
             directory.mkdir(parents=True, exist_ok=True)
             _refuse_links(directory)
             if known.is_file():
-                _refuse_other(directory, _read_config(known), json.loads(asked))
+                _refuse_other(directory, _read_config(known), json.loads(request))
             elif set(directory.iterdir()) - set(unfinished(known)):
                 raise UsageError(f"{directory} is not empty and not a run; choose another --out")
             else:
-                write_text(known, asked)
+                write_text(known, request)
         except OSError as error:
             raise UsageError(f"{directory} cannot be used as a run directory: {error.strerror}") from error
         self._tables: list[pd.DataFrame] = []
@@ -95,11 +94,11 @@ class Run:
 
     @contextmanager
     def alone(self) -> Iterator[None]:
-        """No other process computes in this directory as long as the context lasts; a dead one never stands in the way.
+        """Lock the directory: no other process computes in it as long as the context lasts.
 
-        What a dead one was writing is removed.
+        A process that died never blocks it, and its unfinished files are removed.
 
-        :raises UsageError: if another does.
+        :raises UsageError: if another process holds the lock.
         """
         lock = FileLock(self.directory / ".lock")
         try:
@@ -126,7 +125,7 @@ class Run:
     def record_environment(self, device: str) -> None:
         """Write environment.json; the peak memory is the largest since the run was begun."""
         path, found = self.directory / "environment.json", environment(device)
-        # none yet, damaged, or of a system that does not tell
+        # no file yet, a damaged one, or a system that does not know its memory
         with suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
             before = read_json(path)["peak memory"]
             found["peak memory"] = max(before, found["peak memory"], key=lambda text: float(text.removesuffix(" GiB")))
@@ -138,7 +137,7 @@ class Run:
         self._undecided = about.undecided
 
     def arrays(self, stage: str, make: Callable[[], Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
-        """The named arrays of a stage, memory-mapped; ``make`` computes them where they are not kept yet."""
+        """The named arrays of a stage, memory-mapped; ``make`` computes them where the stage is not finished."""
 
         def keep() -> list[Path]:
             paths = []
@@ -180,7 +179,7 @@ class Run:
         return pd.concat([table for table in tables if "training" in table], ignore_index=True)
 
     def table(self, stage: str, make: Callable[[], Iterable[dict[str, Any]]]) -> pd.DataFrame:
-        """The result rows of a stage, which do not join results.csv yet."""
+        """The result rows of a stage, without adding them to results.csv."""
         path = self.directory / "tables" / f"{stage}.csv"
 
         def keep() -> list[Path]:
@@ -194,9 +193,13 @@ class Run:
     def rows(self, stage: str, make: Callable[[], Iterable[dict[str, Any]]]) -> pd.DataFrame:
         """The result rows of a stage; they join results.csv in the order of the calls."""
         table = self.table(stage, make)
-        self._tables.append(table)
-        self.write_results()
+        self.add(table)
         return table
+
+    def add(self, table: pd.DataFrame) -> None:
+        """Add rows to results.csv that belong to no stage: they are computed anew by every command."""
+        self._tables.append(typed(table))
+        self.write_results()
 
     def results(self) -> pd.DataFrame:
         """All rows so far, with every column of results.csv."""
@@ -216,18 +219,18 @@ class Run:
     def adopt(self, source: Path, recipe: str, wanted: Sequence[str]) -> dict[str, Any]:
         """Copy finished stages of another run of the same data and seed, where this one has not finished them itself.
 
-        :param recipe: which the other must be of.
+        :param recipe: the recipe of the other run.
         :param wanted: the names of the stages, with wildcards.
-        :return: what the other was asked.
+        :return: the request of the other run.
         :raises UsageError: if it is no such run, or one of other data or another seed, or has no such stage.
         """
         known = source / "config.json"
         if not known.is_file():
             raise UsageError(f"{source} is not a run directory: it has no config.json")
-        asked = _read_config(known)
+        request = _read_config(known)
         for key, needed in (("recipe", recipe), ("dataset", self.config["dataset"]), ("seed", self.config["seed"])):
-            if asked.get(key) != needed:
-                raise UsageError(f"{source} holds a run with {key} = {asked.get(key)}, needed is {needed}")
+            if request.get(key) != needed:
+                raise UsageError(f"{source} holds a run with {key} = {request.get(key)}, needed is {needed}")
         for pattern in wanted:
             found = sorted((source / "stages").glob(f"{pattern}.json"))
             if not found:
@@ -235,10 +238,10 @@ class Run:
             for marker in found:
                 if not stages.marker(self.directory, marker.stem).exists():
                     Store(str(source)).fetch(marker.stem, self.directory)
-        return asked
+        return request
 
     def take_in(self) -> None:
-        """Copy into this directory what other machines have finished and brought to the store."""
+        """Copy into this directory the stages that other machines have finished."""
         if self.store is None:
             return
         for name in self.store.finished():
@@ -286,17 +289,16 @@ class Run:
         self._record(drawn)
 
     def _record(self, drawn: Iterable[Path]) -> None:
-        """Keep the checksums of what the page draws."""
+        """Keep the checksums of files that the page draws."""
         self._drawn |= stages.checksums(self.directory, drawn)
         write_text(self.directory / "checksums.json", json.dumps(self._drawn, indent=1) + "\n")
 
     def _stage(self, name: str, keep: Callable[[], list[Path]]) -> list[Path]:
-        kept = stages.finished(self.directory, name)
-        if kept is None and self.store is not None and self.store.fetch(name, self.directory):
-            kept = stages.finished(self.directory, name)
-        if kept is not None:
+        files = stages.finished(self.directory, name)
+        if files is None and self.store is not None and self.store.fetch(name, self.directory):
+            files = stages.finished(self.directory, name)
+        if files is not None:
             log.info("%s: finished before", name)
-            files = kept
         else:
             log.info("%s ...", name)
             start, outside = time.monotonic(), self._inside
@@ -311,8 +313,8 @@ class Run:
         return files
 
 
-def _refuse_other(directory: Path, kept: dict[str, Any], asked: dict[str, Any]) -> None:
-    old, new = ({**asking, **asking.get("config", {})} for asking in (kept, asked))
+def _refuse_other(directory: Path, found: dict[str, Any], request: dict[str, Any]) -> None:
+    old, new = ({**each, **each.get("config", {})} for each in (found, request))
     for key in sorted((old.keys() | new.keys()) - {"config", "settings"}):
         if old.get(key) != new.get(key):
             raise UsageError(
@@ -322,7 +324,7 @@ def _refuse_other(directory: Path, kept: dict[str, Any], asked: dict[str, Any]) 
 
 
 def _refuse_links(directory: Path) -> None:
-    """Through a link in a run from someone else, a file outside of it would be written."""
+    """A link in a run from someone else would let this process write outside of it."""
     link = next((path for path in directory.rglob("*") if path.is_symlink()), None)
     if link is not None:
         raise UsageError(f"{link} is a symbolic link, which may lead outside of the run; put there what it points to")
@@ -332,4 +334,4 @@ def _read_config(path: Path) -> dict[str, Any]:
     try:
         return dict(read_json(path))
     except (ValueError, TypeError) as error:
-        raise UsageError(f"{path} is damaged: it says no longer what was asked; choose another --out") from error
+        raise UsageError(f"{path} is damaged: the request of the run cannot be read; choose another --out") from error

@@ -1,4 +1,4 @@
-"""What a run directory has finished: the files of each stage, their checksums, its seconds."""
+"""The finished stages of a run directory: the files of each, their checksums, its seconds."""
 
 from __future__ import annotations
 
@@ -15,39 +15,39 @@ from advbench.progress import log
 
 
 def marker(directory: Path, name: str) -> Path:
-    """The file that says that a stage is finished."""
+    """The marker of a finished stage."""
     return directory / "stages" / f"{name}.json"
 
 
 def finish(directory: Path, name: str, files: Iterable[Path], seconds: float) -> None:
-    """Say that a stage is finished: which files it left, and how long it took."""
-    kept = {"seconds": seconds, "ended": time.time(), "files": checksums(directory, files)}
-    write_text(marker(directory, name), json.dumps(kept, indent=1) + "\n")
+    """Write the marker of a stage: its files, their checksums, and how long it took."""
+    content = {"seconds": seconds, "ended": time.time(), "files": checksums(directory, files)}
+    write_text(marker(directory, name), json.dumps(content, indent=1) + "\n")
 
 
 def finished(directory: Path, name: str) -> list[Path] | None:
     """The files of a finished stage, or None where it is not finished or one of them has changed since.
 
-    :raises UsageError: if it names a file outside of the directory.
+    :raises UsageError: if its marker names a file outside of the directory.
     """
-    said = marker(directory, name)
-    if not said.is_file():
+    path = marker(directory, name)
+    if not path.is_file():
         return None
     try:
-        files = {inside(directory, file): checksum for file, checksum in read_json(said)["files"].items()}
+        files = {inside(directory, file): checksum for file, checksum in read_json(path)["files"].items()}
     except (ValueError, KeyError, AttributeError, TypeError):
-        log.warning("%s is damaged; its stage is computed again", said)
+        log.warning("%s is damaged; its stage is computed again", path)
         return None
-    if (path := changed(files)) is not None:
-        log.warning("%s is missing or damaged; its stage is computed again", path)
+    if (damaged := changed(files)) is not None:
+        log.warning("%s is missing or damaged; its stage is computed again", damaged)
         return None
     return list(files)
 
 
 def check(directory: Path) -> None:
-    """Whether what the page draws is as the run wrote it.
+    """Check that the files that the page draws are as the run wrote them.
 
-    :raises UsageError: if a file of it has changed since; the line names it.
+    :raises UsageError: if one has changed since; the line names it.
     """
     known = directory / "checksums.json"
     if not known.is_file():
@@ -66,12 +66,12 @@ def checksums(directory: Path, files: Iterable[Path]) -> dict[str, str]:
 
 
 def changed(files: Mapping[Path, str]) -> Path | None:
-    """The first file that is missing or has another checksum than it should."""
+    """The first file that is missing or has another checksum."""
     return next((path for path, checksum in files.items() if not path.is_file() or sha256(path) != checksum), None)
 
 
 def inside(directory: Path, name: str) -> Path:
-    """The file of a run that a name stands for.
+    """The file of a run by its name.
 
     :raises UsageError: if it lies outside of the directory.
     """

@@ -11,6 +11,7 @@ from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from multiprocessing import active_children, get_context, parent_process
+from pathlib import Path
 from tempfile import NamedTemporaryFile
 from threading import Thread
 from typing import Any, TypeVar
@@ -79,6 +80,7 @@ class Workers:
             for worker in active_children():
                 worker.terminate()
             self._pool = None
+            self._file.unlink(missing_ok=True)
 
     def _started(self, context: Any, device: torch.device, log_to_file: Callable[[], Any]) -> ProcessPoolExecutor:
         if self._pool is None:
@@ -86,7 +88,7 @@ class Workers:
             with NamedTemporaryFile(suffix=".study", delete=False) as file:
                 pickle.dump((context, device, log_to_file), file)
             self._pool = ProcessPoolExecutor(self.count, get_context("spawn"), _begin, (file.name,))
-            self._file = file.name
+            self._file = Path(file.name)
         return self._pool
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import pandas as pd
 
-from advbench.metrics import Figure, by_seed, mean, over_seeds, where
+from advbench.metrics import Figure, by_seed, lead, mean, over_seeds, where
 from advbench.study import Claim, band
 
 NAMES = ("standard", "mixed", "adversarial")
@@ -65,9 +65,8 @@ def figure(read: Read) -> Callable[[pd.DataFrame], Figure]:
     return lambda rows: over_seeds(read(rows))
 
 
-def lead(first: Read, second: Read) -> Callable[[pd.DataFrame], Figure]:
-    """The difference in each seed, mean over the seeds."""
-    return lambda rows: mean((by_seed(first(rows)) - by_seed(second(rows))).to_numpy(), unit="seeds")
+def minus(first: Read, second: Read) -> Callable[[pd.DataFrame], Figure]:
+    return lambda rows: lead(first(rows), second(rows))
 
 
 def _errors(rows: pd.DataFrame) -> pd.DataFrame:
@@ -120,7 +119,7 @@ CLAIMS = [
             "L4",
             L4,
             f"{metric}, {first} minus {second}",
-            lead(own(first, attack, "accuracy"), own(second, attack, "accuracy")),
+            minus(own(first, attack, "accuracy"), own(second, attack, "accuracy")),
             round(CONFIDENCE[first, attack, "accuracy"] - CONFIDENCE[second, attack, "accuracy"], 4),
             (low, None),
         )
@@ -155,7 +154,7 @@ CLAIMS = [
         "L6",
         L6,
         "error of standard, images from adversarial minus from mixed",
-        lead(moved("standard", "adversarial"), moved("standard", "mixed")),
+        minus(moved("standard", "adversarial"), moved("standard", "mixed")),
         0.1503,
         (0.0, None),
     ),
