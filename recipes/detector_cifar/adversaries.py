@@ -108,7 +108,7 @@ class StaticDetectors(Materials[T], ABC):
 
     def eps_pairs(self) -> list[tuple[Adversary, Adversary]]:
         """Every two adversaries of each attack that has several eps: the one trained on and the one met."""
-        return [pair for grid in self.grids if len(grid) > 1 for pair in product(grid, repeat=2)]
+        return [pair for grid in self.grids if len(grid) > 1 for pair in product(grid, grid)]
 
     def untrained(self, position: int, seed: int) -> SubnetworkDetector:
         lr, weights = self.config.detector_lr, self.study.seed_of("detector", seed)
