@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from math import sqrt
 
 import numpy as np
@@ -47,3 +48,17 @@ def auc(clean: np.ndarray, adversarial: np.ndarray) -> Figure:
     q1, q2 = a / (2 - a), 2 * a**2 / (1 + a)
     error = sqrt(max(a * (1 - a) + (n1 - 1) * (q1 - a**2) + (n0 - 1) * (q2 - a**2), 0) / (n0 * n1))
     return Figure(a, n0 + n1, max(0.0, a - Z95 * error), min(1.0, a + Z95 * error))
+
+
+def detection_figures(clean: np.ndarray, adversarial: np.ndarray, thresholds: Mapping[int, float]) -> dict[str, Figure]:
+    """How well a detector tells clean from adversarial images.
+
+    :param clean: scores (N,) of clean images.
+    :param adversarial: scores (M,) of adversarial images.
+    :param thresholds: each by the percentage of other, clean images that it flags.
+    :return: ``detectability``, ``auc``, and the true-positive rate at each threshold, such as ``tpr_at_5_fpr``.
+    """
+    rates = {
+        f"tpr_at_{percent}_fpr": true_positive_rate(adversarial, threshold) for percent, threshold in thresholds.items()
+    }
+    return {"detectability": detectability(clean, adversarial), "auc": auc(clean, adversarial), **rates}

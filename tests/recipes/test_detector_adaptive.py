@@ -10,8 +10,9 @@ from advbench import estimators
 from advbench.cli import main
 from advbench.data import load
 from advbench.metrics import COLUMNS
-from advbench.recipes import _detector_adaptive_exhibits as exhibits
-from advbench.report.verdicts import verdicts
+from advbench.recipes.detector_adaptive.claims import CLAIMS
+from advbench.study.claims import judged
+from advbench.study.schema import typed
 
 DETECTORS = {
     "epochs": 12,
@@ -65,16 +66,18 @@ def test_classifier_and_detectors_are_those_of_the_source(source, run):
 
 
 def test_every_attack_met_every_detector(rows):
-    detectors = {"static, fgsm", "static, bim", "dynamic"}
+    detectors = {("static", "fgsm"), ("static", "bim"), ("dynamic", "bim")}
     adaptive = rows[(rows.exhibit == "adaptive") & (rows.metric == "sr_at_5")]
-    assert set(zip(adaptive.detector, adaptive.attack, adaptive.eps.round(3), strict=True)) == {
-        (detector, attack, eps)
+    met = zip(adaptive.detector, adaptive.fit_attack, adaptive.attack, adaptive.eps.round(3), strict=True)
+    assert set(met) == {
+        (*detector, attack, eps)
         for detector in detectors
         for attack in ("selective-pgd", "orthogonal-pgd")
         for eps in (round(1 / 255, 3), round(64 / 255, 3))
     }
     carlini = rows[(rows.exhibit == "carlini") & (rows.metric == "sr_at_5")]
-    assert set(carlini[carlini.source == "limited knowledge"].detector) == detectors - {"dynamic"}
+    limited = carlini[carlini.variant == "limited knowledge"]
+    assert set(zip(limited.detector, limited.fit_attack, strict=True)) == detectors - {("dynamic", "bim")}
     assert len(carlini) == 8
     assert set(rows.target.dropna()) == {f"A{i}" for i in range(1, 7)}
 
@@ -95,7 +98,10 @@ def test_errors_are_those_of_the_model_itself_on_images_that_it_had_right(run, r
 
 def test_a_lower_threshold_flags_more(rows):
     wide = rows[rows.exhibit.isin(["adaptive", "carlini"])].pivot_table(
-        index=["exhibit", "detector", "attack", "eps", "source"], columns="metric", values="value", dropna=False
+        index=["exhibit", "detector", "fit_attack", "attack", "eps", "variant"],
+        columns="metric",
+        values="value",
+        dropna=False,
     )
     wide = wide.dropna(subset=["error"])
     assert len(wide) == 20
@@ -120,17 +126,13 @@ def test_a_field_of_the_detectors_is_set_by_its_dotted_name(tmp_path):
     assert result.exit_code == 2 and "detectors.epochs" in result.output
 
 
-def table(*entries):
-    return pd.DataFrame([dict.fromkeys(COLUMNS) | entry for entry in entries])
-
-
-def test_targets_take_the_strongest_attack_at_the_largest_eps():
+def test_claims_take_the_strongest_attack_at_the_largest_eps():
     def row(attack, eps, value):
-        common = {"exhibit": "adaptive", "metric": "sr_at_5", "detector": "dynamic", "n": 100}
+        common = {"exhibit": "adaptive", "metric": "sr_at_5", "detector": "dynamic", "fit_attack": "bim", "n": 100}
         return common | {"attack": attack, "eps": eps, "value": value}
 
-    rows = table(row("selective-pgd", 0.01, 0.99), row("selective-pgd", 0.03, 0.85), row("orthogonal-pgd", 0.03, 0.95))
-    found = pd.DataFrame(exhibits.targets(rows)).reindex(columns=COLUMNS).assign(note="")
-    words = {v.target: (v.value, v.word) for v in verdicts(found)}
+    rows = [row("selective-pgd", 0.01, 0.99), row("selective-pgd", 0.03, 0.85), row("orthogonal-pgd", 0.03, 0.95)]
+    table = typed(pd.DataFrame(rows).reindex(columns=COLUMNS))
+    words = {verdict.target: (verdict.value, verdict.word) for verdict in judged(CLAIMS, table)}
     assert words["A4"] == (0.95, "holds")
     assert words["A3"][1] == words["A1"][1] == "not measured"

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from math import nan
 
 import numpy as np
 import pandas as pd
@@ -17,8 +18,10 @@ from advbench import estimators, report
 from advbench.cli import main
 from advbench.data import load
 from advbench.detectors import SubnetworkDetector
-from advbench.recipes import _detector_cifar_exhibits as exhibits
-from advbench.report.verdicts import verdicts
+from advbench.metrics import COLUMNS
+from advbench.recipes.detector_cifar.claims import CLAIMS
+from advbench.study.claims import judged
+from advbench.study.schema import typed
 
 TINY = {
     "epochs": 3,
@@ -78,14 +81,18 @@ def test_the_rows_say_what_they_are(run):
     shares = rows[rows.metric.str.contains("accuracy|detectability|auc|tpr") & rows.target.isna()]
     assert shares.value.between(0, 1).all() and (shares.n > 0).all()
     assert ((shares.ci_low <= shares.value) & (shares.value <= shares.ci_high)).all()
-    assert set(rows[rows.exhibit == "fig2-left"].attack) == {"fgsm", "bim", "bim-l2", "deepfool-l2", "deepfool-linf"}
-    assert set(rows.exhibit) == {"classifier", "fig2-left", "fig2-right", "fig3", "fig4", "fig5", "check", "targets"}
+    assert set(rows[rows.exhibit == "detection"].attack) == {"fgsm", "bim", "bim-l2", "deepfool-l2", "deepfool-linf"}
+    transfer = {"between eps", "between adversaries"}
+    dynamic = {"dynamic adversary", "finer steps"}
+    assert set(rows.exhibit) == {"clean accuracy", "detection", "depth", *transfer, *dynamic, "claims"}
+    finer = rows[rows.exhibit == "finer steps"]
+    assert set(finer.attack) == {"dynamic"} and set(finer.steps) == {2} and set(finer.alpha * 255) == {0.25}
     assert set(rows.target.dropna()) == {f"M{i}" for i in range(1, 10)}
 
 
 def test_deepfool_brings_accuracy_to_zero_in_the_results(run):
     rows = pd.read_csv(run / "results.csv")
-    under = rows[(rows.exhibit == "fig2-left") & (rows.metric == "predictive_accuracy")].set_index("attack").value
+    under = rows[(rows.exhibit == "detection") & (rows.metric == "predictive_accuracy")].set_index("attack").value
     assert under["deepfool-l2"] == under["deepfool-linf"] == 0
 
 
@@ -130,55 +137,79 @@ def test_charts_and_tables_are_there_for_every_exhibit(run):
         assert exhibit["table"]["data"]
 
 
-CLEAN = {"exhibit": "classifier", "metric": "accuracy", "value": 0.915, "n": 10_000, "ci_low": 0.91, "ci_high": 0.92}
+CLEAN = {"exhibit": "clean accuracy", "metric": "accuracy", "value": 0.915, "n": 1e4, "ci_low": 0.91, "ci_high": 0.92}
 
 
-def judged(rows):
-    """The verdict word of each target row, from hand-made result rows."""
-    from advbench.metrics import COLUMNS
-
-    table = pd.DataFrame([CLEAN, *rows]).reindex(columns=COLUMNS)
-    found = verdicts(pd.DataFrame(exhibits.targets(table)).reindex(columns=COLUMNS))
-    return [(verdict.target, verdict.word) for verdict in found]
+def words(rows):
+    """The verdict on each part of each claim, from hand-made result rows."""
+    table = typed(pd.DataFrame([CLEAN, *rows]).reindex(columns=COLUMNS))
+    return [(verdict.target, verdict.word) for verdict in judged(CLAIMS, table)]
 
 
 def fig5(detector, sigma, accuracy, balanced):
-    common = {"exhibit": "fig5", "detector": detector, "sigma": sigma, "n": 100, "ci_low": 0.0, "ci_high": 1.0}
+    common = {
+        "exhibit": "dynamic adversary",
+        "detector": detector,
+        "sigma": sigma,
+        "n": 100,
+        "ci_low": 0.0,
+        "ci_high": 1.0,
+    }
     yield {**common, "metric": "predictive_accuracy", "value": accuracy}
     if balanced is not None:
         yield {**common, "metric": "balanced_accuracy", "value": balanced}
 
 
-def test_the_verdicts_follow_the_targets_of_figure_5():
-    holds = [*fig5("static", 0.3, 0.1, 0.52), *fig5("static", 0.9, 0.8, None), *fig5("dynamic", 0.3, 0.4, 0.71)]
-    assert judged(holds)[0] == ("M1", "holds")
-    assert judged(holds)[-3:] == [("M8", "holds"), ("M9", "holds"), ("M9", "holds")]
-    weak = [*fig5("static", 0.3, 0.1, 0.72), *fig5("dynamic", 0.3, 0.4, 0.60)]
-    assert judged(weak)[-3:] == [("M8", "missed"), ("M9", "missed"), ("M9", "missed")]
-    neither = [*fig5("static", 0.3, 0.5, 0.7)]
-    assert judged(neither)[-3] == ("M8", "missed")
-    only_where_accuracy_is_high = [*fig5("static", 0.3, 0.5, 0.52)]
-    assert judged(only_where_accuracy_is_high)[-3:] == [
-        ("M8", "missed"),
-        ("M9", "not measured"),
-        ("M9", "not measured"),
+def transfer(exhibit, fit, met, value):
+    """One cell of figure 3 or 4 or of the depth study, by (attack, eps in pixel units) of fit and met."""
+    (fit_attack, fit_eps), (attack, eps) = fit, met
+    columns = {"fit_attack": fit_attack, "fit_eps": fit_eps / 255, "attack": attack, "eps": eps / 255}
+    return {"exhibit": exhibit, "metric": "detectability", "value": value, "n": 100, **columns}
+
+
+def test_the_verdicts_follow_the_claims_on_depth_and_transfer():
+    small, large, fast = ("bim", 1), ("bim", 4), ("fgsm", 4)
+    rows = [
+        *({**transfer("depth", small, small, v), "position": k} for k, v in ((2, 0.9), (2, 0.8), (4, 0.855))),
+        *(
+            {**transfer("depth", ("deepfool-l2", nan), ("deepfool-l2", nan), v), "position": k}
+            for k, v in ((2, 0.9), (4, 0.8))
+        ),
+        transfer("between eps", small, large, 0.9),
+        transfer("between eps", large, small, 0.8),
+        transfer("between eps", small, small, 0.1),
+        transfer("between adversaries", small, fast, 0.7),
+        transfer("between adversaries", fast, small, 0.68),
     ]
+    assert words(rows)[3:7] == [("M4", "holds"), ("M5", "missed"), ("M6", "holds"), ("M7", "missed")]
+
+
+def test_the_verdicts_follow_the_claims_on_figure_5():
+    holds = [*fig5("static", 0.3, 0.1, 0.52), *fig5("static", 0.9, 0.8, None), *fig5("dynamic", 0.3, 0.4, 0.71)]
+    assert words(holds)[0] == ("M1", "holds")
+    assert words(holds)[-3:] == [("M8", "holds"), ("M9", "holds"), ("M9", "holds")]
+    weak = [*fig5("static", 0.3, 0.1, 0.72), *fig5("dynamic", 0.3, 0.4, 0.60)]
+    assert words(weak)[-3:] == [("M8", "missed"), ("M9", "missed"), ("M9", "missed")]
+    neither = [*fig5("static", 0.3, 0.5, 0.7)]
+    assert words(neither)[-3] == ("M8", "missed")
+    only_where_accuracy_is_high = [*fig5("static", 0.3, 0.5, 0.52)]
+    assert words(only_where_accuracy_is_high)[-3:] == [("M8", "missed"), ("M9", "not measured"), ("M9", "not measured")]
 
 
 def fig2(attack, eps, accuracy, seen):
-    common = {"exhibit": "fig2-left", "attack": attack, "eps": eps, "n": 100, "ci_low": 0.0, "ci_high": 1.0}
+    common = {"exhibit": "detection", "attack": attack, "eps": eps, "n": 100, "ci_low": 0.0, "ci_high": 1.0}
     return [
         {**common, "metric": "predictive_accuracy", "value": accuracy},
         {**common, "metric": "detectability", "value": seen},
     ]
 
 
-def test_the_verdicts_follow_the_targets_of_figure_2():
+def test_the_verdicts_follow_the_claims_on_figure_2():
     rows = fig2("fgsm", 0.01, 0.5, 0.6) + fig2("bim", 0.01, 0.2, 0.82) + fig2("deepfool-l2", None, 0.0, 0.95)
-    assert judged(rows)[1:3] == [("M2", "holds"), ("M3", "holds")]
+    assert words(rows)[1:3] == [("M2", "holds"), ("M3", "holds")]
     rows = fig2("bim", 0.01, 0.2, 0.75) + fig2("deepfool-l2", None, 0.05, 0.8)
-    assert judged(rows)[1:3] == [("M2", "missed"), ("M3", "missed")]
-    assert [word for _, word in judged([])[1:]] == ["not measured"] * 9
+    assert words(rows)[1:3] == [("M2", "missed"), ("M3", "missed")]
+    assert [word for _, word in words([])[1:]] == ["not measured"] * 9
 
 
 def test_the_python_of_the_readme_runs(run):

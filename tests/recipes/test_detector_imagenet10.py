@@ -18,11 +18,10 @@ from advbench.detectors import SubnetworkDetector
 from advbench.errors import DataUnavailable, UsageError
 from advbench.metrics import COLUMNS
 from advbench.models import vgg16
-from advbench.recipes import _detector_imagenet10_exhibits as exhibits
-from advbench.recipes import _detector_imagenet10_lab as lab
-from advbench.recipes import _detector_imagenet10_network as network
-from advbench.recipes._detector_cifar_lab import Adversary
-from advbench.report.verdicts import verdicts
+from advbench.recipes.detector_cifar.adversaries import Adversary
+from advbench.recipes.detector_imagenet10 import claims, materials, network
+from advbench.study.claims import judged
+from advbench.study.schema import typed
 
 TINY = {
     "head_images": 60,
@@ -68,7 +67,7 @@ def run(tmp_path_factory, asked):
         return images(self, part)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(lab, "PIECE", PIECE)
+        patch.setattr(materials, "PIECE", PIECE)
         patch.setattr(Dataset, "images", counted)
         patch.setattr(device, "has_bfloat16", lambda _: False)  # float32 gradients can be computed again
         result = CliRunner().invoke(main, [*ARGUMENTS, "--out", str(out)])
@@ -127,15 +126,15 @@ def labels_of(run):
 
 
 def test_detectability_is_that_of_the_saved_detector_on_the_images(run, rows, classifier):
-    cells = rows[rows.exhibit == "adversary-transfer"]
+    cells = rows[rows.exhibit == "between adversaries"]
     assert len(cells) == 25
     clean = kept(run, "clean-test", "pictures")
-    labels = dict(zip(exhibits.ATTACKS, ("fgsm-4", "bim-4", "bim-l2-800", "deepfool-l2", "deepfool-linf")))
-    for fit in exhibits.ATTACKS:
-        path = run / "models" / f"detector-{labels[fit]}-seed0.safetensors"
+    labels = dict(zip(claims.ATTACKS, ("fgsm-4", "bim-4", "bim-l2-800", "deepfool-l2", "deepfool-linf")))
+    for fit in claims.ATTACKS:
+        path = run / "models" / f"detector-{labels[fit]}-ad4-seed0.safetensors"
         detector = SubnetworkDetector.load(path, classifier)
         assert (detector.position, detector.architecture) == (4, "imagenet")
-        for test in exhibits.ATTACKS:
+        for test in claims.ATTACKS:
             adversarial = kept(run, f"{labels[test]}-test", "pictures")
             wanted = ((detector.scores(clean) <= 0.5).mean() + (detector.scores(adversarial) > 0.5).mean()) / 2
             found = cells[(cells.fit_attack == fit) & (cells.attack == test)].value.item()
@@ -143,23 +142,23 @@ def test_detectability_is_that_of_the_saved_detector_on_the_images(run, rows, cl
 
 
 def test_every_row_names_the_network_and_its_bounds(rows):
-    measured = rows[rows.exhibit != "targets"]
-    assert set(rows.model) == {"vgg16 with an eighth of the channels, drawn convolutions, new head, 32 px"}
+    measured = rows[rows.exhibit != "claims"]
+    assert set(measured.model) == {"vgg16 with an eighth of the channels, drawn convolutions, new head, 32 px"}
     assert set(measured[measured.attack == "bim-l2"].eps.round(6)) == {
         round(eps / 255 * SCALE, 6) for eps in (400, 800)
     }
     assert set(rows.note) == {"digits instead of the report's imagenet10, as asked"}
-    accuracy = measured[measured.exhibit == "classifier"].set_index("metric").value
+    accuracy = measured[measured.exhibit == "clean accuracy"].set_index("metric").value
     assert accuracy["accuracy"] > 0.3, "chance is 0.1"
-    assert list(measured[measured.exhibit == "chance"].detector) == ["static, seed 0", "static, seed 1"]
+    assert list(measured[measured.exhibit == "chance"].train_seed) == [0, 1]
     assert set(measured[measured.exhibit == "chance"].reported) == {0.5}
 
 
 def test_what_is_lost_is_computed_again_and_nothing_else(run, tmp_path, monkeypatch):
-    monkeypatch.setattr(lab, "PIECE", PIECE)
+    monkeypatch.setattr(materials, "PIECE", PIECE)
     copy = tmp_path / "copy"
     shutil.copytree(run, copy)
-    lost = ["deepfool-linf-test-0", "detector-fgsm-4-seed0", "static-fgsm-4", "adversary-transfer", "targets"]
+    lost = ["deepfool-linf-test-0", "detector-fgsm-4-ad4-seed0", "detection-fgsm-4", "between-adversaries"]
     for stage in lost:
         (copy / "stages" / f"{stage}.json").unlink()
     before = {path.name: path.stat().st_mtime_ns for path in (copy / "stages").iterdir()}
@@ -172,9 +171,9 @@ def test_what_is_lost_is_computed_again_and_nothing_else(run, tmp_path, monkeypa
 
 def test_the_page_has_every_exhibit(run):
     found = {exhibit["name"]: exhibit for exhibit in json.loads((run / "exhibits.json").read_text())}
-    transfer = ["adversary-transfer", "adversary-transfer-report"]
-    assert list(found) == ["adversaries", "eps-transfer-bim-l2", *transfer, "chance", "pictures"]
-    assert "rows: the one that it meets" in found["adversary-transfer"]["caption"]
+    transfer = ["between-adversaries", "between-adversaries-report"]
+    assert list(found) == ["detection", "between-eps-bim-l2", *transfer, "chance", "pictures"]
+    assert "rows: the one that it meets" in found["between-adversaries"]["caption"]
     page = (run / "report.html").read_text()
     assert "M10" in page and "Other data:" in page and len(page) < 5_000_000
     assert json.loads((run / "explorer" / "explorer.json").read_text())["versions"]
@@ -182,7 +181,7 @@ def test_the_page_has_every_exhibit(run):
 
 def cells(values):
     common = {
-        "exhibit": "adversary-transfer",
+        "exhibit": "between adversaries",
         "metric": "detectability",
         "model": "net",
         "n": 100,
@@ -192,37 +191,43 @@ def cells(values):
     return [{**common, "attack": attack, "fit_attack": attack, "value": value} for attack, value in values.items()]
 
 
-def judged(values):
-    table = pd.DataFrame(cells(values)).reindex(columns=COLUMNS)
-    return [v.word for v in verdicts(pd.DataFrame(exhibits.targets(table)).reindex(columns=COLUMNS))]
+def words(values):
+    table = typed(pd.DataFrame(cells(values)).reindex(columns=COLUMNS))
+    return [verdict.word for verdict in judged(claims.CLAIMS, table)]
 
 
 def test_m10_wants_each_cell_of_the_diagonal_within_six_points():
-    said = dict(zip(exhibits.ATTACKS, (0.89, 0.87, 0.90, 0.85, 0.91)))
-    assert judged(said) == ["holds"] * 5
-    assert judged({**said, "fgsm": 0.835, "bim": 0.925, "bim-l2": 0.83, "deepfool-l2": 0.92}) == [
+    said = dict(zip(claims.ATTACKS, (0.89, 0.87, 0.90, 0.85, 0.91)))
+    assert words(said) == ["holds"] * 5
+    assert words({**said, "fgsm": 0.835, "bim": 0.925, "bim-l2": 0.83, "deepfool-l2": 0.92}) == [
         "holds",
         "holds",
         "missed",
         "missed",
         "holds",
     ]
-    assert judged({"fgsm": 0.9}) == ["holds", *["not measured"] * 4]
+    assert words({"fgsm": 0.9}) == ["holds", *["not measured"] * 4]
 
 
 def test_the_reports_table_is_read_with_the_fitted_adversary_in_its_columns():
     """Only so do both DeepFool columns stay at 0.81 or more, and is the diagonal the largest of all rows but one."""
-    fgsm, l2 = Adversary("fgsm", 4 / 255), Adversary("bim-l2", 800 / 255)
-    assert exhibits.reported("adversary-transfer", fit=l2, test=fgsm) == 0.63
-    assert exhibits.reported("adversary-transfer", fit=fgsm, test=l2) == 0.66
-    assert exhibits.TRANSFER[["deepfool-l2", "deepfool-linf"]].min().min() == 0.81
-    diagonal = np.diag(exhibits.TRANSFER)
-    assert (diagonal >= exhibits.TRANSFER.max(axis=1)).sum() == 4
-    weak, strong = Adversary("bim-l2", 400 / 255), Adversary("bim-l2", 1200 / 255)
-    assert (
-        exhibits.reported("eps-transfer", strong, weak) == 0.78 and exhibits.reported("eps-transfer", weak, weak) == 0.5
-    )
-    assert exhibits.reported("eps-transfer", weak, strong) is None is exhibits.reported("eps-transfer", fgsm, fgsm)
+    assert claims.TRANSFER["bim-l2"]["fgsm"] == 0.63
+    assert claims.TRANSFER["fgsm"]["bim-l2"] == 0.66
+    assert claims.TRANSFER[["deepfool-l2", "deepfool-linf"]].min().min() == 0.81
+    diagonal = np.diag(claims.TRANSFER)
+    assert (diagonal >= claims.TRANSFER.max(axis=1)).sum() == 4
+
+
+def test_a_row_has_the_reports_number_where_there_is_one(rows):
+    moved = rows[rows.exhibit == "between adversaries"].set_index(["fit_attack", "attack"]).reported
+    assert (moved["bim-l2", "fgsm"], moved["fgsm", "bim-l2"]) == (0.63, 0.66) and moved.notna().all()
+    between = rows[rows.exhibit == "between eps"]
+    weak = between.eps.min()
+    at_chance = (between.fit_eps == weak) & (between.eps == weak)
+    assert len(between) == 4 and between[at_chance].reported.item() == 0.5
+    assert between[~at_chance].reported.isna().all()
+    strong = Adversary("bim-l2", 1200 / 255)
+    assert claims.BETWEEN_EPS[strong, claims.CHANCE] == 0.78 and (claims.CHANCE, strong) not in claims.BETWEEN_EPS
 
 
 IMAGES = Dataset(

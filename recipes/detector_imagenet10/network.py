@@ -12,9 +12,9 @@ from advbench import models
 from advbench.data import Dataset
 from advbench.data.imagenet import logits
 from advbench.errors import DataUnavailable, UsageError
-from advbench.models.weights import fill, read
 from advbench.models.registry import IMAGENET
 from advbench.models.vgg16 import VGG16, LinearVGG16
+from advbench.models.weights import fill, read
 
 CALLED = {
     "vgg16": "vgg16, ten logits selected",

@@ -1,0 +1,55 @@
+"""What ``detector-adaptive`` can be asked, and its presets."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import Field, PositiveFloat, PositiveInt
+
+from advbench.recipes.detector_cifar.config import PRESETS as DETECTORS
+from advbench.recipes.detector_cifar.config import DetectorCifar
+from advbench.study import Config, Eps
+
+
+class DetectorAdaptive(Config):
+    """Sizes are numbers of images."""
+
+    source: Path | None = Field(
+        None,
+        description="a finished run of detector-cifar whose classifier and detectors are attacked; null: train them",
+    )
+    detectors: DetectorCifar = Field(description="how they are trained where there is no source")
+    images: PositiveInt = Field(1000, description="test images that the classifier has right; all are attacked")
+    eps: tuple[Eps, ...] = (1 / 255, 2 / 255, 4 / 255, 8 / 255)
+    steps: PositiveInt = Field(1000, description="of selective and orthogonal PGD, each of eps / 10")
+    carlini_images: PositiveInt = 1000
+    carlini_steps: PositiveInt = Field(
+        3000, description="of Carlini & Wagner's attack on the classifier, for each constant"
+    )
+    carlini_adaptive_steps: PositiveInt = Field(300, description="of the same on classifier and detector")
+    carlini_searches: PositiveInt = Field(3, description="constants tried an image")
+    surrogate_confidence: PositiveFloat = Field(
+        5.0, description="margin of the attack on a detector of another seed, so that it transfers"
+    )
+
+
+PRESETS = {
+    "paper": DetectorAdaptive(detectors=DETECTORS["paper"]),
+    "small": DetectorAdaptive(
+        detectors=DETECTORS["small"],
+        images=80,
+        steps=50,
+        carlini_images=40,
+        carlini_steps=200,
+        carlini_adaptive_steps=100,
+    ),
+    "quick": DetectorAdaptive(
+        detectors=DETECTORS["quick"],
+        images=24,
+        eps=(1 / 255, 8 / 255),
+        steps=15,
+        carlini_images=16,
+        carlini_steps=100,
+        carlini_adaptive_steps=50,
+    ),
+}

@@ -1,0 +1,108 @@
+"""The exhibits of ``detector-cifar``, from its result rows; three helpers serve the ImageNet part of the report too."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import pandas as pd
+
+from advbench.metrics import where
+from advbench.recipes.detector_cifar.materials import Detectors
+from advbench.report import charts
+from advbench.study import Shown, exhibit
+
+CAPTIONED = ["adversary", "predictive_accuracy", "detectability", "detectability_successful", "auc", "tpr_at_5_fpr"]
+CELL = ["eps_fit", "eps_test", "value", "ci_low", "ci_high", "reported"]
+
+
+def in_pixels(rows: pd.DataFrame, scale: float = 1) -> pd.DataFrame:
+    """The rows with each eps as the paper writes it, in 0..255 units, and the name of their adversary with it.
+
+    :param scale: by which the bounds of l2 were multiplied.
+    """
+    unit = np.where(rows.norm == "l2", scale, 1)
+    rows = rows.assign(eps=(rows.eps * 255 / unit).round(2), fit_eps=(rows.fit_eps * 255 / unit).round(2))
+    named = rows.attack + ", eps " + rows.eps.map("{:g}".format)
+    return rows.assign(adversary=rows.attack.where(rows.eps.isna(), named))
+
+
+def marks(rows: pd.DataFrame) -> Shown:
+    """Detectability against predictive accuracy, a mark for each adversary."""
+    table = rows.pivot_table("value", ["adversary", "attack"], "metric", sort=False).reset_index()
+    table = table[[*CAPTIONED, *(column for column in table if column not in CAPTIONED)]]
+    chart = charts.scatter(table, "predictive_accuracy", "detectability", "attack", ["adversary", "auc"])
+    return Shown(chart, table.drop(columns="attack"))
+
+
+def eps_maps(rows: pd.DataFrame) -> Iterator[Shown]:
+    """Detectability by the eps of the training and the eps of the test, a map for each attack."""
+    for attack, group in rows.rename(columns={"fit_eps": "eps_fit", "eps": "eps_test"}).groupby("attack", sort=False):
+        table = group[CELL].dropna(axis="columns", how="all")
+        title = f"Transfer between eps, {attack}"
+        yield Shown(charts.heat_map(group, "eps_fit", "eps_test"), table, part=str(attack), title=title)
+
+
+def adversary_map(rows: pd.DataFrame, note: str = "") -> Shown:
+    """Detectability by the adversary of the training and the adversary of the test."""
+    table = rows.pivot_table("value", "attack", "fit_attack", sort=False).reset_index()
+    return Shown(charts.heat_map(rows, "fit_attack", "attack"), table, note)
+
+
+@exhibit("Detectability against predictive accuracy (figure 2, left)", "M2", "M3")
+def detection(rows: pd.DataFrame, made: Detectors) -> Shown:
+    """One mark an adversary: the classifier's accuracy under it, and the accuracy of a static detector trained on it, on
+    clean and adversarial test images in equal weight. The report: above 80 % where accuracy falls below 30 %, above 90 %
+    where it falls below 10 %. Columns that end in successful leave out images that are still classified right; thresholds
+    of the true-positive rates were fixed on clean validation images."""
+    return marks(in_pixels(where(rows, exhibit="detection")))
+
+
+@exhibit("Detectability by depth of the detector (figure 2, right)", "M4", "M5")
+def depth(rows: pd.DataFrame, made: Detectors) -> Shown | None:
+    """Mean over detector seeds, with the smallest and the largest. The report: AD(2) is best for the fast and the iterative
+    methods, AD(4) for DeepFool."""
+    part = in_pixels(where(rows, exhibit="depth"))
+    if part.empty:
+        return None
+    mean = part.groupby(["adversary", "position"], as_index=False).value.agg(["mean", "min", "max"])
+    titles = {"x_title": "AD(k)", "y_title": "detectability"}
+    return Shown(charts.lines(mean, "position", "mean", "adversary", band=("min", "max"), **titles), mean)
+
+
+@exhibit("Transfer between eps (figure 3)", "M6")
+def between_eps(rows: pd.DataFrame, made: Detectors) -> Iterator[Shown]:
+    """Figure 3: detectability of a detector trained at eps_fit on adversarial images of eps_test, in units of 1/255."""
+    yield from eps_maps(in_pixels(where(rows, exhibit="between eps")))
+
+
+@exhibit("Transfer between adversaries (figure 4)", "M7")
+def between_adversaries(rows: pd.DataFrame, made: Detectors) -> Shown:
+    """Detectability of a detector trained on one adversary (columns) on the images of another (rows), each at the smallest
+    eps measured that leaves the classifier below 30 % accuracy."""
+    return adversary_map(where(rows, exhibit="between adversaries"))
+
+
+@exhibit("Static and dynamic detector under the dynamic adversary (figure 5)", "M8", "M9")
+def dynamic_adversary(rows: pd.DataFrame, made: Detectors) -> Shown:
+    """Along each line sigma grows: the adversary cares less for the classifier and more for the detector. Detector accuracy
+    is on clean against successful adversarial images, in equal weight; a sigma with too few successes has none."""
+    part = where(rows, exhibit="dynamic adversary")
+    table = part.pivot_table("value", ["detector", "sigma"], "metric").reset_index()
+    details = ["sigma", "successes"]
+    axes = ("predictive_accuracy", "balanced_accuracy", "detector")
+    return Shown(charts.scatter(table, *axes, details, connect="sigma"), table)
+
+
+@exhibit("Which attack would break this? A finer step")
+def finer_steps(rows: pd.DataFrame, made: Detectors) -> Shown | None:
+    """The dynamic adversary of the report takes steps as large as its bound. Here each detector meets it again at its worst
+    sigma, with a quarter of that step and more iterations; alpha is the step in units of 1/255."""
+    part = where(rows, exhibit="finer steps")
+    if part.empty:
+        return None
+    part = part.assign(alpha=(part.alpha * 255).round(2))
+    return Shown(table=part.pivot_table("value", ["detector", "sigma", "steps", "alpha"], "metric").reset_index())
+
+
+EXHIBITS = (detection, depth, between_eps, between_adversaries, dynamic_adversary, finer_steps)
