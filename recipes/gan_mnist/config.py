@@ -34,16 +34,6 @@ class GanMnist(Config):
     variant_seeds: PositiveInt = Field(5, description="of the seeds, those in which the variants are trained as well")
     ensemble: int = Field(3, ge=2, description="classifiers that the attacker of the variant ensemble is trained on")
 
-    @property
-    def both_epochs(self) -> int:
-        """Epochs of C1 and of C2 in the alternating mode."""
-        return self.start_epochs + self.attack_epochs
-
-    @property
-    def variant_t(self) -> float:
-        """The t of the variants: there the report's two modes differ most."""
-        return min(self.t, key=lambda t: abs(t - 0.08))
-
 
 PRESETS = {
     "paper": GanMnist(),

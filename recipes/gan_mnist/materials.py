@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -45,14 +45,9 @@ class Game:
         return "-".join(filter(None, (self.mode, self.variant, f"t{self.t:g}", f"seed{self.seed}")))
 
     @property
-    def adversarial(self) -> bool:
-        """Whether C1 was trained on attacked images."""
-        return self.mode == "alternating" or self.variant == "fresh"
-
-    @property
     def defence(self) -> str:
         """How C1 was trained."""
-        return "alternating" if self.adversarial else "none"
+        return "alternating" if self.mode == "alternating" or self.variant == "fresh" else "none"
 
 
 class Networks(Materials[GanMnist]):
@@ -64,6 +59,12 @@ class Networks(Materials[GanMnist]):
         self.test = self._images(study.test, self.config.test_images)
         self.watched = self.test.first(self.config.epoch_test_images)  # attacked after every epoch
         self.spec = models.ModelSpec("cnn2", self.train.x.shape[1:], len(study.train.classes), (0.0,), (1.0,))
+        self.alternating_epochs = self.config.start_epochs + self.config.attack_epochs  # of C1 and C2 in this mode
+        self._training: dict[str, Any] = {
+            "batch_size": BATCH,
+            "epoch_images": self.config.epoch_images,
+            "validation": (self.watched.x, self.watched.y),
+        }
 
     def _images(self, dataset: Dataset, n: int | None) -> Images:
         rng = np.random.default_rng(self.study.seed_of("subset", dataset.split))
@@ -76,24 +77,16 @@ class Networks(Materials[GanMnist]):
         stage = f"{name}-{epochs}-epochs-seed{seed}"
 
         def train(module: TappedModule, checkpoint: Path) -> History:
-            return train_with_adam(
-                self.wrapped(module, self.spec),
-                self.train.x,
-                self.train.y,
-                batch_size=BATCH,
-                nb_epochs=epochs,
-                epoch_images=self.config.epoch_images,
-                validation=(self.watched.x, self.watched.y),
-                seed=own,
-                checkpoint=checkpoint,
-            )
+            options = {"nb_epochs": epochs, "seed": own, "checkpoint": checkpoint, **self._training}
+            return train_with_adam(self.wrapped(module, self.spec), self.train.x, self.train.y, **options)
 
         self.trained(stage, self.spec, own, train)
         return self.loaded(stage)
 
     def second(self, game: Game) -> TorchClassifier:
         """C2: never attacked in training, and trained for as many epochs as C1."""
-        return self.clean("c2", game.seed, self.config.both_epochs if game.adversarial else self.config.clean_epochs)
+        epochs = self.config.clean_epochs if game.defence == "none" else self.alternating_epochs
+        return self.clean("c2", game.seed, epochs)
 
     @once
     def played(self, game: Game) -> tuple[TorchClassifier, GANAttack]:
@@ -111,16 +104,8 @@ class Networks(Materials[GanMnist]):
         )
 
     def _fit(self, trainer: GANAttack | AlternatingTrainer, game: Game, checkpoint: Path) -> History:
-        return trainer.fit(
-            self.train.x,
-            self.train.y,
-            batch_size=BATCH,
-            nb_epochs=self.config.attack_epochs,
-            epoch_images=self.config.epoch_images,
-            validation=(self.watched.x, self.watched.y),
-            watched={"C2": self.second(game)},
-            checkpoint=checkpoint,
-        )
+        options = {"nb_epochs": self.config.attack_epochs, "watched": {"C2": self.second(game)}, **self._training}
+        return trainer.fit(self.train.x, self.train.y, checkpoint=checkpoint, **options)
 
     def _consecutive(self, game: Game) -> tuple[TorchClassifier, GANAttack]:
         """C1 is trained, then frozen, then A is trained on it."""
@@ -171,18 +156,17 @@ class Networks(Materials[GanMnist]):
         self.played(game)
         return pd.read_csv(self.run.directory / "models" / f"{game.label}.csv")
 
-    @once
-    def perturbation(self, game: Game, statistics: Statistics = "running") -> np.ndarray:
-        """A's perturbation of every test image."""
+    def perturbed(self, game: Game, x: np.ndarray, statistics: Statistics = "running") -> np.ndarray:
+        """A's perturbation of images (N, C, H, W)."""
         _, attack = self.played(game)
         attack.set_params(statistics=statistics, batch_size=BATCH)
-        label = f"{game.label}, {statistics} statistics"
-        return in_parts(lambda part: attack.perturbation(self.test.x[part]), len(self.test.x), label)
+        return attack.perturbation(x)
 
-    def attacked_by(self, game: Game, statistics: Statistics = "running", clip: bool = False) -> np.ndarray:
-        """Every test image with A's perturbation added."""
-        images = self.test.x + self.perturbation(game, statistics)
-        return images.clip(0, 1) if clip else images
+    @once
+    def attacked(self, game: Game, statistics: Statistics = "running") -> np.ndarray:
+        """Every test image with A's perturbation added, not clipped."""
+        x, label = self.test.x, f"{game.label}, {statistics} statistics"
+        return in_parts(lambda part: x[part] + self.perturbed(game, x[part], statistics), len(x), label)
 
     def right_under_pgd(self, classifier: TorchClassifier, t: float) -> np.ndarray:
         """Whether the classifier is right about a test image after every one of several PGD attacks, bool (N,).
@@ -198,18 +182,9 @@ class Networks(Materials[GanMnist]):
 
     def explorer(self) -> dict[str, bytes]:
         """Test images for the page, with each attacker's perturbation of them on its own C1; first seed."""
-        attacked = []
-        for game in (Game(mode, t, 0) for t in self.config.t for mode in MODES):
-            c1, _ = self.played(game)
-            attacked.append(Attacked(f"gan, {game.mode}", game.t, self.attacked_by(game), c1, f"C1, {game.label}"))
+        games = [Game(mode, t, 0) for t in self.config.t for mode in MODES]
+        attacked = [
+            Attacked(f"gan, {game.mode}", game.t, self.attacked(game), self.played(game)[0], f"C1, {game.label}")
+            for game in games
+        ]
         return bundle(self.test.x, self.test.y, self.study.test.classes, attacked)
-
-    def picture(self) -> dict[str, np.ndarray]:
-        """Two digits (2, C, H, W) and their perturbations (T, 2, C, H, W) by the attackers of the consecutive mode."""
-
-        def make() -> dict[str, np.ndarray]:
-            chosen = [0, int(np.flatnonzero(self.test.y != self.test.y[0])[0])]
-            perturbations = [self.perturbation(Game("consecutive", t, 0))[chosen] for t in self.config.t]
-            return {"images": self.test.x[chosen], "perturbations": np.stack(perturbations)}
-
-        return self.run.arrays("picture", make)

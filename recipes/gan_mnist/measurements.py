@@ -12,13 +12,8 @@ from advbench.metrics import Figure
 from advbench.recipes.gan_mnist.materials import MODES, Game, Networks, Statistics
 from advbench.study import Rows
 
-MEASURED: dict[str, tuple[Statistics, bool]] = {
-    "": ("running", False),
-    "_clipped": ("running", True),
-    "_batch_statistics": ("batch", False),
-    "_batch_statistics_clipped": ("batch", True),
-}
-"""How x + A(x) is measured, by the end of the metric's name: the statistics of A's batch norm, and a clip to [0, 1]."""
+STATISTICS: dict[Statistics, str] = {"running": "", "batch": "_batch_statistics"}
+"""Whose statistics the attacker's batch norm uses outside training, and how the metric's name ends then."""
 
 
 def clean(made: Networks, seed: int) -> Rows:
@@ -41,16 +36,17 @@ def curves(made: Networks, game: Game) -> Rows:
 
 
 def attacked(made: Networks, game: Game) -> Rows:
-    """One attacker at the end, on C1 and on C2."""
-    c1, _ = made.played(game)
-    for name, classifier in (("C1", c1), ("C2", made.second(game))):
+    """One attacker at the end, on C1 and on C2, with and without a clip to [0, 1]."""
+    for name, classifier in (("C1", made.played(game)[0]), ("C2", made.second(game))):
         columns = {**_on(name, game), **_by(game)}
         accuracy, _ = accuracy_and_loss(classifier, made.test.x, made.test.y)
         yield accuracy.row("clean_accuracy", **columns)
-        for end, how in MEASURED.items():
-            accuracy, loss = accuracy_and_loss(classifier, made.attacked_by(game, *how), made.test.y)
-            yield accuracy.row(f"attacked_accuracy{end}", **columns)
-            yield loss.row(f"attacked_loss{end}", **columns)
+        for statistics, end in STATISTICS.items():
+            x = made.attacked(game, statistics)
+            for images, clipped in ((x, ""), (x.clip(0, 1), "_clipped")):
+                accuracy, loss = accuracy_and_loss(classifier, images, made.test.y)
+                yield accuracy.row(f"attacked_accuracy{end}{clipped}", **columns)
+                yield loss.row(f"attacked_loss{end}{clipped}", **columns)
 
 
 def crossed(made: Networks, t: float, seed: int) -> Rows:
@@ -59,7 +55,7 @@ def crossed(made: Networks, t: float, seed: int) -> Rows:
     for game in games:
         c1, _ = made.played(game)
         for other in games:
-            accuracy, _ = accuracy_and_loss(c1, made.attacked_by(other), made.test.y)
+            accuracy, _ = accuracy_and_loss(c1, made.attacked(other), made.test.y)
             yield accuracy.row("attacked_accuracy", **_on("C1", game), **_by(other))
 
 
@@ -67,14 +63,14 @@ def pgd(made: Networks, t: float, seed: int) -> Rows:
     """PGD with the attacker's bound on each mode's C1; and the worst case over it and every attacker, clipped."""
     config, games = made.config, [Game(mode, t, seed) for mode in MODES]
     n = min(config.pgd_images, len(made.test.x))
+    attack = {"norm": "linf", "eps": t, "t": t, "steps": config.pgd_steps, "restarts": config.pgd_restarts}
     for game in games:
         c1, _ = made.played(game)
-        columns = {**_on("C1", game), "norm": "linf", "eps": t, "t": t}
-        columns |= {"steps": config.pgd_steps, "restarts": config.pgd_restarts}
         right = made.right_under_pgd(c1, t)
+        columns = {**_on("C1", game), **attack}
         yield metrics.proportion(int(right.sum()), n).row("attacked_accuracy", attack="pgd", **columns)
         for other in games:
-            right &= c1.predict(made.attacked_by(other, clip=True)[:n]).argmax(1) == made.test.y[:n]
+            right &= c1.predict(made.attacked(other)[:n].clip(0, 1)).argmax(1) == made.test.y[:n]
         yield metrics.proportion(int(right.sum()), n).row("worst_case_accuracy", attack="pgd and gan", **columns)
 
 
@@ -91,5 +87,4 @@ def _on(name: str, game: Game) -> dict[str, Any]:
 
 def _by(game: Game) -> dict[str, Any]:
     """The attacker, as columns of a row; its source is the mode in which it was trained."""
-    attacker = {"attack": "gan", "variant": game.variant, "source": game.mode}
-    return {**attacker, "norm": "linf", "eps": game.t, "t": game.t}
+    return {"attack": "gan", "variant": game.variant, "source": game.mode, "norm": "linf", "eps": game.t, "t": game.t}
