@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from advbench.recipes.bench.claims import CLAIMS
 from advbench.recipes.bench.config import PRESETS, Bench
-from advbench.recipes.bench.contenders import SETTINGS
+from advbench.recipes.bench.contenders import STEPS
 from advbench.recipes.bench.exhibits import EXHIBITS
 from advbench.recipes.bench.materials import Attacked
 from advbench.recipes.bench.measurements import attacks, detector, training
@@ -22,7 +22,7 @@ from advbench.study import Study, recipe
 def bench(study: Study[Bench]) -> None:
     """Attacks at a budget, DeepFool among them, an epoch of adversarial training, an epoch of a detector."""
     made = Attacked(study)
-    study.measure_each(attacks, made, SETTINGS)
+    study.measure_each(attacks, made, STEPS)
     study.measure(training, made)
     study.measure(detector, made)
     study.show(EXHIBITS, made)

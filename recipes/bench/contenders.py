@@ -4,93 +4,54 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 from art.attacks.attack import EvasionAttack
-from art.attacks.evasion import DeepFool as ArtDeepFool
-from art.attacks.evasion import FastGradientMethod, ProjectedGradientDescent
+from art.attacks.evasion import DeepFool, FastGradientMethod, ProjectedGradientDescent
 from art.defences.trainer import AdversarialTrainer
 from art.estimators.classification import PyTorchClassifier
 from torch import Tensor, nn
 
 from advbench import attacks, estimators
+from advbench.estimators import TorchClassifier
 from advbench.trainers import WeightedAdversarialTrainer
 
 PLAIN = "plain gradients"
 """The unit: as many float32 gradients of the plain module as the attack needs, no more."""
 
+STEPS = {"fgsm": 1, "pgd": 10, "pgd-l2": 10, "deepfool-l2": None, "deepfool-linf": None}
+"""The attacks, and how many gradients an image each takes: DeepFool as many as it needs."""
 
-@dataclass(frozen=True)
-class Setting:
-    """An attack of the table.
+WITHOUT_RANDOM_START = {"pgd": "bim", "pgd-l2": "bim-l2"}
 
-    :param attack: its name there.
-    :param registered: its name in ``attacks.ATTACKS``.
-    :param steps: gradients an image; None for DeepFool, which takes as many as it needs.
-    """
-
-    attack: str
-    registered: str
-    steps: int | None = None
-
-    @property
-    def label(self) -> str:
-        return self.attack
-
-    @property
-    def norm(self) -> str:
-        return attacks.ATTACKS[self.registered].norm
-
-    @property
-    def bounded(self) -> bool:
-        return attacks.ATTACKS[self.registered].bounded
-
-
-SETTINGS = (
-    Setting("fgsm", "fgsm", 1),
-    Setting("pgd", "bim", 10),  # PGD without a random start
-    Setting("pgd-l2", "bim-l2", 10),
-    Setting("deepfool-l2", "deepfool-l2"),
-    Setting("deepfool-linf", "deepfool-linf"),
-)
+Contenders = dict[str, Callable[[], Any]]
 
 
 def attackers(
-    classifier: estimators.TorchClassifier,
-    x: np.ndarray,
-    y: np.ndarray,
-    setting: Setting,
-    eps: float | None,
-    batch: int,
-) -> dict[str, Callable[[], Any]]:
-    """The attack as each library does it, by the library's name; each call returns adversarial images.
+    classifier: TorchClassifier, x: np.ndarray, y: np.ndarray, name: str, eps: float | None, batch: int
+) -> Contenders:
+    """An attack as each library does it: each call returns adversarial images, that of ``PLAIN`` none.
 
-    The first is ``PLAIN``, which returns nothing.
+    :param eps: the bound; None for DeepFool.
     """
-    net, device = classifier.model, classifier.device
-    fast = estimators.classifier(net, classifier.input_shape, classifier.nb_classes, "fast", device)
-    step = eps / 4 if eps else None
-    by_name = {
-        f"advbench, {precision}": attacks.create(setting.registered, each, eps, step, setting.steps, batch)
-        for precision, each in (("exact", classifier), ("fast", fast))
-    }
-    if setting.attack != "deepfool-linf":  # ART has none
-        by_name["ART"] = _art(_stock(net, None, classifier), setting, eps, batch)
+    net, device, steps = classifier.model, classifier.device, STEPS[name]
     images, labels = torch.from_numpy(x).to(device), torch.from_numpy(y).to(device)
-    return {
-        PLAIN: partial(_plain, net, images, labels, setting.steps or 10, batch),
-        **{library: partial(attack.generate, x, y) for library, attack in by_name.items()},
-        **_peers(net, images, labels, setting, eps, batch),
-    }
+    peers = _peers(net, device, name, eps)
+    fast = estimators.classifier(net, classifier.input_shape, classifier.nb_classes, "fast", device)
+    step = None if eps is None else eps / 4
+    ours = partial(attacks.create, WITHOUT_RANDOM_START.get(name, name), eps=eps, eps_step=step, max_iter=steps)
+    made = {"advbench, exact": ours(classifier, batch_size=batch), "advbench, fast": ours(fast, batch_size=batch)}
+    if name != "deepfool-linf":  # ART has none
+        made["ART"] = _art(_stock(net, None, classifier), name, eps, batch)
+    found: Contenders = {PLAIN: partial(_plain, net, images, labels, steps or 10, batch)}
+    found |= {library: partial(attack.generate, x, y) for library, attack in made.items()}
+    return found | {library: partial(_batched, attack, images, labels, batch) for library, attack in peers.items()}
 
 
-def _stock(
-    net: nn.Module, optimizer: torch.optim.Optimizer | None, like: estimators.TorchClassifier
-) -> PyTorchClassifier:
+def _stock(net: nn.Module, optimizer: torch.optim.Optimizer | None, like: TorchClassifier) -> PyTorchClassifier:
     """ART's own classifier as ART's examples make it."""
     device = "cpu" if like.device.type == "cpu" else "gpu"
     return PyTorchClassifier(
@@ -98,15 +59,13 @@ def _stock(
     )
 
 
-def _art(classifier: PyTorchClassifier, setting: Setting, eps: float | None, batch: int) -> EvasionAttack:
+def _art(classifier: PyTorchClassifier, name: str, eps: float | None, batch: int) -> EvasionAttack:
     if eps is None:
-        return ArtDeepFool(classifier, max_iter=50, epsilon=0.02, nb_grads=10, batch_size=batch, verbose=False)
-    norm = 2 if setting.norm == "l2" else np.inf
-    if setting.attack == "fgsm":
-        return FastGradientMethod(classifier, norm, eps, batch_size=batch)
-    return ProjectedGradientDescent(
-        classifier, norm, eps, eps / 4, max_iter=setting.steps, num_random_init=0, batch_size=batch, verbose=False
-    )
+        return DeepFool(classifier, max_iter=50, epsilon=0.02, nb_grads=10, batch_size=batch, verbose=False)
+    if name == "fgsm":
+        return FastGradientMethod(classifier, np.inf, eps, batch_size=batch)
+    options = {"max_iter": STEPS[name], "num_random_init": 0, "batch_size": batch, "verbose": False}
+    return ProjectedGradientDescent(classifier, 2 if name == "pgd-l2" else np.inf, eps, eps / 4, **options)
 
 
 def _plain(net: nn.Module, images: Tensor, labels: Tensor, steps: int, batch: int) -> None:
@@ -118,33 +77,30 @@ def _plain(net: nn.Module, images: Tensor, labels: Tensor, steps: int, batch: in
 
 
 def _peers(
-    net: nn.Module, images: Tensor, labels: Tensor, setting: Setting, eps: float | None, batch: int
-) -> dict[str, Callable[[], np.ndarray]]:
+    net: nn.Module, device: torch.device, name: str, eps: float | None
+) -> dict[str, Callable[[Tensor, Tensor], Tensor]]:
     """foolbox and torchattacks, where they are installed (extra ``peers``)."""
     try:
         import foolbox
         import torchattacks
     except ImportError:
         return {}
-    model = foolbox.PyTorchModel(net, bounds=(0, 1), device=images.device)
-    fast: Any = None
-    other: Any = None
-    if eps is None:
-        deepfool = {"l2": foolbox.attacks.L2DeepFoolAttack, "linf": foolbox.attacks.LinfDeepFoolAttack}
-        fast = deepfool[setting.norm](steps=50)
-    elif setting.attack == "fgsm":
-        fast = foolbox.attacks.LinfFastGradientAttack(random_start=False)
-        other = torchattacks.FGSM(net, eps=eps)
-    else:
-        ours, theirs = {
-            "l2": (foolbox.attacks.L2PGD, torchattacks.PGDL2),
-            "linf": (foolbox.attacks.LinfPGD, torchattacks.PGD),
-        }[setting.norm]
-        fast = ours(abs_stepsize=eps / 4, steps=setting.steps, random_start=False)
-        other = theirs(net, eps=eps, alpha=eps / 4, steps=setting.steps, random_start=False)
-    found = {"foolbox": partial(_batched, lambda x, y: fast(model, x, y, epsilons=eps)[1], images, labels, batch)}
-    if other is not None:
-        found["torchattacks"] = partial(_batched, other, images, labels, batch)
+    model = foolbox.PyTorchModel(net, bounds=(0, 1), device=device)
+    steps, step = STEPS[name], (eps or 0) / 4
+    pgd = {"abs_stepsize": step, "steps": steps, "random_start": False}
+    peer = {
+        "fgsm": partial(foolbox.attacks.LinfFastGradientAttack, random_start=False),
+        "pgd": partial(foolbox.attacks.LinfPGD, **pgd),
+        "pgd-l2": partial(foolbox.attacks.L2PGD, **pgd),
+        "deepfool-l2": partial(foolbox.attacks.L2DeepFoolAttack, steps=50),
+        "deepfool-linf": partial(foolbox.attacks.LinfDeepFoolAttack, steps=50),
+    }[name]()
+    found = {"foolbox": lambda x, y: peer(model, x, y, epsilons=eps)[1]}
+    if name == "fgsm":
+        found["torchattacks"] = torchattacks.FGSM(net, eps)
+    elif eps is not None:
+        kind = torchattacks.PGDL2 if name == "pgd-l2" else torchattacks.PGD
+        found["torchattacks"] = kind(net, eps, step, steps, random_start=False)
     return found
 
 
@@ -153,9 +109,7 @@ def _batched(attack: Callable[[Tensor, Tensor], Tensor], images: Tensor, labels:
     return torch.cat(parts).detach().cpu().numpy()
 
 
-def trainings(
-    classifier: estimators.TorchClassifier, x: np.ndarray, y: np.ndarray, eps: float, batch: int
-) -> dict[str, Callable[[], Any]]:
+def trainings(classifier: TorchClassifier, x: np.ndarray, y: np.ndarray, eps: float, batch: int) -> Contenders:
     """One epoch from the same weights each time."""
 
     def copied() -> tuple[nn.Module, torch.optim.Optimizer]:

@@ -39,14 +39,13 @@ class Attacked(Materials[Bench]):
         return self.trained("classifier", spec, study.seed_of("classifier"), train)
 
     def recognised(self, n: int) -> Images:
-        """At most n test images about which the classifier is right.
+        """At most n test images that the classifier recognises.
 
-        :raises UsageError: if it is right about none.
+        :raises UsageError: if it recognises none.
         """
         images = self.study.test.images(slice(4 * n))
         right = np.flatnonzero(self.classifier.predict(images.x).argmax(1) == images.y)[:n]
         if not len(right):
-            raise UsageError(
-                f"the classifier is right about none of {len(images.x)} test images; train it for more epochs"
-            )
+            tried = f"{len(images.x)} test images"
+            raise UsageError(f"the classifier is right about none of {tried}; train it for more epochs")
         return Images(images.x[right], images.y[right])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -13,42 +12,31 @@ import torch
 from torch import Tensor, nn
 
 from advbench import metrics
+from advbench.attacks import ATTACKS
 from advbench.detectors import SubnetworkDetector
 from advbench.metrics.timing import interleaved
-from advbench.recipes.bench.contenders import PLAIN, Setting, attackers, trainings
+from advbench.recipes.bench.contenders import PLAIN, STEPS, Contenders, attackers, trainings
 from advbench.recipes.bench.materials import Attacked
 from advbench.study import Rows
 
-Contender = Callable[[], Any]
 
-
-def attacks(made: Attacked, setting: Setting) -> Rows:
+def attacks(made: Attacked, name: str) -> Rows:
     """The same attack of every library on images that are classified right, judged by the model itself in float32."""
-    config, bounded = made.config, setting.bounded
+    config, (norm, bounded) = made.config, (ATTACKS[name].norm, ATTACKS[name].bounded)
     images = made.recognised(config.images if bounded else config.deepfool_images)
-    eps = None if not bounded else config.eps_l2 if setting.norm == "l2" else config.eps
-    columns = {"attack": setting.attack, "norm": setting.norm, "eps": eps, "steps": setting.steps}
-    adversarial: dict[str, np.ndarray] = {}
-
-    def recorded(library: str, contender: Contender) -> Contender:
-        def run() -> None:
-            adversarial[library] = contender()
-
-        return run
-
-    contenders = attackers(made.classifier, images.x, images.y, setting, eps, config.batch)
-    contenders = {PLAIN: contenders.pop(PLAIN)} | {name: recorded(name, each) for name, each in contenders.items()}
-    if bounded:
-        for contender in contenders.values():
-            contender()  # folding, allocation and the libraries' first calls are not what is measured
-    repeats = config.repeats if bounded else config.deepfool_repeats
-    yield from _costs(interleaved(contenders, repeats, setting.label), PLAIN, columns)
+    eps = {"linf": config.eps, "l2": config.eps_l2}[norm] if bounded else None
+    columns = {"attack": name, "norm": norm, "eps": eps, "steps": STEPS[name]}
+    contenders = attackers(made.classifier, images.x, images.y, name, eps, config.batch)
+    # before the clock runs: folding, allocation and the libraries' first calls are not what is measured
+    adversarial = {library: attack() for library, attack in contenders.items()}
+    seconds = interleaved(contenders, config.repeats if bounded else config.deepfool_repeats, name)
+    yield from _costs(seconds, PLAIN, columns)
+    del adversarial[PLAIN]
     n = len(images.x)
     for library, x in adversarial.items():
-        fooled = made.classifier.predict(x).argmax(1) != images.y
-        delta = (x - images.x).reshape(n, -1)
-        distance = np.linalg.norm(delta, 2 if setting.norm == "l2" else np.inf, axis=1)
         of = {**columns, "library": library}
+        fooled = made.classifier.predict(x).argmax(1) != images.y
+        distance = np.linalg.norm((x - images.x).reshape(n, -1), 2 if norm == "l2" else np.inf, axis=1)
         yield metrics.proportion(int(fooled.sum()), n).row("success_rate", **of)
         yield metrics.Figure(float(np.median(distance)), n).row("median_distance", **of)
         yield metrics.mean(distance).row("mean_distance", **of)
@@ -73,15 +61,14 @@ def detector(made: Attacked) -> Rows:
     with torch.no_grad():
         features = torch.cat([net.features(part.to(device), 2) for part in torch.from_numpy(x).split(256)])
     target = torch.from_numpy(labels).to(device)
-    contenders: dict[str, Contender] = {
+    contenders: Contenders = {
         "subnetwork alone": partial(_epoch, copy.deepcopy(subject.subnetwork), features, target, config.batch),
         "one epoch": partial(fit, nb_epochs=1),
         "three epochs": partial(fit, nb_epochs=3),
     }
     seconds = interleaved(contenders, config.training_repeats, "detector epochs")
-    seconds["advbench, later epochs"] = (seconds["three epochs"] - seconds["one epoch"]) / 2
-    compared = seconds[["subnetwork alone", "advbench, later epochs"]]
-    yield from _costs(compared, "subnetwork alone", {"position": 2})
+    later = (seconds.pop("three epochs") - seconds.pop("one epoch")) / 2
+    yield from _costs(seconds.assign(**{"advbench, later epochs": later}), "subnetwork alone", {"position": 2})
 
 
 def _epoch(net: nn.Module, features: Tensor, target: Tensor, batch: int) -> None:
@@ -98,10 +85,7 @@ def _costs(seconds: pd.DataFrame, unit: str, columns: dict[str, Any]) -> Rows:
     for library in seconds:
         for other in [unit, *(name for name in seconds if name not in (unit, library))]:
             ratio = seconds[library] / seconds[other]
-            for metric, value in (
-                ("cost", ratio.median()),
-                ("cost_lowest", ratio.min()),
-                ("cost_highest", ratio.max()),
-            ):
+            costs = {"cost": ratio.median(), "cost_lowest": ratio.min(), "cost_highest": ratio.max()}
+            for metric, value in costs.items():
                 yield metrics.Figure(value, len(ratio)).row(metric, **columns, library=library, source=other)
         yield metrics.Figure(seconds[library].median(), len(seconds)).row("seconds", **columns, library=library)
