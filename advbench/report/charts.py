@@ -7,13 +7,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
-from typing import Any
+from functools import partial
+from typing import Any, Literal
 
 import altair as alt
 import pandas as pd
 
 COLOURS = ["#1f77b4", "#cc4b37", "#2a9134", "#8e63ce", "#a86b00", "#0e8a8a", "#c2459b", "#7a7a7a"]
 """Each at least 3 : 1 against white and against the page's dark paper."""
+
+Scale = Literal["chance", "share", "log"]
 
 _WIDTH, _HEIGHT = 440, 280
 _GREY = "#7a7a7a"
@@ -48,17 +51,37 @@ def scatter(
 
 
 def lines(
-    table: pd.DataFrame, x: str, y: str, colour: str, x_title: str, y_title: str, band: tuple[str, str] | None = None
-) -> alt.LayerChart:
-    """One line a group over an ordinal x, with an optional band between two columns; chance as a dashed line."""
-    hover: list[Any] = [colour, x, alt.Tooltip(y, format=".3f")]
+    table: pd.DataFrame,
+    x: str,
+    y: str,
+    colour: str,
+    x_title: str,
+    y_title: str,
+    band: tuple[str, str] | None = None,
+    scale: Scale = "chance",
+    panel: str | None = None,
+) -> alt.LayerChart | alt.FacetChart:
+    """One line a group over an ordinal x, with an optional band between two columns.
+
+    :param scale: of y: ``chance`` for balanced accuracies, with chance as a dashed line, ``share`` for 0..1, or ``log``.
+    :param panel: the column of the panels, which stand side by side; not with the scale ``chance``.
+    """
+    scales = {"chance": _SHARES, "share": alt.Scale(domain=[0, 1]), "log": alt.Scale(type="log")}
+    hover: list[Any] = [*([panel] if panel else []), colour, x, alt.Tooltip(y, format=".3f")]
     base = shown(table, colour).encode(
         x=alt.X(f"{x}:O", title=x_title, axis=alt.Axis(labelAngle=0)), color=coloured(colour, table[colour])
     )
-    layers: list[Any] = [_chance(), base.mark_line(point=True).encode(y=_share(y, y_title), tooltip=hover)]
+    up = partial(alt.Y, scale=scales[scale], title=y_title)
+    layers: list[Any] = [base.mark_line(point=True).encode(y=up(f"{y}:Q"), tooltip=hover)]
     if band is not None:
-        layers.insert(1, base.mark_area(opacity=0.15).encode(y=_share(band[0], y_title), y2=band[1]))
-    return _sized(alt.layer(*layers).add_params(hidden()))
+        layers.insert(0, base.mark_area(opacity=0.15).encode(y=up(f"{band[0]}:Q"), y2=band[1]))
+    if scale == "chance":
+        layers.insert(0, _chance())
+    chart = alt.layer(*layers).add_params(hidden())
+    if panel is None:
+        return _sized(chart)
+    panels = chart.properties(width=_WIDTH // 2, height=_HEIGHT).facet(column=alt.Column(f"{panel}:N", title=None))
+    return _styled(panels)
 
 
 def bars(
@@ -208,9 +231,12 @@ def _chance() -> alt.Chart:
 
 
 def _sized(chart: Any) -> Any:
+    return _styled(chart.properties(width=_WIDTH, height=_HEIGHT))
+
+
+def _styled(chart: Any) -> Any:
     return (
-        chart.properties(width=_WIDTH, height=_HEIGHT)
-        .configure_view(strokeOpacity=0)
+        chart.configure_view(strokeOpacity=0)
         .configure_axis(labelFontSize=12, titleFontSize=12)
         .configure_legend(symbolOpacity=1)
     )

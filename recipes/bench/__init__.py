@@ -1,0 +1,28 @@
+"""What attacks and trainings cost: ART, foolbox, torchattacks and advbench side by side, as ratios of one run."""
+
+from __future__ import annotations
+
+from advbench.recipes.bench.claims import CLAIMS
+from advbench.recipes.bench.config import PRESETS, Bench
+from advbench.recipes.bench.contenders import STEPS
+from advbench.recipes.bench.exhibits import EXHIBITS
+from advbench.recipes.bench.materials import Attacked
+from advbench.recipes.bench.measurements import attacks, detector, training
+from advbench.study import Study, recipe
+
+
+@recipe(
+    "bench",
+    dataset="cifar10",
+    embedded_shape=(3, 16, 16),
+    presets=PRESETS,
+    question="What do attacks and adversarial training cost here and in other libraries, at the same budget and strength?",
+    claims=CLAIMS,
+)
+def bench(study: Study[Bench]) -> None:
+    """Attacks at a budget, DeepFool among them, an epoch of adversarial training, an epoch of a detector."""
+    made = Attacked(study)
+    study.measure_each(attacks, made, STEPS)
+    study.measure(training, made)
+    study.measure(detector, made)
+    study.show(EXHIBITS, made)

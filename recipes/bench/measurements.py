@@ -1,0 +1,91 @@
+"""The measurements of ``bench``: what each contender costs beside the others, and how strong its attack is."""
+
+from __future__ import annotations
+
+import copy
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor, nn
+
+from advbench import metrics
+from advbench.attacks import ATTACKS
+from advbench.detectors import SubnetworkDetector
+from advbench.metrics.timing import interleaved
+from advbench.recipes.bench.contenders import PLAIN, STEPS, Contenders, attackers, trainings
+from advbench.recipes.bench.materials import Attacked
+from advbench.study import Rows
+
+
+def attacks(made: Attacked, name: str) -> Rows:
+    """The same attack of every library on images that are classified right, judged by the model itself in float32."""
+    config, (norm, bounded) = made.config, (ATTACKS[name].norm, ATTACKS[name].bounded)
+    images = made.recognised(config.images if bounded else config.deepfool_images)
+    eps = {"linf": config.eps, "l2": config.eps_l2}[norm] if bounded else None
+    columns = {"attack": name, "norm": norm, "eps": eps, "steps": STEPS[name]}
+    contenders = attackers(made.classifier, images.x, images.y, name, eps, config.batch)
+    # before the clock runs: folding, allocation and the libraries' first calls are not what is measured
+    adversarial = {library: attack() for library, attack in contenders.items()}
+    seconds = interleaved(contenders, config.repeats if bounded else config.deepfool_repeats, name)
+    yield from _costs(seconds, PLAIN, columns)
+    del adversarial[PLAIN]
+    n = len(images.x)
+    for library, x in adversarial.items():
+        of = {**columns, "library": library}
+        fooled = made.classifier.predict(x).argmax(1) != images.y
+        distance = np.linalg.norm((x - images.x).reshape(n, -1), 2 if norm == "l2" else np.inf, axis=1)
+        yield metrics.proportion(int(fooled.sum()), n).row("success_rate", **of)
+        yield metrics.Figure(float(np.median(distance)), n).row("median_distance", **of)
+        yield metrics.mean(distance).row("mean_distance", **of)
+
+
+def training(made: Attacked) -> Rows:
+    """One epoch on clean images, of the weighted FGSM loss, and of ART's trainer with as many adversarial images."""
+    config = made.config
+    images = made.study.train.images(slice(config.epoch_images))
+    contenders = trainings(made.classifier, images.x, images.y, config.eps, config.batch)
+    seconds = interleaved(contenders, config.training_repeats, "training epochs")
+    yield from _costs(seconds, "clean epoch", {"attack": "fgsm", "norm": "linf", "eps": config.eps})
+
+
+def detector(made: Attacked) -> Rows:
+    """A later epoch of a static detector at AD(2) against the training of its subnetwork alone."""
+    config, device, net = made.config, made.study.device, made.classifier.model
+    x = made.study.train.images(slice(config.epoch_images)).x
+    labels = np.arange(len(x)) % 2
+    subject = SubnetworkDetector(made.classifier, 2)
+    fit = partial(subject.fit, x, labels, batch_size=config.batch)
+    with torch.no_grad():
+        features = torch.cat([net.features(part.to(device), 2) for part in torch.from_numpy(x).split(256)])
+    target = torch.from_numpy(labels).to(device)
+    contenders: Contenders = {
+        "subnetwork alone": partial(_epoch, copy.deepcopy(subject.subnetwork), features, target, config.batch),
+        "one epoch": partial(fit, nb_epochs=1),
+        "three epochs": partial(fit, nb_epochs=3),
+    }
+    seconds = interleaved(contenders, config.training_repeats, "detector epochs")
+    later = (seconds.pop("three epochs") - seconds.pop("one epoch")) / 2
+    yield from _costs(seconds.assign(**{"advbench, later epochs": later}), "subnetwork alone", {"position": 2})
+
+
+def _epoch(net: nn.Module, features: Tensor, target: Tensor, batch: int) -> None:
+    optimizer = torch.optim.Adam(net.train().parameters(), 1e-4, betas=(0.99, 0.999))
+    for chosen in torch.randperm(len(target)).split(batch):
+        loss = nn.functional.cross_entropy(net(features[chosen]), target[chosen])
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+
+
+def _costs(seconds: pd.DataFrame, unit: str, columns: dict[str, Any]) -> Rows:
+    """Of each contender: the median over the rounds of its seconds over those of every other, smallest and largest too."""
+    for library in seconds:
+        for other in [unit, *(name for name in seconds if name not in (unit, library))]:
+            ratio = seconds[library] / seconds[other]
+            costs = {"cost": ratio.median(), "cost_lowest": ratio.min(), "cost_highest": ratio.max()}
+            for metric, value in costs.items():
+                yield metrics.Figure(value, len(ratio)).row(metric, **columns, library=library, source=other)
+        yield metrics.Figure(seconds[library].median(), len(seconds)).row("seconds", **columns, library=library)

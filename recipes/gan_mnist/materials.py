@@ -1,0 +1,190 @@
+"""The materials of ``gan-mnist``: classifiers, attackers and attacked images."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+
+from advbench import attacks, metrics, models
+from advbench.attacks import GANAttack
+from advbench.data import Dataset, Images
+from advbench.estimators import TorchClassifier
+from advbench.models.tapped import TappedModule
+from advbench.progress import track
+from advbench.recipes.gan_mnist.config import GanMnist, Variant
+from advbench.report import Attacked, bundle
+from advbench.seeds import own_global_state
+from advbench.study import History, Materials, Study, Training, in_parts, once
+from advbench.trainers import AlternatingTrainer, train_with_adam
+
+BATCH = 100
+"""Of every training."""
+
+Mode = Literal["consecutive", "alternating"]
+MODES: tuple[Mode, ...] = ("consecutive", "alternating")
+
+Statistics = Literal["running", "batch"]
+"""Whose statistics the attacker's batch norm uses outside training."""
+
+
+@dataclass(frozen=True)
+class Game:
+    """One attacker A and the classifier C1 that it is trained on."""
+
+    mode: Mode
+    t: float
+    seed: int
+    variant: Variant | None = None
+
+    @property
+    def label(self) -> str:
+        return "-".join(filter(None, (self.mode, self.variant, f"t{self.t:g}", f"seed{self.seed}")))
+
+    @property
+    def defence(self) -> str:
+        """How C1 was trained."""
+        return "alternating" if self.mode == "alternating" or self.variant == "fresh" else "none"
+
+
+class Networks(Materials[GanMnist]):
+    """The trained classifiers and attackers, and the test images."""
+
+    def __init__(self, study: Study[GanMnist]) -> None:
+        super().__init__(study)
+        self.train = self._images(study.train, self.config.train_images)
+        self.test = self._images(study.test, self.config.test_images)
+        self.watched = self.test.first(self.config.epoch_test_images)  # attacked after every epoch
+        self.spec = models.ModelSpec("cnn2", self.train.x.shape[1:], len(study.train.classes), (0.0,), (1.0,))
+        self.alternating_epochs = self.config.start_epochs + self.config.attack_epochs  # of C1 and C2 in this mode
+        self._training: dict[str, Any] = {
+            "batch_size": BATCH,
+            "epoch_images": self.config.epoch_images,
+            "validation": (self.watched.x, self.watched.y),
+        }
+
+    def _images(self, dataset: Dataset, n: int | None) -> Images:
+        rng = np.random.default_rng(self.study.seed_of("subset", dataset.split))
+        return dataset.images(rng.permutation(len(dataset))[:n])
+
+    @once
+    def clean(self, name: str, seed: int, epochs: int) -> TorchClassifier:
+        """A classifier after some epochs on clean images; one name has one set of weights to start from."""
+        own = self.study.seed_of("seed", seed, name)
+        stage = f"{name}-{epochs}-epochs-seed{seed}"
+
+        def train(module: TappedModule, checkpoint: Path) -> History:
+            options = {"nb_epochs": epochs, "seed": own, "checkpoint": checkpoint, **self._training}
+            return train_with_adam(self.wrapped(module, self.spec), self.train.x, self.train.y, **options)
+
+        self.trained(stage, self.spec, own, train)
+        return self.loaded(stage)
+
+    def second(self, game: Game) -> TorchClassifier:
+        """C2: never attacked in training, and trained for as many epochs as C1."""
+        epochs = self.config.clean_epochs if game.defence == "none" else self.alternating_epochs
+        return self.clean("c2", game.seed, epochs)
+
+    @once
+    def played(self, game: Game) -> tuple[TorchClassifier, GANAttack]:
+        """C1 and its attacker after their training."""
+        return self._consecutive(game) if game.mode == "consecutive" else self._alternating(game)
+
+    def _attack(self, game: Game, classifier: TorchClassifier | list[TorchClassifier]) -> GANAttack:
+        return GANAttack(
+            classifier,
+            game.t,
+            bounded="clamp" if game.variant == "clamp" else "tanh",
+            width=self.config.width,
+            output_batch_norm=game.variant == "output-batch-norm",
+            seed=self.study.seed_of("seed", game.seed, "attacker"),
+        )
+
+    def _fit(self, trainer: GANAttack | AlternatingTrainer, game: Game, checkpoint: Path) -> History:
+        options = {"nb_epochs": self.config.attack_epochs, "watched": {"C2": self.second(game)}, **self._training}
+        return trainer.fit(self.train.x, self.train.y, checkpoint=checkpoint, **options)
+
+    def _consecutive(self, game: Game) -> tuple[TorchClassifier, GANAttack]:
+        """C1 is trained, then frozen, then A is trained on it."""
+        if game.variant == "fresh":
+            c1, _ = self.played(Game("alternating", game.t, game.seed))
+        else:
+            c1 = self.clean("c1", game.seed, self.config.clean_epochs)
+        victims = [c1]
+        if game.variant == "ensemble":  # C2 stays out of it
+            more = range(3, 2 + self.config.ensemble)
+            victims += [self.clean(f"c{i}", game.seed, self.config.clean_epochs) for i in more]
+
+        def train(checkpoint: Path) -> Training:
+            attack = self._attack(game, victims)
+            return attack.save, self._fit(attack, game, checkpoint)
+
+        return c1, GANAttack.load(self.run.trained(game.label, train), c1)
+
+    def _alternating(self, game: Game) -> tuple[TorchClassifier, GANAttack]:
+        """C1 starts clean; then A and C1 take turns, batch by batch."""
+        start = self.clean("c1", game.seed, self.config.start_epochs)
+        stage = f"{game.label}-c1"
+
+        def alternate(module: TappedModule, checkpoint: Path) -> tuple[GANAttack, History]:
+            module.load_state_dict(start.model.state_dict())
+            c1 = self.wrapped(module, self.spec)
+            attack = self._attack(game, c1)
+            clean_share = 0.5 if game.variant == "half-clean" else 0.0
+            seed = self.study.seed_of("seed", game.seed, "alternating")
+            return attack, self._fit(AlternatingTrainer(c1, attack, clean_share, seed=seed), game, checkpoint)
+
+        def both(module: TappedModule, checkpoint: Path) -> History:
+            attack, history = alternate(module, checkpoint)
+            # an epoch's seconds are those of both networks, and are counted once
+            self.run.trained(game.label, lambda _: (attack.save, [{**epoch, "seconds": 0.0} for epoch in history]))
+            return history
+
+        def attack_again(checkpoint: Path) -> Training:
+            attack, history = alternate(models.create(self.spec), checkpoint)
+            return attack.save, history
+
+        self.trained(stage, self.spec, 0, both)
+        c1 = self.loaded(stage)
+        return c1, GANAttack.load(self.run.trained(game.label, attack_again), c1)
+
+    def history(self, game: Game) -> pd.DataFrame:
+        """What was recorded after each epoch of a game."""
+        self.played(game)
+        return pd.read_csv(self.run.directory / "models" / f"{game.label}.csv")
+
+    def perturbed(self, game: Game, x: np.ndarray, statistics: Statistics = "running") -> np.ndarray:
+        """A's perturbation of images (N, C, H, W)."""
+        _, attack = self.played(game)
+        attack.set_params(statistics=statistics, batch_size=BATCH)
+        return attack.perturbation(x)
+
+    @once
+    def attacked(self, game: Game, statistics: Statistics = "running") -> np.ndarray:
+        """Every test image with A's perturbation added, not clipped."""
+        x, label = self.test.x, f"{game.label}, {statistics} statistics"
+        return in_parts(lambda part: x[part] + self.perturbed(game, x[part], statistics), len(x), label)
+
+    def right_under_pgd(self, classifier: TorchClassifier, t: float) -> np.ndarray:
+        """Whether the classifier is right about a test image after every one of several PGD attacks, bool (N,).
+
+        The restarts are ours: ART keeps a restart that brought the right label back.
+        """
+        images = self.test.first(self.config.pgd_images)
+        attack = attacks.create("pgd", classifier, t, max_iter=self.config.pgd_steps)
+        restarts = [attack] * self.config.pgd_restarts
+        with own_global_state(self.study.seed_of("pgd")):
+            steps = metrics.still_correct(classifier, restarts, images.x, images.y)
+            return list(track(steps, f"PGD, t = {t:g}", len(restarts) + 1))[-1]
+
+    def explorer(self) -> dict[str, bytes]:
+        """Test images for the page, with each attacker's perturbation of them on its own C1; first seed."""
+        games = [Game(mode, t, 0) for t in self.config.t for mode in MODES]
+        attacked = [
+            Attacked(f"gan, {game.mode}", game.t, self.attacked(game), self.played(game)[0], f"C1, {game.label}")
+            for game in games
+        ]
+        return bundle(self.test.x, self.test.y, self.study.test.classes, attacked)
