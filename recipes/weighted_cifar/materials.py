@@ -60,6 +60,13 @@ class Loss:
 STANDARD = Loss("standard")
 
 
+def fgsm(classifier: TorchClassifier, images: Images, eps: float, label: Label = "true") -> np.ndarray:
+    """Images under FGSM, away from the true or the predicted label, or towards deer."""
+    labels = {"true": images.y, "predicted": None, "deer": np.full_like(images.y, TARGET)}
+    attack = FastGradientMethod(classifier, np.inf, eps, targeted=label == "deer", batch_size=BATCH)
+    return attack.generate(images.x, labels[label])
+
+
 class Future(FutureDefences):
     """The defences of future work, around the network of this report."""
 
@@ -68,7 +75,7 @@ class Future(FutureDefences):
 
 
 class Networks(Materials[WeightedCifar]):
-    """The trained networks, the test images and the attacks of the report."""
+    """The trained networks, the test images, and what the undefended network predicts of them under attack."""
 
     columns = {"split": "test", "model": "small-cnn"}
 
@@ -138,48 +145,24 @@ class Networks(Materials[WeightedCifar]):
     def predicted(self, loss: Loss, seed: int, x: np.ndarray) -> np.ndarray:
         return self.classifier(loss, seed).predict(x, batch_size=BATCH).argmax(1)
 
-    def fgsm(
-        self,
-        loss: Loss,
-        seed: int,
-        eps: float,
-        label: Label = "true",
-        clipped: bool = True,
-        images: Images | None = None,
-    ) -> np.ndarray:
-        """The test images, or others, under FGSM away from the true or the predicted label, or towards deer."""
-        images, classifier = images or self.test, self.classifier(loss, seed, clipped)
-        labels = {"true": images.y, "predicted": None, "deer": np.full_like(images.y, TARGET)}
-        attack = FastGradientMethod(classifier, np.inf, eps, targeted=label == "deer", batch_size=BATCH)
-        return attack.generate(images.x, labels[label])
-
     def pga(
-        self,
-        loss: Loss,
-        seed: int,
-        eps: float,
-        parts: int = 4,
-        clipped: bool = True,
-        targeted: bool = False,
-        images: Images | None = None,
+        self, classifier: TorchClassifier, images: Images, eps: float, parts: int = 4, targeted: bool = False
     ) -> np.ndarray:
-        """The same under the report's projected gradient ascent: 30 steps of eps / parts, no random start.
+        """Images under the report's projected gradient ascent: 30 steps of eps / parts, no random start.
 
         :param targeted: towards deer, in place of away from the true label.
         """
-        images, classifier = images or self.test, self.classifier(loss, seed, clipped)
-        attack = PGD(
-            classifier, np.inf, eps, eps / parts, max_iter=PGA_STEPS, targeted=targeted, batch_size=BATCH, verbose=False
-        )
-        aim = " to deer" if targeted else ""
-        label = f"PGA{aim}, eps {eps:g}, step eps/{parts}, {loss.stage(seed)}"
-        return self.attacked(attack, images, label, np.full_like(images.y, TARGET) if targeted else None)
+        options = {"max_iter": PGA_STEPS, "targeted": targeted, "batch_size": BATCH, "verbose": False}
+        attack = PGD(classifier, np.inf, eps, eps / parts, **options)
+        towards = np.full_like(images.y, TARGET) if targeted else None
+        return self.attacked(attack, images, f"{'PGD to deer' if targeted else 'PGA'}, eps {eps:g}", towards)
 
     def under_pga(self, seed: int, eps: float, targeted: bool = False) -> np.ndarray:
         """The labels (N,) that the undefended network predicts of the test images under PGA."""
 
         def make() -> dict[str, np.ndarray]:
-            return {"predicted": self.predicted(STANDARD, seed, self.pga(STANDARD, seed, eps, targeted=targeted))}
+            x = self.pga(self.classifier(STANDARD, seed), self.test, eps, targeted=targeted)
+            return {"predicted": self.predicted(STANDARD, seed, x)}
 
         attack = "pga-to-deer" if targeted else "pga"
         return self.run.arrays(f"{attack}-eps{eps:g}-seed{seed}", make)["predicted"]
@@ -189,9 +172,10 @@ class Networks(Materials[WeightedCifar]):
 
         def make() -> dict[str, np.ndarray]:
             seed, eps, classes = self.study.seed, self.config.reference_eps, range(len(self.study.test.classes))
+            x = fgsm(self.classifier(STANDARD, seed), self.test, eps)
             predicted = {
                 "clean": self.predicted(STANDARD, seed, self.test.x),
-                "fgsm": self.predicted(STANDARD, seed, self.fgsm(STANDARD, seed, eps)),
+                "fgsm": self.predicted(STANDARD, seed, x),
                 "pga": self.under_pga(seed, eps),
                 "targeted-pga": self.under_pga(seed, eps, targeted=True),
             }
@@ -204,6 +188,6 @@ class Networks(Materials[WeightedCifar]):
         seed, shown, attacked = self.study.seed, self.test.first(IMAGES), []
         for loss in losses:
             (eps,), classifier, name = self.attack_eps(loss), self.classifier(loss, seed), loss.stage(seed)
-            attacked.append(Attacked("fgsm", eps, self.fgsm(loss, seed, eps, images=shown), classifier, name))
-            attacked.append(Attacked("pga", eps, self.pga(loss, seed, eps, images=shown), classifier, name))
+            attacked.append(Attacked("fgsm", eps, fgsm(classifier, shown, eps), classifier, name))
+            attacked.append(Attacked("pga", eps, self.pga(classifier, shown, eps), classifier, name))
         return bundle(shown.x, shown.y, self.study.test.classes, attacked)

@@ -2,42 +2,44 @@
 
 from __future__ import annotations
 
+from functools import partial
+from itertools import product
 from typing import Any
 
 import numpy as np
 
 from advbench import attacks, metrics
-from advbench.recipes.weighted_cifar.claims import DEFENCE, TARGETED, UNDEFENDED
-from advbench.recipes.weighted_cifar.materials import BATCH, STANDARD, TARGET, Loss, Networks
+from advbench.recipes.weighted_cifar.claims import CLEAN, DEFENCE, TARGETED, UNDEFENDED
+from advbench.recipes.weighted_cifar.materials import BATCH, STANDARD, TARGET, Loss, Networks, fgsm
 from advbench.seeds import own_global_state
 from advbench.study import Rows
 
 
-def _columns(loss: Loss, seed: int, attack: str | None, eps: float | None) -> dict[str, Any]:
-    norm = "linf" if attack else None
+def _columns(
+    loss: Loss, seed: int, attack: str | None, eps: float | None, variant: str | None = None
+) -> dict[str, Any]:
     network = {"defence": loss.kind, "fit_eps": loss.eps, "alpha": loss.alpha, "seed": seed}
-    return {**network, "attack": attack, "norm": norm, "eps": eps}
+    return {**network, "attack": attack, "norm": "linf" if attack else None, "eps": eps, "variant": variant}
 
 
 def undefended(made: Networks, seed: int) -> Rows:
     """FGSM and PGA on the undefended network, as the report has them, and with what it leaves open varied."""
-    some, y = made.test.first(made.config.variant_images or len(made.test.y)), made.test.y
-    clean = metrics.accuracy(made.predicted(STANDARD, seed, made.test.x), y)
-    yield clean.row("accuracy", **_columns(STANDARD, seed, None, None), reported=UNDEFENDED[None, None])
+    usual, unclipped = made.classifier(STANDARD, seed), made.classifier(STANDARD, seed, clipped=False)
+    some = made.test.first(made.config.variant_images or len(made.test.y))
+    predicted = partial(made.predicted, STANDARD, seed)
+    clean = metrics.accuracy(predicted(made.test.x), made.test.y)
+    yield clean.row("accuracy", **_columns(STANDARD, seed, None, None), reported=CLEAN)
     for eps in made.config.eps:
-        fgsm = made.predicted(STANDARD, seed, made.fgsm(STANDARD, seed, eps))
-        for attack, predicted in (("fgsm", fgsm), ("pga", made.under_pga(seed, eps))):
-            columns = _columns(STANDARD, seed, attack, eps)
-            reported = UNDEFENDED.get((attack, eps))
-            yield metrics.accuracy(predicted, y).row("accuracy", **columns, reported=reported)
-        variants = {
-            ("fgsm", "not clipped"): made.fgsm(STANDARD, seed, eps, clipped=False, images=some),
-            ("pga", "not clipped"): made.pga(STANDARD, seed, eps, clipped=False, images=some),
-            ("pga", "step eps/40"): made.pga(STANDARD, seed, eps, parts=40, images=some),
-        }
-        for (attack, variant), x in variants.items():
-            figure = metrics.accuracy(made.predicted(STANDARD, seed, x), some.y)
-            yield figure.row("accuracy", **_columns(STANDARD, seed, attack, eps), variant=variant)
+        for attack, variant, labels in (
+            ("fgsm", None, predicted(fgsm(usual, made.test, eps))),
+            ("pga", None, made.under_pga(seed, eps)),
+            ("fgsm", "not clipped", predicted(fgsm(unclipped, some, eps))),
+            ("pga", "not clipped", predicted(made.pga(unclipped, some, eps))),
+            ("pga", "step eps/40", predicted(made.pga(usual, some, eps, parts=40))),
+        ):
+            figure = metrics.accuracy(labels, made.test.y[: len(labels)])
+            reported = None if variant else UNDEFENDED[attack].get(eps)
+            yield figure.row("accuracy", **_columns(STANDARD, seed, attack, eps, variant), reported=reported)
 
 
 def targeted(made: Networks, seed: int) -> Rows:
@@ -45,33 +47,31 @@ def targeted(made: Networks, seed: int) -> Rows:
 
     ``all`` images; the ``other`` ones, which show no deer; of these the ``moved`` ones, not taken for a deer before.
     """
-    before = made.predicted(STANDARD, seed, made.test.x)
+    classifier, before = made.classifier(STANDARD, seed), made.predicted(STANDARD, seed, made.test.x)
     other = made.test.y != TARGET
     counted = {"all": np.ones_like(other), "other": other, "moved": other & (before != TARGET)}
-    predicted = {(None, None): before}
+    predicted: dict[tuple[str | None, float | None], np.ndarray] = {(None, None): before}
     for eps in made.config.eps:
-        predicted["fgsm", eps] = made.predicted(STANDARD, seed, made.fgsm(STANDARD, seed, eps, "deer"))
+        predicted["fgsm", eps] = made.predicted(STANDARD, seed, fgsm(classifier, made.test, eps, "deer"))
         predicted["pgd", eps] = made.under_pga(seed, eps, targeted=True)
-    for (attack, eps), labels in predicted.items():
-        for variant, images in counted.items():
-            rate = metrics.proportion(int((labels[images] == TARGET).sum()), int(images.sum()))
-            reported = TARGETED.get((attack, eps)) if variant == "all" else None
-            columns = _columns(STANDARD, seed, attack, eps)
-            yield rate.row("target_rate", **columns, variant=variant, reported=reported)
+    for ((attack, eps), labels), (variant, images) in product(predicted.items(), counted.items()):
+        rate = metrics.proportion(int((labels[images] == TARGET).sum()), int(images.sum()))
+        reported = TARGETED[attack].get(eps) if attack and variant == "all" else None
+        yield rate.row("target_rate", **_columns(STANDARD, seed, attack, eps, variant), reported=reported)
 
 
 def defence(made: Networks, loss: Loss, seed: int) -> Rows:
     """A network on clean images and under FGSM: with the true label, which it may leak, and with the predicted one."""
+    classifier = made.classifier(loss, seed)
     for eps in made.attack_eps(loss):
-        shown = {
-            (None, None): made.test.x,
-            ("fgsm", "true label"): made.fgsm(loss, seed, eps),
-            ("fgsm", "predicted label"): made.fgsm(loss, seed, eps, "predicted"),
-        }
-        for (attack, variant), x in shown.items():
+        for attack, variant, x in (
+            (None, None, made.test.x),
+            ("fgsm", "true label", fgsm(classifier, made.test, eps)),
+            ("fgsm", "predicted label", fgsm(classifier, made.test, eps, "predicted")),
+        ):
             figure = metrics.accuracy(made.predicted(loss, seed, x), made.test.y)
             reported = DEFENCE.get((loss.kind, loss.alpha, eps, variant))
-            yield figure.row("accuracy", **_columns(loss, seed, attack, eps), variant=variant, reported=reported)
+            yield figure.row("accuracy", **_columns(loss, seed, attack, eps, variant), reported=reported)
 
 
 def strong(made: Networks, loss: Loss) -> Rows:
@@ -82,12 +82,11 @@ def strong(made: Networks, loss: Loss) -> Rows:
     config, seed = made.config, made.study.seed
     images, classifier = made.test.first(config.strong_images), made.classifier(loss, seed)
     for eps in made.attack_eps(loss):
-        fgsm = attacks.create("fgsm", classifier, eps, batch_size=BATCH)
         pgd = attacks.create("pgd", classifier, eps, max_iter=config.pgd_iterations, batch_size=BATCH)
-        every = {"worst case": [fgsm, *[pgd] * config.pgd_restarts]}
+        every = [attacks.create("fgsm", classifier, eps, batch_size=BATCH), *[pgd] * config.pgd_restarts]
         with own_global_state(made.study.seed_of("pgd", loss.stage(seed), eps)):
             one_start = metrics.accuracy(made.predicted(loss, seed, pgd.generate(images.x, images.y)), images.y)
-            robust = metrics.robust_accuracy(classifier, every, images.x, images.y)
+            robust = metrics.robust_accuracy(classifier, {"worst case": every}, images.x, images.y)
         yield robust["clean"].row("accuracy", **_columns(loss, seed, None, eps))
         for attack, figure, starts in (
             ("pgd", one_start, 1),
