@@ -30,17 +30,16 @@ def fgsm_cifar(study: Study[FgsmCifar]) -> None:
     config, made, future = study.config, Networks(study), Future(study)
     seeds = range(study.seed, study.seed + config.seeds)
     networks = [STANDARD, *(READINGS[name] for name in config.readings)]
-    pooled = [AVERAGE] if config.pooling else []
-    later = [regime for regime in networks if regime.crafted_on == "trained"]
-    first = [regime for regime in (*networks, *pooled) if regime not in later]
+    trained = list(product([*networks, AVERAGE] if config.pooling else networks, seeds))
 
-    study.make_each([*((Networks.network, made, of, seed) for seed in seeds for of in first), *future.trainings()])
+    first = [(Networks.network, made, regime, seed) for regime, seed in trained if regime.crafted_on != "trained"]
+    later = [(Networks.network, made, regime, seed) for regime, seed in trained if regime.crafted_on == "trained"]
     crafted = [(Networks.training_directions, made, "trained", seed) for seed in seeds if later]
+    study.make_each([*first, *future.trainings()])
     study.make_each([*crafted, *future.attacks_on_undefended()])
-    trainings = [(Networks.network, made, regime, seed) for seed in seeds for regime in later]
-    study.make_each([*trainings, *future.attacks_on_defences()])
+    study.make_each([*later, *future.attacks_on_defences()])
 
-    study.measure_each(table, made, product([*networks, *pooled], seeds), independent=True)
+    study.measure_each(table, made, trained, independent=True)
     study.measure_each(strong, made, product(networks, config.eps), independent=True)
     if config.autoattack_images:
         attacked = [regime for regime in networks if regime in AUTOATTACKED]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from functools import partial
 
 import pandas as pd
 
@@ -50,35 +50,31 @@ def best_reading(rows: pd.DataFrame) -> str:
     return next(iter(distances(rows).index), "")
 
 
-def _clean(rows: pd.DataFrame) -> Figure:
+def clean(rows: pd.DataFrame) -> Figure:
     return over_seeds(where(rows, exhibit="clean", metric="accuracy", model="vgg", defence="none"))
 
 
-def undefended(eps: float) -> Callable[[pd.DataFrame], Figure]:
-    return lambda rows: over_seeds(transfer(rows, "none", eps))
+def undefended(eps: float, rows: pd.DataFrame) -> Figure:
+    return over_seeds(transfer(rows, "none", eps))
 
 
-def defended(eps: float) -> Callable[[pd.DataFrame], Figure]:
-    return lambda rows: over_seeds(transfer(rows, best_reading(rows), eps))
+def defended(eps: float, rows: pd.DataFrame) -> Figure:
+    return over_seeds(transfer(rows, best_reading(rows), eps))
 
 
-def above_white_box(eps: float) -> Callable[[pd.DataFrame], Figure]:
+def above_white_box(eps: float, rows: pd.DataFrame) -> Figure:
     """The transfer column minus the accuracy under PGD on the network itself, in the seeds that have both."""
-
-    def read(rows: pd.DataFrame) -> Figure:
-        own = where(rows, exhibit="strong", attack="pgd", defence=best_reading(rows), eps=eps)
-        moved = transfer(rows, best_reading(rows), eps)
-        return difference(over_seeds(moved[moved.seed.isin(own.seed)]), over_seeds(own))
-
-    return read
+    own = where(rows, exhibit="strong", attack="pgd", defence=best_reading(rows), eps=eps)
+    moved = transfer(rows, best_reading(rows), eps)
+    return difference(over_seeds(moved[moved.seed.isin(own.seed)]), over_seeds(own))
 
 
-def _lead(rows: pd.DataFrame) -> Figure:
+def lead(rows: pd.DataFrame) -> Figure:
     leads = _column(rows, best_reading(rows)) - _column(rows, "none")
     return mean(leads.min(axis=1).dropna().to_numpy(), unit="seeds")
 
 
-def _rise(rows: pd.DataFrame) -> Figure:
+def rise(rows: pd.DataFrame) -> Figure:
     steps = _column(rows, best_reading(rows)).diff(axis=1)
     return mean(steps.max(axis=1).dropna().to_numpy(), unit="seeds")
 
@@ -87,34 +83,35 @@ A = "The undefended network classifies 84.87 % of the clean test images correctl
 B = "FGSM lowers this to 74.32, 37.01, 15.20, 5.35 and 8.91 % at eps = 0.001, 0.005, 0.01, 0.05 and 0.1."
 C = "The network trained on FGSM images keeps 78.86, 75.59, 71.42, 42.71 and 28.13 % at these eps."
 D = "At every eps the defended network is better than the undefended one, and it loses accuracy as eps grows."
-E = "New here: under PGD on itself the defended network has far less accuracy than on the images of the undefended one."
+E = "Beyond the report: the defended network has far less accuracy under PGD on itself than on images made on another network."
 
+UNDER_FGSM = "accuracy under FGSM-MSE, undefended"
 MOVED = "accuracy on the standard network's images, nearest reading"
 EXCESS = "transfer column minus accuracy under PGD on the network itself"
 
+_ACCEPTED = {
+    0.001: (0.7032, 0.7832),
+    0.005: (0.2901, 0.4501),
+    0.01: (0.092, 0.212),
+    0.05: (None, 0.12),
+    0.1: (None, 0.15),
+}
+_AROUND = {0.001: 0.05, 0.005: 0.05, 0.01: 0.05, 0.05: 0.12, 0.1: 0.12}
+
 CLAIMS = [
-    Claim("V-a", A, "clean accuracy, undefended", _clean, CLEAN, (0.829, 0.869)),
+    Claim("V-a", A, "clean accuracy, undefended", clean, CLEAN, (0.829, 0.869)),
     *(
-        Claim("V-b", B, f"accuracy under FGSM-MSE, undefended, eps = {eps:g}", undefended(eps), UNDEFENDED[eps], accept)
-        for eps, accept in (
-            (0.001, band(UNDEFENDED[0.001], 0.04)),
-            (0.005, band(UNDEFENDED[0.005], 0.08)),
-            (0.01, band(UNDEFENDED[0.01], 0.06)),
-            (0.05, (None, 0.12)),
-            (0.1, (None, 0.15)),
-        )
+        Claim("V-b", B, f"{UNDER_FGSM}, eps = {eps:g}", partial(undefended, eps), reported, _ACCEPTED[eps])
+        for eps, reported in UNDEFENDED.items()
     ),
     *(
-        Claim(
-            "V-c", C, f"{MOVED}, eps = {eps:g}", defended(eps), reported, band(reported, 0.05 if eps < 0.05 else 0.12)
-        )
+        Claim("V-c", C, f"{MOVED}, eps = {eps:g}", partial(defended, eps), reported, band(reported, _AROUND[eps]))
         for eps, reported in DEFENDED.items()
     ),
-    Claim("V-d", D, "smallest lead of the defended over the undefended", _lead, 0.0454, (0, None)),
-    Claim("V-d", D, "largest rise of the defended from one eps to the next", _rise, -0.0327, (None, 0)),
-    # "far less" is ten points
+    Claim("V-d", D, "smallest lead of the defended over the undefended", lead, 0.0454, (0, None)),
+    Claim("V-d", D, "largest rise of the defended from one eps to the next", rise, -0.0327, (None, 0)),
     *(
-        Claim("V-e", E, f"{EXCESS}, eps = {eps:g}", above_white_box(eps), accept=(0.1, None))
+        Claim("V-e", E, f"{EXCESS}, eps = {eps:g}", partial(above_white_box, eps), accept=(0.1, None))
         for eps in (0.01, 0.05, 0.1)
     ),
 ]

@@ -44,6 +44,9 @@ class FgsmCifar(Config):
 
 
 FUTURE = FutureWork(test_images=500, epochs=10, batch=64, adaptive_steps=50, restarts=5)
+FUTURE_SMALL = FUTURE.quicker(
+    train_images=4000, test_images=150, epochs=5, batch=32, eps=(0.01,), pgd_steps=20, adaptive_steps=30, restarts=2
+)
 PRESETS = {
     "paper": FgsmCifar(future=FUTURE),
     # the passes go to the undefended network, whose accuracy everything else starts from; pooling is left to paper
@@ -62,16 +65,7 @@ PRESETS = {
         strong_images=40,
         pgd_restarts=1,
         autoattack_images=24,
-        future=FUTURE.quicker(
-            train_images=4000,
-            test_images=150,
-            epochs=5,
-            batch=32,
-            eps=(0.01,),
-            pgd_steps=20,
-            adaptive_steps=30,
-            restarts=2,
-        ),
+        future=FUTURE_SMALL,
     ),
     # small batches: batch norm with Keras' momentum needs some hundred steps before its statistics are those of the images
     "quick": FgsmCifar(

@@ -68,8 +68,11 @@ def columns(rows: pd.DataFrame, made: Networks) -> Shown:
     shown = where(long, defence=best or STANDARD.name)
     chart = charts.bars(shown, "eps", "mean", "column", "accuracy", error=SPREAD)
     wide = long.pivot_table("mean", ["defence", "eps"], "column", sort=False).reset_index()
-    note = f"The chart shows {best}, the reading nearest to the report." if best else "No reading was trained."
-    return Shown(chart, wide, note=note)
+    network = (
+        f"{best}, the reading nearest to the report" if best else "the undefended network, as no reading was trained"
+    )
+    steps, restarts = made.config.pgd_iterations, made.config.pgd_restarts
+    return Shown(chart, wide, note=f"The chart shows {network}. PGD has {steps} steps and {restarts} restarts.")
 
 
 @exhibit("Images that FGSM does not move")
@@ -91,7 +94,7 @@ def picture(rows: pd.DataFrame, made: Networks) -> Shown:
         row = f"{i + 1}: class {pictured['y'][i]} -> {pictured['predicted'][i]}"
         attacked = np.clip(x + eps * direction, 0, 1)
         cells += [(row, "original", x), (row, "noise", 0.5 + direction / 2), (row, "attacked", attacked)]
-    return Shown(pictures.grid(cells), note=f"eps = {eps:g}.")
+    return Shown(pictures.grid(cells), note=f"At eps = {eps:g}.")
 
 
 @exhibit("Maximum or average pooling")

@@ -22,16 +22,11 @@ def _text(eps: pd.Series) -> pd.Series:
     return eps.map("{:g}".format, na_action="ignore").fillna("")
 
 
-def _attack(rows: pd.DataFrame) -> pd.Series:
-    """The attack and its variant in one text."""
-    return rows.attack.fillna("clean") + (", " + rows.variant.astype("string")).fillna("")
-
-
 def _networks(rows: pd.DataFrame) -> pd.DataFrame:
     """Every network, clean and under each attack on itself; PGD had the first images of the first seed alone."""
     part = where(rows, exhibit=("defence", "strong"))
     part = part[(part.exhibit == "defence") | part.attack.notna()]
-    return part.assign(under=_attack(part))
+    return part.assign(under=part.attack.fillna("clean") + (", " + part.variant.astype("string")).fillna(""))
 
 
 @exhibit("The undefended network under FGSM and PGA", "G1", "G2", "G3")
@@ -87,13 +82,14 @@ def defence(rows: pd.DataFrame, made: Networks) -> Shown:
 @exhibit("The whole weighted loss")
 def alpha(rows: pd.DataFrame, made: Networks) -> Shown:
     """alpha J(x) + (1 - alpha) J(p(x)) over alpha, p FGSM at the eps at which it is attacked. In the table every network: pgd
-    has PGD in place of FGSM, several has FGSM at every eps in one loss."""
+    has PGD in place of FGSM, several has FGSM at every eps in one loss. The worst case is over FGSM and all starts of PGD."""
     table = spread(_networks(rows), "defence", "alpha", "eps", "under")
     fgsm = where(table, defence="fgsm").sort_values("alpha")
     varied = fgsm[(fgsm.groupby("eps").alpha.transform("nunique") > 1) & (fgsm.under != "pgd")]
     varied = varied.assign(line="eps " + _text(varied.eps) + ", " + varied.under)
     chart = charts.curves(varied, "alpha", "mean", "line", "accuracy") if len(varied) else None
-    return Shown(chart, table.pivot_table("mean", ["defence", "alpha", "eps"], "under", sort=False).reset_index())
+    table = table.pivot_table("mean", ["defence", "alpha", "eps"], "under", sort=False).reset_index()
+    return Shown(chart, table, note=f"PGD has {made.config.pgd_iterations} steps.")
 
 
 @exhibit("The leaked label, and the same networks without it", "G6")

@@ -158,7 +158,7 @@ class Networks(Materials[WeightedCifar]):
         return self.attacked(attack, images, f"{'PGD to deer' if targeted else 'PGA'}, eps {eps:g}", towards)
 
     def under_pga(self, seed: int, eps: float, targeted: bool = False) -> np.ndarray:
-        """The labels (N,) that the undefended network predicts of the test images under PGA."""
+        """The labels (N,) that the undefended network predicts for the test images under PGA."""
 
         def make() -> dict[str, np.ndarray]:
             x = self.pga(self.classifier(STANDARD, seed), self.test, eps, targeted=targeted)
