@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+from art.attacks.attack import EvasionAttack
 from art.attacks.evasion import ProjectedGradientDescent
 from art.estimators.classification import PyTorchClassifier
 from torch import Tensor, nn
 
 from advbench import attacks
 from advbench.attacks import OrthogonalPGD, SelectivePGD
-from advbench.checkpoint import load_tensors
 from advbench.detectors import SubnetworkDetector
 from advbench.recipes.compare_defences.materials import Adversarial, Comparison, Defence, Defended
 from advbench.study import Training
@@ -50,39 +49,45 @@ def restarts(defence: Defence, made: Comparison, defended: Defended, eps: float)
 
 def at_temperature(defence: Defence, made: Comparison, defended: Defended, eps: float) -> Adversarial:
     """PGD with restarts on logits divided by the temperature of training (Carlini & Wagner, 2016), and on them as they are."""
-    source = made.classifier(Scaled(defended.network.model, made.config.temperature))
-    scaled = _restarted(made, defended, _pgd(made, source, eps))
-    return {"pgd-scaled-logits": scaled, **restarts(defence, made, defended, eps)}
+    scaled = made.wrapped(Scaled(defended.network.model, made.config.temperature), made.spec)
+    found = _restarted(made, defended, _pgd(made, scaled, eps))
+    return {"pgd-scaled-logits": found, **restarts(defence, made, defended, eps)}
 
 
 def bpda(defence: Defence, made: Comparison, defended: Defended, eps: float) -> Adversarial:
     """PGD with restarts through the real preprocessor, with the identity in its place backward (Athalye et al., 2018)."""
-    attack = ProjectedGradientDescent(
-        defended.classifier,
-        eps=eps,
-        eps_step=eps / 4,
-        max_iter=made.config.adaptive_steps,
-        num_random_init=1,
-        batch_size=128,
-        verbose=False,
-    )
-    return {"bpda": _restarted(made, defended, attack)}
+    target, options = defended.classifier, {"num_random_init": 1, "batch_size": 128, "verbose": False}
+    pgd = ProjectedGradientDescent(target, np.inf, eps, eps / 4, max_iter=made.config.adaptive_steps, **options)
+    return {"bpda": _restarted(made, defended, pgd)}
 
 
 def end_to_end(defence: Defence, made: Comparison, defended: Defended, eps: float) -> Adversarial:
-    """PGD with restarts through a random defence, each gradient a mean over draws (Athalye et al., 2018)."""
+    """PGD with restarts through a random defence; its estimator averages gradients over draws (Athalye et al., 2018)."""
     return {"pgd-expectation": _restarted(made, defended, _pgd(made, defended.classifier, eps))}
+
+
+def _pgd(made: Comparison, target: PyTorchClassifier, eps: float) -> EvasionAttack:
+    return attacks.create("pgd", target, eps, max_iter=made.config.adaptive_steps)
+
+
+def _restarted(made: Comparison, defended: Defended, attack: EvasionAttack) -> np.ndarray:
+    """Each image after the first start that beat the defence, or after the last."""
+    x, y = made.test.x, made.test.y
+    found, left = np.array(x), np.arange(len(x))
+    for _ in range(made.config.restarts):
+        found[left] = attack.generate(x[left], y[left])
+        left = left[~defended.beaten(found[left], y[left])]
+        if not len(left):
+            break
+    return found
 
 
 def joint_gradients(defence: Defence, made: Comparison, defended: Defended, eps: float) -> Adversarial:
     """Selective and orthogonal PGD on classifier and detector at once (Bryniarski et al., 2021)."""
+    both, steps = (defended.network, defended.detector.detector), made.config.joint_steps
     kinds = {"selective-pgd": SelectivePGD, "orthogonal-pgd": OrthogonalPGD}
-    return {
-        kind: attack(defended.network, defended.detector.detector, eps=eps, max_iter=made.config.joint_steps).generate(
-            made.test.x, made.test.y
-        )
-        for kind, attack in kinds.items()
-    }
+    found = {kind: attack(*both, eps=eps, max_iter=steps) for kind, attack in kinds.items()}
+    return {kind: attack.generate(made.test.x, made.test.y) for kind, attack in found.items()}
 
 
 def gradient_free(defence: Defence, made: Comparison, defended: Defended, eps: float) -> Adversarial:
@@ -95,7 +100,7 @@ def gradient_free(defence: Defence, made: Comparison, defended: Defended, eps: f
     lowest, selected = np.full(len(x), np.inf), np.array(x)
     for attempt in range(4 * made.config.restarts):
         stop = max(1, steps >> (3 - attempt % 4))  # an eighth, a quarter, a half and all of the steps
-        candidates = _pgd(made, defended.network, eps, stop).generate(x, y)
+        candidates = attacks.create("pgd", defended.network, eps, max_iter=stop).generate(x, y)
         scores = np.where(defended.wrong(candidates, y), defended.detector.scores(candidates), np.inf)
         better = scores < lowest
         lowest[better], selected[better] = scores[better], candidates[better]
@@ -105,34 +110,14 @@ def gradient_free(defence: Defence, made: Comparison, defended: Defended, eps: f
 
 def _surrogate(made: Comparison, name: str, defended: Defended) -> SubnetworkDetector:
     """A subnetwork at the tap that tells the half of the images which the detector suspects more from the other half."""
-    config = made.config
-    surrogate = SubnetworkDetector(made.baseline, config.position, config.lr, made.study.seed_of("surrogate", name))
+    config, seed = made.config, made.study.seed_of("surrogate", name)
 
     def train(checkpoint: Path) -> Training:
         x, _ = made.labelled()
         rank = defended.detector.scores(x).argsort(kind="stable").argsort(kind="stable")
         suspected = (rank >= len(x) // 2).astype(np.int64)
-        history = surrogate.fit(
-            x, suspected, batch_size=config.batch, nb_epochs=config.detector_epochs, checkpoint=checkpoint
-        )
+        surrogate = SubnetworkDetector(made.baseline, config.position, config.lr, seed)
+        history = surrogate.fit(x, suspected, **made.schedule(config.detector_epochs), checkpoint=checkpoint)
         return surrogate.save, history
 
-    path = made.run.trained(f"surrogate-{name}", train)
-    surrogate.subnetwork.load_state_dict(load_tensors(path)[0])
-    return surrogate
-
-
-def _pgd(made: Comparison, classifier: PyTorchClassifier, eps: float, steps: int | None = None) -> Any:
-    return attacks.create("pgd", classifier, eps, max_iter=steps or made.config.adaptive_steps)
-
-
-def _restarted(made: Comparison, defended: Defended, attack: Any) -> np.ndarray:
-    """Each image after the first start that beat the defence, or after the last."""
-    x, y = made.test.x, made.test.y
-    found, left = np.array(x), np.arange(len(x))
-    for _ in range(made.config.restarts):
-        found[left] = attack.generate(x[left], y[left])
-        left = left[~defended.beaten(found[left], y[left])]
-        if not len(left):
-            break
-    return found
+    return SubnetworkDetector.load(made.run.trained(f"surrogate-{name}", train), made.baseline)

@@ -50,10 +50,6 @@ class DefenceConfig(Config):
                 raise ValueError(str(did_you_mean("defence", name, list(known))))
         return tuple(name for name in known if name in {*names, "none"})
 
-    def bounds(self, dataset: str) -> Bounds:
-        """The bounds for the images of a data set."""
-        raise NotImplementedError
-
 
 GREY = Bounds(eps=(0.1, 0.3), fit_eps=0.3, bit_depth=1, sigma=0.25)
 COLOUR = Bounds(eps=(2 / 255, 8 / 255), fit_eps=8 / 255, bit_depth=4, sigma=0.1)

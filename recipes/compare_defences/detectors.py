@@ -11,16 +11,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from art.defences.detector.evasion import (
-    BeyondDetectorPyTorch,
-    BinaryActivationDetector,
-    BinaryInputDetector,
-    SubsetScanningDetector,
-)
+from art.defences.detector import evasion
 from art.estimators.classification import PyTorchClassifier
 from torch import nn
 
-from advbench.detectors import SubnetworkDetector
+from advbench.detectors import SubnetworkDetector, threshold_on
 from advbench.detectors.network import SUBNETWORKS
 from advbench.recipes.compare_defences import against, beyond
 from advbench.recipes.compare_defences.materials import Comparison, Defence, Defended
@@ -57,7 +52,8 @@ class Detector(Defence):
 
     def defend(self, made: Comparison, module: Any) -> Defended:
         scored = Scored(self.detector(made, module), self.score)
-        return Defended(made.baseline, made.baseline, scored, made.threshold(scored))
+        threshold = threshold_on(scored.scores(made.validation.x), made.config.false_positives)
+        return Defended(made.baseline, made.baseline, scored, threshold)
 
 
 class Binary(Detector):
@@ -65,11 +61,10 @@ class Binary(Detector):
 
     library, trained = "art", True
 
-    def train(self, made: Comparison, module: nn.Module, checkpoint: Path) -> History:
+    def train(self, made: Comparison, module: nn.Module, checkpoint: Path) -> None:
         x, y = made.labelled()
-        hot = np.eye(2, dtype=np.float32)[y]
-        self.detector(made, module).fit(x, hot, batch_size=made.config.batch, nb_epochs=made.config.detector_epochs)
-        return []
+        schedule = made.schedule(made.config.detector_epochs)
+        self.detector(made, module).fit(x, np.eye(2, dtype=np.float32)[y], **schedule)
 
     def score(self, detector: Any, x: np.ndarray) -> np.ndarray:
         """The logit of adversarial less that of clean."""
@@ -84,8 +79,8 @@ class BinaryInput(Binary):
     def network(self, made: Comparison) -> nn.Module:
         return made.network(classes=2)
 
-    def detector(self, made: Comparison, module: nn.Module) -> BinaryInputDetector:
-        return BinaryInputDetector(made.stock(module, classes=2, optimizer=made.adam(module)))
+    def detector(self, made: Comparison, module: nn.Module) -> evasion.BinaryInputDetector:
+        return evasion.BinaryInputDetector(made.stock(module, classes=2, optimizer=made.adam(module)))
 
 
 def layered(made: Comparison) -> PyTorchClassifier:
@@ -105,9 +100,9 @@ class BinaryActivation(Binary):
         with own_global_state(made.study.seed_of("binary-activation")):
             return SUBNETWORKS["cifar"](channels, height).to(made.study.device)
 
-    def detector(self, made: Comparison, module: nn.Module) -> BinaryActivationDetector:
+    def detector(self, made: Comparison, module: nn.Module) -> evasion.BinaryActivationDetector:
         binary = made.stock(module, classes=2, shape=self._tap_shape(made), optimizer=made.adam(module))
-        return BinaryActivationDetector(layered(made), binary, str(made.config.position - 1))
+        return evasion.BinaryActivationDetector(layered(made), binary, str(made.config.position - 1))
 
     def _tap_shape(self, made: Comparison) -> tuple[int, ...]:
         with torch.no_grad():
@@ -121,12 +116,12 @@ class SubsetScanning(Detector):
     note = f"{NO_GRADIENT}; it counts activations"
     adaptive = against.gradient_free
 
-    def detector(self, made: Comparison, module: None) -> SubsetScanningDetector:
+    def detector(self, made: Comparison, module: None) -> evasion.SubsetScanningDetector:
         background = made.train.first(made.config.detector_images).x
         last = str(len(made.baseline.model.stages) - 1)
-        return SubsetScanningDetector(layered(made), background, last, verbose=False)
+        return evasion.SubsetScanningDetector(layered(made), background, last, verbose=False)
 
-    def score(self, detector: SubsetScanningDetector, x: np.ndarray) -> np.ndarray:
+    def score(self, detector: evasion.SubsetScanningDetector, x: np.ndarray) -> np.ndarray:
         """The score of the most anomalous subset of activations."""
         return detector.detect(x)[0]["scores"]
 
@@ -142,13 +137,12 @@ class Beyond(Detector):
         return beyond.SelfSupervised(made.network(), spec.input_shape, spec.classes, made.study.seed_of("beyond"))
 
     def train(self, made: Comparison, module: beyond.SelfSupervised, checkpoint: Path) -> History:
-        config, images = made.config, made.train
-        beyond.train(module, images.x, images.y, config.batch, config.epochs, config.lr, made.study.seed_of("beyond"))
-        return []
+        config, seed = made.config, made.study.seed_of("beyond")
+        return beyond.train(module, made.train, config.batch, config.epochs, config.lr, seed)
 
-    def detector(self, made: Comparison, module: beyond.SelfSupervised) -> BeyondDetectorPyTorch:
+    def detector(self, made: Comparison, module: beyond.SelfSupervised) -> evasion.BeyondDetectorPyTorch:
         views, device = made.config.beyond_views, made.study.device
-        detector = BeyondDetectorPyTorch(
+        detector = evasion.BeyondDetectorPyTorch(
             made.stock(copy.deepcopy(made.baseline.model)),  # it moves its networks to a GPU where there is one
             made.stock(module),
             beyond.augmented,
@@ -160,7 +154,7 @@ class Beyond(Detector):
         detector.threshold = 0.0  # ours is fixed on the scores; without one it refuses to score
         return detector
 
-    def score(self, detector: BeyondDetectorPyTorch, x: np.ndarray) -> np.ndarray:
+    def score(self, detector: evasion.BeyondDetectorPyTorch, x: np.ndarray) -> np.ndarray:
         """Minus the K-th largest similarity of an image's views with it, always of the same random views."""
         with own_global_state():
             return -detector.detect(x)[0]
@@ -171,24 +165,21 @@ class Static(Detector):
     text = "AD(k): a subnetwork on inner activations (Metzen et al., 2017)"
 
     def network(self, made: Comparison) -> nn.Module:
-        return self._fresh(made).subnetwork
+        return self.detector(made).subnetwork
 
     def train(self, made: Comparison, module: nn.Module, checkpoint: Path) -> History:
-        sizes = {"batch_size": made.config.batch, "nb_epochs": made.config.detector_epochs}
-        return self.detector(made, module).fit(*made.labelled(), **sizes, checkpoint=checkpoint)
+        schedule = made.schedule(made.config.detector_epochs)
+        return self.detector(made, module).fit(*made.labelled(), **schedule, checkpoint=checkpoint)
 
-    def detector(self, made: Comparison, module: nn.Module) -> SubnetworkDetector:
-        detector = self._fresh(made)
-        detector.subnetwork = module
+    def detector(self, made: Comparison, module: nn.Module | None = None) -> SubnetworkDetector:
+        config, seed = made.config, made.study.seed_of("subnetwork")
+        detector = SubnetworkDetector(made.baseline, config.position, config.lr, seed)
+        detector.subnetwork = module or detector.subnetwork
         return detector
 
     def score(self, detector: SubnetworkDetector, x: np.ndarray) -> np.ndarray:
         """p_adv."""
         return detector.scores(x)
-
-    def _fresh(self, made: Comparison) -> SubnetworkDetector:
-        seed = made.study.seed_of("subnetwork")
-        return SubnetworkDetector(made.baseline, made.config.position, made.config.lr, seed)
 
 
 class Dynamic(Static):
@@ -197,17 +188,10 @@ class Dynamic(Static):
 
     def train(self, made: Comparison, module: nn.Module, checkpoint: Path) -> History:
         config, eps = made.config, made.bounds.fit_eps
-        images = made.train.first(config.detector_images)
-        return self.detector(made, module).fit_dynamic(
-            images.x,
-            images.y,
-            batch_size=config.batch,
-            nb_epochs=config.dynamic_epochs,
-            eps=eps,
-            eps_step=eps / 4,
-            max_iter=config.fit_steps,
-            checkpoint=checkpoint,
-        )
+        images, detector = made.train.first(config.detector_images), self.detector(made, module)
+        schedule, adversary = made.schedule(config.dynamic_epochs), {"eps": eps, "eps_step": eps / 4}
+        adversary["max_iter"] = config.fit_steps
+        return detector.fit_dynamic(images.x, images.y, **schedule, **adversary, checkpoint=checkpoint)
 
 
 DETECTORS = (BinaryInput(), BinaryActivation(), SubsetScanning(), Beyond(), Static(), Dynamic())

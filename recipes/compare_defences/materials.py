@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
@@ -17,7 +18,6 @@ from torch import nn
 from advbench import attacks, models
 from advbench.checkpoint import load_tensors, save_tensors
 from advbench.data import Images, split_indices
-from advbench.detectors import threshold_on
 from advbench.estimators import TorchClassifier
 from advbench.models.tapped import TappedModule
 from advbench.report import Attacked, bundle
@@ -62,29 +62,22 @@ class Defended:
 
 
 class Defence(ABC):
-    """One row of the comparison.
-
-    :cvar library: whose class it is.
-    :cvar text: what it does, in a few words.
-    :cvar note: what a reader must know of it.
-    :cvar model: the registry name of its network, where that is not the network of the study.
-    :cvar trained: whether ``network`` is trained.
-    """
+    """One row of the comparison."""
 
     name: str
     kind: Literal["none", "preprocessor", "training", "detector"]
-    library: Literal["art", "advbench"]
-    text: str
-    note: str = ""
-    model: str | None = None
-    trained: bool = False
+    library: Literal["art", "advbench"]  # whose class it is
+    text: str  # what it does, in a few words
+    note: str = ""  # what a reader must know of it
+    model: str | None = None  # the registry name of its network, where it is not the network of the study
+    trained: bool = False  # whether it has a network that is trained
 
     def network(self, made: Comparison) -> nn.Module:
         """The module to train, with fresh weights."""
         raise NotImplementedError
 
-    def train(self, made: Comparison, module: Any, checkpoint: Path) -> History:
-        """Train that module in place; one dict an epoch, or none where ART's class does not report epochs."""
+    def train(self, made: Comparison, module: Any, checkpoint: Path) -> History | None:
+        """Train that module in place; None where ART's class gives no history."""
         raise NotImplementedError
 
     @abstractmethod
@@ -128,10 +121,6 @@ class Comparison(Materials[Any]):
         spec = replace(self.spec, classes=classes or self.spec.classes, name=model or self.spec.name)
         return models.create(spec, self.study.seed_of("network")).to(self.study.device)
 
-    def classifier(self, module: nn.Module, **options: Any) -> TorchClassifier:
-        """Our ART estimator around a module from images to logits."""
-        return self.wrapped(module, self.spec, **options)
-
     def stock(
         self,
         module: nn.Module,
@@ -161,8 +150,13 @@ class Comparison(Materials[Any]):
     def adam(self, module: nn.Module) -> torch.optim.Optimizer:
         return torch.optim.Adam(module.parameters(), self.config.lr)
 
-    def one_hot(self, y: np.ndarray) -> np.ndarray:
-        return np.eye(self.spec.classes, dtype=np.float32)[y]
+    def schedule(self, epochs: int | None = None) -> dict[str, Any]:
+        """Batch size and epochs of a training; by default as many epochs as a network has."""
+        return {"batch_size": self.config.batch, "nb_epochs": epochs or self.config.epochs}
+
+    def one_hot(self) -> np.ndarray:
+        """The labels of the training images as ART's trainers take them (N, classes)."""
+        return np.eye(self.spec.classes, dtype=np.float32)[self.train.y]
 
     @property
     def baseline(self) -> TorchClassifier:
@@ -184,20 +178,16 @@ class Comparison(Materials[Any]):
         defence = self.defences[name]
 
         def train(checkpoint: Path) -> Training:
-            module = defence.network(self)
+            start, module = time.monotonic(), defence.network(self)
             with own_global_state(self.study.seed_of(name)):
                 history = defence.train(self, module, checkpoint)
-            module.eval()
-            spec: dict[str, Any] = {}
-            if defence.kind in ("none", "training"):  # with it, a file loads as a model
-                spec = asdict(replace(self.spec, name=defence.model or self.spec.name))
-            return partial(save_tensors, tensors=module.state_dict(), meta=spec), history or [{"epoch": None}]
+            seconds = round(time.monotonic() - start, 1)
+            spec = replace(self.spec, name=defence.model or self.spec.name)
+            meta = asdict(spec) if defence.kind in ("none", "training") else {}  # with it, a file loads as a model
+            save = partial(save_tensors, tensors=module.state_dict(), meta=meta)
+            return save, history or [{"epoch": None, "seconds": seconds}]
 
         return self.run.trained(f"defence-{name}", train)
-
-    def threshold(self, detector: Any) -> float:
-        """The threshold of a detector, fixed on the clean validation images."""
-        return threshold_on(detector.scores(self.validation.x), self.config.false_positives)
 
     def _on_baseline(self, stage: str, images: Images, eps: float, steps: int, *seed: object) -> np.ndarray:
         def craft() -> Adversarial:

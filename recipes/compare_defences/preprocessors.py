@@ -74,15 +74,15 @@ class Reformer(Defence):
         return self._reformer(made).network
 
     def train(self, made: Comparison, module: nn.Module, checkpoint: Path) -> History:
-        config, reformer, seed = made.config, self._reformer(made), made.study.seed_of("reformer order")
+        reformer, seed = self._reformer(made), made.study.seed_of("reformer order")
         reformer.network = module
-        sizes = config.batch, config.epochs, config.lr
+        sizes = made.config.batch, made.config.epochs, made.config.lr
         return reformer.train(made.train.x, *sizes, seed=seed, checkpoint=checkpoint)
 
     def defend(self, made: Comparison, module: nn.Module) -> Defended:
-        whole = nn.Sequential(module, made.baseline.model).eval()
-        spec, draws = made.spec, made.config.draws
-        return Defended(expectation(whole, spec.input_shape, spec.classes, draws, made.study.device), made.baseline)
+        whole, spec = nn.Sequential(module, made.baseline.model).eval(), made.spec
+        classifier = expectation(whole, spec.input_shape, spec.classes, made.config.draws, made.study.device)
+        return Defended(classifier, made.baseline)
 
     def _reformer(self, made: Comparison) -> VAEReformer:
         return VAEReformer(made.spec.input_shape, device=str(made.study.device), seed=made.study.seed_of("reformer"))

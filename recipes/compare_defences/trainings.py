@@ -21,19 +21,12 @@ from art.defences.transformer.evasion import DefensiveDistillation
 from art.estimators.classification import PyTorchClassifier
 from torch import Tensor, nn
 
-from advbench import attacks
+from advbench import attacks, trainers
 from advbench.attacks import GANAttack
 from advbench.models.lipschitz import LipschitzCNN
 from advbench.recipes.compare_defences import against
 from advbench.recipes.compare_defences.materials import Comparison, Defence, Defended
 from advbench.study import History
-from advbench.trainers import (
-    AlternatingTrainer,
-    GradAlignTrainer,
-    MixedAdversarialTrainer,
-    WeightedAdversarialTrainer,
-    train_with_adam,
-)
 
 
 class Network(Defence):
@@ -46,7 +39,7 @@ class Network(Defence):
         return made.network(model=self.model)
 
     def defend(self, made: Comparison, module: nn.Module) -> Defended:
-        classifier = made.classifier(module)
+        classifier = made.wrapped(module, made.spec)
         return Defended(classifier, classifier)
 
 
@@ -55,17 +48,9 @@ class Undefended(Network):
     text = "Adam on clean images"
 
     def train(self, made: Comparison, module: Any, checkpoint: Path) -> History:
-        config = made.config
-        return train_with_adam(
-            made.classifier(module),
-            made.train.x,
-            made.train.y,
-            batch_size=config.batch,
-            nb_epochs=config.epochs,
-            lr=config.lr,
-            seed=made.study.seed_of("none"),
-            checkpoint=checkpoint,
-        )
+        images, classifier, options = made.train, made.wrapped(module, made.spec), made.schedule()
+        options |= {"lr": made.config.lr, "seed": made.study.seed_of("none"), "checkpoint": checkpoint}
+        return trainers.train_with_adam(classifier, images.x, images.y, **options)
 
 
 class ByArt(Network):
@@ -79,12 +64,10 @@ class ByArt(Network):
     def optimizer(self, made: Comparison, module: nn.Module) -> torch.optim.Optimizer:
         return made.adam(module)
 
-    def train(self, made: Comparison, module: nn.Module, checkpoint: Path) -> History:
-        images, config = made.train, made.config
+    def train(self, made: Comparison, module: nn.Module, checkpoint: Path) -> None:
         trainer = self.trainer(made, made.stock(module, optimizer=self.optimizer(made, module)))
         with redirect_stderr(io.StringIO()):  # ART's progress bars, which cannot be switched off
-            trainer.fit(images.x, made.one_hot(images.y), batch_size=config.batch, nb_epochs=config.epochs)
-        return []
+            trainer.fit(made.train.x, made.one_hot(), **made.schedule())
 
 
 class Augmentation(ByArt):
@@ -103,17 +86,16 @@ class Distillation(Network):
     text = "DefensiveDistillation: a student learns a teacher's probabilities at a high temperature"
     adaptive = against.at_temperature
 
-    def train(self, made: Comparison, module: nn.Module, checkpoint: Path) -> History:
-        images, config = made.train, made.config
+    def train(self, made: Comparison, module: nn.Module, checkpoint: Path) -> None:
+        x, config = made.train.x, made.config
 
         def hot(network: nn.Module) -> PyTorchClassifier:
             probabilities = nn.Sequential(against.Scaled(network, config.temperature), nn.Softmax(1))
             return made.stock(probabilities, optimizer=made.adam(network), loss=SoftCrossEntropy())
 
         teacher, student = hot(made.network()), hot(module)
-        teacher.fit(images.x, made.one_hot(images.y), batch_size=config.batch, nb_epochs=config.epochs)
-        DefensiveDistillation(teacher, config.batch, config.epochs)(images.x, student)
-        return []
+        teacher.fit(x, made.one_hot(), **made.schedule())
+        DefensiveDistillation(teacher, **made.schedule())(x, student)
 
 
 class SoftCrossEntropy(nn.Module):
@@ -171,42 +153,37 @@ class ByUs(Network):
     def trainer(self, made: Comparison, classifier: PyTorchClassifier) -> Any: ...
 
     def train(self, made: Comparison, module: nn.Module, checkpoint: Path) -> History:
-        return self.trainer(made, made.classifier(module, optimizer=made.adam(module))).fit(
-            made.train.x,
-            made.train.y,
-            batch_size=made.config.batch,
-            nb_epochs=made.config.epochs,
-            seed=made.study.seed_of("order"),
-            checkpoint=checkpoint,
-        )
+        trainer = self.trainer(made, made.wrapped(module, made.spec, optimizer=made.adam(module)))
+        images, seed = made.train, made.study.seed_of("order")
+        return trainer.fit(images.x, images.y, **made.schedule(), seed=seed, checkpoint=checkpoint)
 
 
 class Weighted(ByUs):
     name = "weighted"
     text = "half the loss on clean, half on FGSM images"
 
-    def trainer(self, made: Comparison, classifier: PyTorchClassifier) -> WeightedAdversarialTrainer:
+    def trainer(self, made: Comparison, classifier: PyTorchClassifier) -> trainers.WeightedAdversarialTrainer:
         fgsm = FastGradientMethod(classifier, eps=made.bounds.fit_eps)
-        return WeightedAdversarialTrainer(classifier, [fgsm], (0.5, 0.5))
+        return trainers.WeightedAdversarialTrainer(classifier, [fgsm], (0.5, 0.5))
 
 
 class Mixed(ByUs):
     name = "mixed"
     text = "clean and FGSM images in one batch"
 
-    def trainer(self, made: Comparison, classifier: PyTorchClassifier) -> MixedAdversarialTrainer:
-        return MixedAdversarialTrainer(classifier, FastGradientMethod(classifier, eps=made.bounds.fit_eps))
+    def trainer(self, made: Comparison, classifier: PyTorchClassifier) -> trainers.MixedAdversarialTrainer:
+        return trainers.MixedAdversarialTrainer(classifier, FastGradientMethod(classifier, eps=made.bounds.fit_eps))
 
 
 class Alternating(ByUs):
     name = "alternating"
     text = "an attacking network learns along, batch by batch"
 
-    def trainer(self, made: Comparison, classifier: PyTorchClassifier) -> AlternatingTrainer:
-        eps, width, lr = made.bounds.fit_eps, made.config.attacker_width, made.config.lr
-        seed = made.study.seed_of("alternating")
-        attack = GANAttack(classifier, eps, clip=True, width=width, lr=lr, seed=seed)
-        return AlternatingTrainer(classifier, attack, clean_share=0.5, lr=lr, seed=seed)
+    def trainer(self, made: Comparison, classifier: PyTorchClassifier) -> trainers.AlternatingTrainer:
+        eps, width = made.bounds.fit_eps, made.config.attacker_width
+        same = {"lr": made.config.lr, "seed": made.study.seed_of("alternating")}
+        attack = GANAttack(classifier, eps, clip=True, width=width, **same)
+        return trainers.AlternatingTrainer(classifier, attack, clean_share=0.5, **same)
 
 
 class Aligned(ByUs):
@@ -214,8 +191,8 @@ class Aligned(ByUs):
     text = "FGSM from a random start, with gradients that keep their direction within the bound"
     note = "lambda is the paper's for CIFAR-10 and stays at 2 beyond 16/255"
 
-    def trainer(self, made: Comparison, classifier: PyTorchClassifier) -> GradAlignTrainer:
-        return GradAlignTrainer(classifier, made.bounds.fit_eps)
+    def trainer(self, made: Comparison, classifier: PyTorchClassifier) -> trainers.GradAlignTrainer:
+        return trainers.GradAlignTrainer(classifier, made.bounds.fit_eps)
 
 
 class Lipschitz(Undefended):
