@@ -12,13 +12,13 @@ from tiny import settings
 from advbench import estimators, models
 from advbench.cli import main
 from advbench.data import load
-from advbench.metrics import COLUMNS
-from advbench.trainers.losses import SoftmaxMSE
-from advbench.recipes import _fgsm_cifar_exhibits as exhibits
-from advbench.recipes._cifar_defences import FUTURE
-from advbench.recipes._fgsm_cifar_lab import LARGEST, READINGS, drawn_eps
-from advbench.report.verdicts import verdicts
+from advbench.recipes.compare_defences.future import FUTURE
+from advbench.recipes.fgsm_cifar.claims import CLAIMS, CLEAN, DEFENDED, UNDEFENDED, best_reading
+from advbench.recipes.fgsm_cifar.materials import LARGEST, READINGS, drawn_eps
 from advbench.seeds import derive
+from advbench.study.claims import judged
+from advbench.study.schema import typed
+from advbench.trainers.losses import SoftmaxMSE
 
 TINY = {
     "train_images": 96,
@@ -63,11 +63,12 @@ def test_every_exhibit_is_there(run, rows):
         "gap",
         "certificate",
         "defence training",
-        "targets",
+        "claims",
     }
     assert set(rows.target.dropna()) == {"V-a", "V-b", "V-c", "V-d", "V-e"}
     assert set(rows[rows.exhibit == "transfer"].defence) == {"none", *READINGS}
-    assert set(rows[rows.exhibit == "white box"].attack) == {"fgsm-mse", "fgsm-ce"}
+    white_box = rows[rows.exhibit == "white box"]
+    assert set(white_box.attack) == {"fgsm"} and set(white_box.variant) == {"mse", "ce"}
     names = [exhibit["name"] for exhibit in json.loads((run / "exhibits.json").read_text())]
     future = ["comparison-2-55", "naive-adaptive-2-55", "adaptive", "certificate"]
     before = ["table", "readings", "columns", "zero-gradient", "picture", "pooling", "autoattack"]
@@ -112,7 +113,7 @@ def test_a_defence_that_is_not_known_is_one_line(tmp_path):
 def test_transfer_onto_the_undefended_network_is_white_box(rows):
     part = rows[(rows.defence == "none") & (rows.model == "vgg") & (rows.metric == "accuracy")]
     moved = part[part.exhibit == "transfer"].set_index("eps").value
-    own = part[(part.exhibit == "white box") & (part.attack == "fgsm-mse")].set_index("eps").value
+    own = part[(part.exhibit == "white box") & (part.variant == "mse")].set_index("eps").value
     pd.testing.assert_series_equal(moved, own)
 
 
@@ -155,9 +156,9 @@ def test_a_killed_run_goes_on_where_it_stopped(run, tmp_path):
     before = (run / "results.csv").read_bytes()
     (run / "models" / "vgg-V3-seed0.safetensors").unlink()
     (run / "stages" / "vgg-V3-seed0.json").unlink()
-    (run / "stages" / "table-vgg-V3-seed0.json").unlink()
+    (run / "stages" / "table-vgg-V3-0.json").unlink()
     (run / "models" / "defence-vae-reformer.safetensors").unlink()
-    for stage in ("attacked-vae-reformer-0.01", "future-vae-reformer"):
+    for stage in ("attacked-vae-reformer-0.01", "future-defence-vae-reformer"):
         (run / "stages" / f"{stage}.json").unlink()
     kept = (run / "models" / "vgg-V1-seed0.safetensors").stat().st_mtime_ns
     result = CliRunner().invoke(main, [*ARGUMENTS, "--out", str(run)])
@@ -175,37 +176,42 @@ def test_the_readings_draw_their_eps_as_the_text_and_the_code_say():
     assert once[0] != drawn_eps(READINGS["V2"], 1, 1)[0]
 
 
+def test_the_history_of_a_training_has_its_name_and_its_seed(run):
+    history = pd.read_csv(run / "models" / "vgg-V1-dynamic-seed0.csv")
+    assert set(history.training) == {"vgg-V1-dynamic"} and set(history.seed) == {0}
+
+
 def reported_rows(own=0.2, changes=None):
     """The report's own numbers as result rows, with some cells changed: (exhibit, defence, eps) -> value."""
-    rows = [{"exhibit": "clean", "defence": "none", "value": exhibits.CLEAN}]
-    for eps, value in exhibits.UNDEFENDED.items():
-        rows.append({"exhibit": "transfer", "defence": "none", "eps": eps, "attack": "fgsm-mse", "value": value})
-    for eps, value in exhibits.DEFENDED.items():
+    rows = [{"exhibit": "clean", "defence": "none", "value": CLEAN}]
+    for eps, value in UNDEFENDED.items():
+        rows.append({"exhibit": "transfer", "defence": "none", "eps": eps, "attack": "fgsm", "value": value})
+    for eps, value in DEFENDED.items():
         for name, off in (("V1", 0.0), ("V2", 0.2)):
             columns = {"defence": name, "eps": eps}
-            rows.append({"exhibit": "transfer", "attack": "fgsm-mse", "value": value - off, **columns})
-            rows.append({"exhibit": "strong", "attack": "fgsm-ce", "value": 0.9, **columns})
-            rows.append({"exhibit": "strong", "attack": "pgd, 50 steps", "value": max(value - own, 0), **columns})
-    table = pd.DataFrame(rows).reindex(columns=COLUMNS)
+            rows.append({"exhibit": "transfer", "attack": "fgsm", "value": value - off, **columns})
+            rows.append({"exhibit": "strong", "attack": "fgsm", "value": 0.9, **columns})
+            rows.append({"exhibit": "strong", "attack": "pgd", "value": max(value - own, 0), **columns})
+    table = typed(pd.DataFrame(rows))
     table = table.assign(metric="accuracy", model="vgg", seed=0, n=1000, ci_low=table.value, ci_high=table.value)
     for (exhibit, defence, eps), value in (changes or {}).items():
         same = table.eps.isna() if eps is None else table.eps == eps
         hit = (table.exhibit == exhibit) & (table.defence == defence) & same
         assert hit.any()
-        table.loc[hit, "value"] = value
+        table.loc[hit, ["value", "ci_low", "ci_high"]] = value
     return table
 
 
 def words(table):
-    found = verdicts(pd.DataFrame(exhibits.targets(table)).reindex(columns=COLUMNS))
+    found = judged(CLAIMS, table)
     return {target: {v.word for v in found if v.target == target} for target in {v.target for v in found}}
 
 
-def test_the_reports_own_numbers_hold_every_target():
+def test_the_reports_own_numbers_hold_every_claim():
     table = reported_rows()
-    assert exhibits.best_reading(table) == "V1"
+    assert best_reading(table) == "V1"
     assert words(table) == {f"V-{letter}": {"holds"} for letter in "abcde"}
-    found = verdicts(pd.DataFrame(exhibits.targets(table)).reindex(columns=COLUMNS))
+    found = judged(CLAIMS, table)
     assert all(v.value == pytest.approx(v.reported, abs=1e-4) for v in found if v.target != "V-e")
 
 
@@ -218,7 +224,7 @@ def test_the_reports_own_numbers_hold_every_target():
         (("strong", "V1", 0.01), 0.70, "V-e"),
     ],
 )
-def test_a_cell_that_is_off_misses_its_target(cell, value, target):
+def test_a_cell_that_is_off_misses_its_claim(cell, value, target):
     found = words(reported_rows(changes={cell: value}))
     assert [name for name in sorted(found) if "missed" in found[name]] == [target]
 
@@ -233,3 +239,4 @@ def test_what_was_not_measured_is_said_so():
     found = words(table[table.eps != 0.05])
     assert found["V-b"] == {"holds", "not measured"} and "not measured" in found["V-e"]
     assert words(table[table.defence == "none"])["V-c"] == {"not measured"}
+    assert set.union(*words(typed(pd.DataFrame())).values()) == {"not measured"}

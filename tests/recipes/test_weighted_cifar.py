@@ -12,12 +12,12 @@ from tiny import settings
 from advbench import attacks, estimators
 from advbench.cli import main
 from advbench.data import load, split_indices
-from advbench.metrics import COLUMNS
 from advbench.models import ModelSpec, create
-from advbench.recipes import _weighted_cifar_exhibits as exhibits
-from advbench.recipes._cifar_defences import FUTURE
-from advbench.report.verdicts import verdicts
+from advbench.recipes.compare_defences.future import FUTURE
+from advbench.recipes.weighted_cifar.claims import ALONE, CLAIMS, CLEAN, NATURAL, PERTURBED, TARGETED, UNDEFENDED
 from advbench.seeds import derive
+from advbench.study.claims import judged
+from advbench.study.schema import typed
 from advbench.trainers import GradAlignTrainer
 
 TINY = {
@@ -61,15 +61,16 @@ def test():
 
 def test_every_exhibit_is_there(run, rows):
     future = {"comparison", "gap", "certificate", "defence training"}
-    own = {"attacks", "targeted", "defence", "strong", "autoattack", "targets"}
+    own = {"undefended", "targeted", "defence", "strong", "autoattack", "claims"}
     assert set(rows.exhibit) == own | future
     assert set(rows.target.dropna()) == {f"G{i}" for i in range(1, 7)}
-    losses = {"standard", "fgsm, alpha 0", "fgsm, alpha 0.5", "pgd, alpha 0", "several, alpha 0.25"}
-    assert set(rows[rows.exhibit == "defence"].defence) == losses
-    assert set(rows[rows.exhibit == "attacks"].seed) == set(rows[rows.exhibit == "defence"].seed) == {0, 1}
+    losses = {("standard", 1), ("fgsm", 0), ("fgsm", 0.5), ("pgd", 0), ("several", 0.25)}
+    part = rows[rows.exhibit == "defence"]
+    assert set(zip(part.defence, part.alpha, strict=True)) == losses
+    assert set(rows[rows.exhibit == "undefended"].seed) == set(part.seed) == {0, 1}
     names = [exhibit["name"] for exhibit in json.loads((run / "exhibits.json").read_text())]
     confusion = [f"confusion-{name}" for name in ("clean", "fgsm", "pga", "targeted-pga")]
-    bounds = [f"{kind}-{eps}" for eps in ("2-55", "25-5") for kind in ("comparison", "naive-adaptive")]
+    bounds = [f"{kind}-{eps}" for kind in ("comparison", "naive-adaptive") for eps in ("2-55", "25-5")]
     after = ["defence", "alpha", "leak", "autoattack", *bounds, "adaptive", "certificate", "overfitting"]
     assert names == ["attacks", "targeted", *confusion, *after]
 
@@ -83,18 +84,18 @@ def test_the_three_bases_of_the_targeted_rate(run, rows, test):
     towards.set_params(targeted=True)
     after = kept.predict(towards.generate(x, np.full(24, 4))).argmax(1)
     part = rows[(rows.exhibit == "targeted") & (rows.attack == "fgsm") & (rows.eps == 0.1) & (rows.seed == 0)]
-    said = part.set_index("metric")
+    said = part.set_index("variant")
     for base, counted in (("all", y == y), ("other", y != 4), ("moved", (y != 4) & (before != 4))):
-        row = said.loc[f"target_rate_{base}"]
+        row = said.loc[base]
         assert (row.value, row.n) == (pytest.approx((after[counted] == 4).mean()), counted.sum())
 
 
 def test_pga_is_iterative_fgsm_without_a_random_start(run, rows, test):
     x, y = test
     kept = estimators.load(run, "standard-seed1", device="cpu")
-    for name, parts in (("pga", 4), ("pga, step eps/40", 40)):
+    pga = rows[(rows.exhibit == "undefended") & (rows.attack == "pga") & (rows.eps == 0.1) & (rows.seed == 1)]
+    for parts, part in ((4, pga[pga.variant.isna()]), (40, pga[pga.variant == "step eps/40"])):
         moved = attacks.create("bim", kept, 0.1, eps_step=0.1 / parts, max_iter=30).generate(x, y)
-        part = rows[(rows.exhibit == "attacks") & (rows.attack == name) & (rows.eps == 0.1) & (rows.seed == 1)]
         assert part.value.item() == pytest.approx((kept.predict(moved).argmax(1) == y).mean())
 
 
@@ -103,17 +104,16 @@ def test_the_predicted_label_is_that_of_the_network(run, rows, test):
     kept = estimators.load(run, "fgsm-eps0.1-alpha0-seed0", device="cpu")
     for name, label in (("true", y), ("predicted", kept.predict(x).argmax(1))):
         moved = attacks.create("fgsm", kept, 0.1).generate(x, label)
-        part = rows[(rows.defence == "fgsm, alpha 0") & (rows.eps == 0.1) & (rows.seed == 0)]
-        said = part[(part.exhibit == "defence") & (part.attack == f"fgsm, {name} label")]
+        part = rows[(rows.defence == "fgsm") & (rows.alpha == 0) & (rows.eps == 0.1) & (rows.seed == 0)]
+        said = part[(part.exhibit == "defence") & (part.variant == f"{name} label")]
         assert said.value.item() == pytest.approx((kept.predict(moved).argmax(1) == y).mean())
 
 
 def test_more_attacks_never_help_the_defender(rows):
     strong = rows[rows.exhibit == "strong"]
-    for _, part in strong.groupby(["defence", "eps"]):
+    for _, part in strong.groupby(["defence", "alpha", "eps"]):
         part = part.set_index(part.attack.fillna("clean")).value
-        worst = part[part.index.str.startswith("worst")].item()
-        assert worst <= part["clean"] and worst <= part[part.index.str.startswith("pgd")].item() + 0.2
+        assert part["worst case"] <= part["clean"] and part["worst case"] <= part["pgd"] + 0.2
     for _, left in rows[rows.exhibit == "autoattack"].groupby(["defence", "eps"]):
         assert left.value.is_monotonic_decreasing and len(left) == 3
 
@@ -147,13 +147,14 @@ def test_gradalign_learns_at_the_largest_eps(run):
 def test_pgd_watches_over_every_epoch(run):
     for path in (run / "models").glob("[!d]*.csv"):
         history = pd.read_csv(path)
-        assert len(history) == 2 and history[["watched_clean", "watched_fgsm", "watched_pgd"]].notna().all(axis=None)
+        assert len(history) == 2 and history.training.notna().all()
+        assert history[["watched_clean", "watched_fgsm", "watched_pgd"]].notna().all(axis=None)
 
 
 def test_a_killed_run_goes_on_where_it_stopped(run):
     before = (run / "results.csv").read_bytes()
     (run / "models" / "pgd-eps0.01-alpha0-seed1.safetensors").unlink()
-    (run / "stages" / "strong-standard-seed0.json").unlink()
+    (run / "stages" / "strong-standard.json").unlink()
     result = CliRunner().invoke(main, [*ARGUMENTS, "--out", str(run)])
     assert result.exit_code == 0, result.output
     assert (run / "results.csv").read_bytes() == before
@@ -161,21 +162,22 @@ def test_a_killed_run_goes_on_where_it_stopped(run):
 
 def reported_rows(changes=None):
     """The report's own numbers as result rows, with some cells changed: (exhibit, attack, eps) -> value."""
-    rows = [{"exhibit": "attacks", "defence": "standard", "value": exhibits.CLEAN}]
-    for attack, cells in exhibits._ATTACKS.items():
+    rows = [{"exhibit": "undefended", "defence": "standard", "value": CLEAN}]
+    for attack, cells in UNDEFENDED.items():
         for eps, value in cells.items():
-            rows.append({"exhibit": "attacks", "defence": "standard", "attack": attack, "eps": eps, "value": value})
-    for attack, cells in exhibits._TARGETED.items():
+            rows.append({"exhibit": "undefended", "defence": "standard", "attack": attack, "eps": eps, "value": value})
+    for attack, cells in TARGETED.items():
         for eps, value in cells.items():
-            columns = {"defence": "standard", "attack": attack, "eps": eps, "metric": "target_rate_all"}
+            columns = {"defence": "standard", "attack": attack, "eps": eps, "metric": "target_rate", "variant": "all"}
             rows.append({"exhibit": "targeted", "value": value, **columns})
-    for eps, value in exhibits._NATURAL.items():
-        columns = {"defence": exhibits.ALONE, "eps": eps}
+    for eps, value in NATURAL.items():
+        columns = {**ALONE, "eps": eps}
         rows.append({"exhibit": "defence", "value": value, **columns})
-        rows.append({"exhibit": "defence", "value": exhibits._PERTURBED[eps], "attack": "fgsm, true label", **columns})
+        leaked = {"value": PERTURBED[eps], "attack": "fgsm", "variant": "true label"}
+        rows.append({"exhibit": "defence", **leaked, **columns})
         rows.append({"exhibit": "strong", "value": value, **columns})
-        rows.append({"exhibit": "strong", "value": value / 2, "attack": "pgd, 50 steps", **columns})
-    table = pd.DataFrame(rows).reindex(columns=COLUMNS)
+        rows.append({"exhibit": "strong", "value": value / 2, "attack": "pgd", **columns})
+    table = typed(pd.DataFrame(rows))
     table = table.assign(
         metric=table.metric.fillna("accuracy"), seed=0, n=1000, ci_low=table.value, ci_high=table.value
     )
@@ -183,35 +185,35 @@ def reported_rows(changes=None):
         same = table.eps.isna() if eps is None else table.eps == eps
         hit = (table.exhibit == exhibit) & (table.attack.fillna("") == (attack or "")) & same
         assert hit.sum() == 1
-        table.loc[hit, "value"] = value
+        table.loc[hit, ["value", "ci_low", "ci_high"]] = value
     return table
 
 
 def words(table):
-    found = verdicts(pd.DataFrame(exhibits.targets(table)).reindex(columns=COLUMNS))
+    found = judged(CLAIMS, table)
     return {target: {v.word for v in found if v.target == target} for target in {v.target for v in found}}
 
 
-def test_the_reports_own_numbers_hold_every_target():
+def test_the_reports_own_numbers_hold_every_claim():
     assert words(reported_rows()) == {f"G{i}": {"holds"} for i in range(1, 7)}
-    found = verdicts(pd.DataFrame(exhibits.targets(reported_rows())).reindex(columns=COLUMNS))
+    found = judged(CLAIMS, reported_rows())
     assert all(v.value == pytest.approx(v.reported, abs=1e-4) for v in found if v.reported == v.reported)
 
 
 @pytest.mark.parametrize(
     "cell, value, target",
     [
-        (("attacks", None, None), 0.66, "G1"),
-        (("attacks", "fgsm", 0.01), 0.28, "G2"),
-        (("attacks", "pga", 0.1), 0.002, "G3"),
+        (("undefended", None, None), 0.66, "G1"),
+        (("undefended", "fgsm", 0.01), 0.28, "G2"),
+        (("undefended", "pga", 0.1), 0.002, "G3"),
         (("targeted", "pgd", 0.001), 0.07, "G4"),
         (("targeted", "fgsm", 0.1), 0.8, "G4"),
         (("defence", None, 0.001), 0.70, "G5"),
-        (("defence", "fgsm, true label", 0.01), 0.5, "G6"),
-        (("strong", "pgd, 50 steps", 0.1), 0.3, "G6"),
+        (("defence", "fgsm", 0.01), 0.5, "G6"),
+        (("strong", "pgd", 0.1), 0.3, "G6"),
     ],
 )
-def test_a_cell_that_is_off_misses_its_target(cell, value, target):
+def test_a_cell_that_is_off_misses_its_claim(cell, value, target):
     found = words(reported_rows({cell: value}))
     assert [name for name in sorted(found) if "missed" in found[name]] == [target]
 
@@ -220,3 +222,4 @@ def test_what_was_not_measured_is_said_so():
     table = reported_rows()
     found = words(table[table.eps != 0.1])
     assert found["G1"] == {"holds"} and all("not measured" in found[f"G{i}"] for i in range(2, 7))
+    assert set.union(*words(typed(pd.DataFrame())).values()) == {"not measured"}

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from advbench.loop import batches
+from advbench.data import Images
+from advbench.loop import batches, train_in_epochs
 from advbench.models.tapped import TappedModule
+from advbench.study import History
 
 _WIDTH = 128
 
@@ -51,26 +53,28 @@ def _layer(features: int) -> nn.Sequential:
     return nn.Sequential(nn.Linear(features, _WIDTH, bias=False), nn.BatchNorm1d(_WIDTH), nn.ReLU())
 
 
-def train(
-    module: SelfSupervised, x: np.ndarray, y: np.ndarray, batch_size: int, epochs: int, lr: float, seed: int
-) -> None:
+def train(module: SelfSupervised, images: Images, batch_size: int, epochs: int, lr: float, seed: int) -> History:
     """SimSiam (Chen & He, 2021, algorithm 1), and in the same pass the classifier on the frozen representation."""
-    optimizer = torch.optim.Adam(module.parameters(), lr)
+    optimizer = torch.optim.Adam(module.train().parameters(), lr)
     device = next(module.parameters()).device
-    images, labels = torch.from_numpy(x), torch.from_numpy(y)
-    for epoch in range(epochs):
-        module.train()
-        for chosen in batches(len(x), batch_size, epoch, None, seed):
-            batch, truth = images[chosen].to(device), labels[chosen].to(device)
-            features = [module.backbone(augmented(batch)) for _ in range(2)]
-            first, second = (module.projector(view) for view in features)
-            agreement = _agreement(module, first, second) + _agreement(module, second, first)
-            clean = module.backbone(batch).detach()
-            loss = F.cross_entropy(module.classifier(clean), truth) - agreement / 2
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-    module.eval()
+    x, y = torch.from_numpy(images.x), torch.from_numpy(images.y)
+
+    def step(chosen: Tensor) -> dict[str, Tensor]:
+        batch, truth = x[chosen].to(device), y[chosen].to(device)
+        features = [module.backbone(augmented(batch)) for _ in range(2)]
+        first, second = (module.projector(view) for view in features)
+        agreement = _agreement(module, first, second) + _agreement(module, second, first)
+        clean = module.backbone(batch).detach()
+        loss = F.cross_entropy(module.classifier(clean), truth) - agreement / 2
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        return {"loss": loss.detach()}
+
+    def of_epoch(epoch: int) -> Iterator[Tensor]:
+        return batches(len(x), batch_size, epoch, None, seed)
+
+    return train_in_epochs("beyond", module, optimizer, epochs, of_epoch, step, dict, checkpoint=None)
 
 
 def _agreement(module: SelfSupervised, one: Tensor, other: Tensor) -> Tensor:
