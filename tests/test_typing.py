@@ -75,5 +75,7 @@ def test_every_name_of_a_stub_is_there_and_listed(stub):
 
 
 def test_import_advbench_imports_nothing_heavy():
-    program = "import advbench, sys; print([name for name in ('torch', 'numpy', 'pandas', 'art') if name in sys.modules])"
+    program = (
+        "import advbench, sys; print([name for name in ('torch', 'numpy', 'pandas', 'art') if name in sys.modules])"
+    )
     assert subprocess.run([sys.executable, "-c", program], capture_output=True, text=True).stdout == "[]\n"
