@@ -22,7 +22,7 @@ class VAEReformer(PreprocessorPyTorch):
     """Replaces an image by the decoding of one draw of its latent Gaussian (after MagNet, Meng & Chen, 2017).
 
     It is random and differentiable: who knows it attacks the composition ``in_front_of(module)``, with gradients
-    averaged over draws (:class:`advbench.estimators.expectation.ExpectationClassifier`). An attack on the classifier alone
+    averaged over draws (:class:`advbench.estimators.averaged.ExpectationClassifier`). An attack on the classifier alone
     overstates it.
 
     :param shape: (C, H, W) of the images, H and W multiples of 4.

@@ -1,0 +1,30 @@
+from . import attacks as attacks
+from . import data as data
+from . import detectors as detectors
+from . import estimators as estimators
+from . import evaluation as evaluation
+from . import metrics as metrics
+from . import models as models
+from . import preprocessors as preprocessors
+from . import report as report
+from . import study as study
+from . import trainers as trainers
+from .attacks import AutoAttack as AutoAttack
+from .attacks import CarliniWagnerL2 as CarliniWagnerL2
+from .attacks import DeepFool as DeepFool
+from .attacks import DynamicDetectorAttack as DynamicDetectorAttack
+from .attacks import GANAttack as GANAttack
+from .attacks import OrthogonalPGD as OrthogonalPGD
+from .attacks import SelectivePGD as SelectivePGD
+from .detectors import SubnetworkDetector as SubnetworkDetector
+from .estimators import TorchClassifier as TorchClassifier
+from .preprocessors import VAEReformer as VAEReformer
+from .study import Run as Run
+from .study import Study as Study
+from .trainers import AlternatingTrainer as AlternatingTrainer
+from .trainers import GradAlignTrainer as GradAlignTrainer
+from .trainers import MixedAdversarialTrainer as MixedAdversarialTrainer
+from .trainers import StaticAdversarialTrainer as StaticAdversarialTrainer
+from .trainers import WeightedAdversarialTrainer as WeightedAdversarialTrainer
+
+__version__: str
