@@ -21,6 +21,7 @@ from advbench.cli import main
 from advbench.models.tapped import Normalize, TappedModule
 from advbench.report import Attacked, bundle, charts
 from advbench.study.run import Run
+from advbench.study.schema import About
 from advbench.trainers import Schedule, train_classifier
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # several share the cores, and so do the processes that they start
@@ -165,7 +166,7 @@ def make_run(directory, hostile="", seed=0, value=9):
     }
     run = Run(directory, config)
     run.record_environment("cpu")
-    run.record_about(f"Is it so{hostile}?", asked_for=f"r{hostile}")
+    run.record_about(About(question=f"Is it so{hostile}?", command=f"r{hostile}"))
     target = {"target": "M1", "accept_low": 0.8, "reported": 0.91}
     run.rows(
         "clean",
@@ -177,7 +178,7 @@ def make_run(directory, hostile="", seed=0, value=9):
     )
     table = pd.DataFrame({"group": ["a", f"b{hostile}", "c"], "value": [0.9, 0.5, 0.7], "reported": [0.91, None, 0.8]})
     chart = charts.scatter(table, "value", "reported", "group")
-    run.exhibit("one", f"One{hostile}", "A caption.", chart, table, targets=("M1", "M2"))
+    run.exhibit("one", f"One{hostile}", "A caption.", chart, table, claims=("M1", "M2"))
     cells = pd.DataFrame({"fit": ["a", "b"] * 2, "test": ["a"] * 2 + ["b"] * 2, "value": [0.9, 0.6, 0.7, 1.0]})
     run.exhibit("matrix", "A matrix", "Cells.", charts.heat_map(cells, "fit", "test"), cells)
     run.explorer(lambda: explorer_files((f"dark{hostile}", "light")))

@@ -9,6 +9,7 @@ from conftest import make_run
 from advbench import metrics
 from advbench.report.docs import NOTES, claims
 from advbench.study.run import Run
+from advbench.study.schema import About
 
 RESULTS = Path(__file__).parents[2] / "docs" / "results"
 PAGES = sorted(results.with_name("README.md") for results in RESULTS.glob("**/results.csv"))
@@ -46,7 +47,7 @@ def test_a_study_without_claims_has_no_table_of_them(tmp_path):
     asked = {"recipe": "r", "preset": "small", "dataset": "d", "seed": 0, "note": "", "settings": [], "config": {}}
     run = Run(tmp_path / "run", asked)
     run.record_environment("cpu")
-    run.record_about("Is it so?", asked_for="r")
+    run.record_about(About(question="Is it so?", command="r"))
     run.rows("clean", lambda: [metrics.proportion(9, 10).row("accuracy")])
     run.write_results()
     text = write_docs(run.directory, tmp_path / "docs").read_text()

@@ -8,7 +8,7 @@ from conftest import make_run
 from advbench.cli import main
 from advbench.report import charts, write_report
 from advbench.report.answer import answer
-from advbench.report.verdicts import verdicts
+from advbench.study.claims import verdicts
 
 
 def said(run, **config):

@@ -52,5 +52,5 @@ def test_a_tracker_that_is_not_there_is_refused_before_anything_runs(trained_run
     monkeypatch.setattr(tracking, "find_spec", lambda name: None)
     result = report(trained_run, "mlflow")
     assert result.exit_code == 2 and "pip install 'advbench[mlflow]'" in result.output
-    result = CliRunner().invoke(main, ["recipe", "detector-cifar", "--track", "wandb"])
+    result = CliRunner().invoke(main, ["recipe", "training-mnist", "--track", "wandb"])
     assert result.exit_code == 2 and "choose one of tensorboard, mlflow" in result.output

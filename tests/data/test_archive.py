@@ -10,8 +10,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
-from advbench.errors import UsageError
 from advbench.data import archive
+from advbench.errors import UsageError
 
 DTYPES = st.sampled_from(["u1", "<f4", ">f8", "<i8", "<U3", "?"])
 

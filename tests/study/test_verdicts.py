@@ -2,7 +2,7 @@ import pandas as pd
 import pytest
 
 from advbench import metrics
-from advbench.report.verdicts import summary, verdicts
+from advbench.study.claims import summary, verdicts
 
 
 def rows(*entries):
@@ -32,7 +32,7 @@ def test_a_verdict_is_whether_the_value_is_accepted(value, low, high, word):
 
 def test_a_run_on_other_data_decides_nothing():
     table = rows(("M1", 0.5, 0.4, 0.6)).assign(note="digits in place of cifar10")
-    assert summary(verdicts(table)) == "other data: M1"
+    assert summary(verdicts(table)) == "not measured: M1"
 
 
 def test_a_target_is_as_good_as_its_worst_part():
