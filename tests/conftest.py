@@ -151,7 +151,7 @@ def explorer_files(classes=("dark", "light")):
 
 
 def make_run(directory, hostile="", seed=0, value=9):
-    """A run directory with two claims, two charts and an explorer, made without any computing.
+    """A run directory with four claims, two charts and an explorer, made without any computing.
 
     :param hostile: is put into every name that a recipe, a model or a user may choose.
     """
@@ -166,14 +166,17 @@ def make_run(directory, hostile="", seed=0, value=9):
     }
     run = Run(directory, config)
     run.record_environment("cpu")
-    run.record_about(About(question=f"Is it so{hostile}?", command=f"r{hostile}"))
-    target = {"target": "M1", "accept_low": 0.8, "reported": 0.91}
+    says = {"M1": f"The network is right{hostile}.", "M4": "Half of them are errors."}
+    claims = [{"id": claim, "says": sentence} for claim, sentence in says.items()]
+    run.record_about(About(question=f"Is it so{hostile}?", command=f"r{hostile}", claims=claims))
+    target = {"target": "M1", "accept_low": 0.5, "reported": 0.91}
     run.rows(
         "clean",
         lambda: [
             metrics.proportion(value, 10).row("accuracy", model=f"net{hostile}", **target),
-            metrics.proportion(3, 10).row(f"flips{hostile}", attack="fgsm", target="M2", accept_high=0.2),
+            metrics.proportion(3, 10).row(f"flips{hostile}", attack="fgsm", target="M2", accept_high=0.05),
             metrics.Figure(float("nan"), 0).row("never", target="M3", accept_high=0.2),
+            metrics.proportion(10, 20).row("errors", target="M4", accept_high=0.6),
         ],
     )
     table = pd.DataFrame({"group": ["a", f"b{hostile}", "c"], "value": [0.9, 0.5, 0.7], "reported": [0.91, None, 0.8]})

@@ -1,4 +1,4 @@
-"""Several runs side by side: differences of the same figures with their intervals, and what was asked differently."""
+"""Several runs side by side: differences of the same figures with their intervals, and the settings that differ."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from advbench.files import write_text
 from advbench.metrics import COLUMNS
 from advbench.report.charts import differences
 from advbench.report.page import render
-from advbench.report.source import cell, read_run
+from advbench.report.source import read_run
+from advbench.report.tables import cell
 
 _MEASURED = {"value", "n", "ci_low", "ci_high", "reported", "accept_low", "accept_high", "note"}
 _OF_THE_RUN = {"recipe", "dataset", "seed"}
