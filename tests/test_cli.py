@@ -45,6 +45,16 @@ def test_list_names_things_and_their_meaning(kind):
     assert all(name in call("list", kind).stdout for name in entries)
 
 
+def test_list_claims_is_what_the_recipes_claim():
+    entries = json.loads(call("list", "claims", "--json").stdout)
+    assert {claim["recipe"] for claim in entries} == {recipe.name for recipe in study.every() if recipe.claims}
+    fooled = next(claim for claim in entries if claim["id"] == "L2")
+    assert (fooled["report"], fooled["recipe"], fooled["reported"]) == ("002", "training-mnist", 0.9664)
+    said = call("list", "claims").stdout
+    assert f"L2: {fooled['says']} (report 002, recipe training-mnist)\n    0.9664  {fooled['measured']}\n" in said
+    assert all(claim["says"] in said and claim["measured"] in said for claim in entries)
+
+
 def test_every_command_has_an_example_in_its_help():
     for command in ("recipe", "show", "report", "compare", "list"):
         assert "advbench " + command in call(command, "--help").stdout

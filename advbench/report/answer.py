@@ -6,7 +6,7 @@ from collections import Counter
 from math import isnan
 from typing import Any
 
-from advbench.report.tables import cell
+from advbench.report.source import cell
 from advbench.study.claims import HOLDS, MISSED, NOT_MEASURED, OPEN, Verdict, by_claim
 
 

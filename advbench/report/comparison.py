@@ -15,8 +15,7 @@ from advbench.files import write_text
 from advbench.metrics import COLUMNS
 from advbench.report.charts import differences
 from advbench.report.page import render
-from advbench.report.source import read_run
-from advbench.report.tables import cell
+from advbench.report.source import cell, read_run
 
 _MEASURED = {"value", "n", "ci_low", "ci_high", "reported", "accept_low", "accept_high", "note"}
 _OF_THE_RUN = {"recipe", "dataset", "seed"}

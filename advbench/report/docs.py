@@ -9,8 +9,8 @@ from typing import Any
 import pandas as pd
 
 from advbench.files import write_text
-from advbench.report.source import read_run
-from advbench.report.tables import cell, claims_table, markdown
+from advbench.report.source import cell, read_run
+from advbench.report.tables import claims_table, markdown
 from advbench.study.claims import summary, verdicts
 
 NOTES = "<!-- below this line the page is written by hand and kept -->"

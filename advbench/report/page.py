@@ -14,8 +14,7 @@ from markupsafe import Markup
 
 from advbench.files import write_text
 from advbench.report.answer import answer
-from advbench.report.source import read_run
-from advbench.report.tables import cell
+from advbench.report.source import cell, read_run
 from advbench.study.claims import by_claim, verdicts
 
 _SCRIPTS = ("charts.js", "tables.js", "explorer.js", "links.js")

@@ -45,6 +45,15 @@ def read_run(directory: Path) -> dict[str, Any]:
         raise UsageError(f"{directory} cannot be read as a run: {first_line(error)}") from error
 
 
+def cell(value: Any) -> str:
+    """A table cell: three decimals for a fraction, three digits for a small one, nothing for a missing value."""
+    if value is None or value != value:
+        return ""
+    if isinstance(value, float) and not value.is_integer():
+        return f"{value:.3f}" if abs(value) >= 0.01 else f"{value:.3g}"
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
 def _command(config: dict[str, Any], about: dict[str, Any]) -> str:
     """The command that computes the run again."""
     name = about.get("command") or config["recipe"]

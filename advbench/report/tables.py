@@ -1,22 +1,13 @@
-"""Tables of a run as text: the cells, the claims, Markdown and LaTeX."""
+"""The table of the claims, and any table as Markdown or LaTeX."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import pandas as pd
 
+from advbench.report.source import cell
 from advbench.study.claims import Verdict
-
-
-def cell(value: Any) -> str:
-    """A table cell: three decimals for a fraction, three digits for a small one, nothing for a missing value."""
-    if value is None or value != value:
-        return ""
-    if isinstance(value, float) and not value.is_integer():
-        return f"{value:.3f}" if abs(value) >= 0.01 else f"{value:.3g}"
-    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def claims_table(found: Sequence[Verdict]) -> pd.DataFrame:

@@ -12,8 +12,8 @@ from rich.table import Table
 
 from advbench.report.answer import answer
 from advbench.report.comparison import compare, label
-from advbench.report.source import read_run
-from advbench.report.tables import cell, claims_table
+from advbench.report.source import cell, read_run
+from advbench.report.tables import claims_table
 from advbench.study.claims import by_claim, verdicts
 
 _DIFFERENCES = 25  # the page has all
