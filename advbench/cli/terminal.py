@@ -39,6 +39,8 @@ def one_line(command: Callable) -> Callable:
         except AdvbenchError as error:
             click.echo(f"advbench: {error}", err=True)
             sys.exit(error.exit_code)
+        except BrokenPipeError:  # of "| head", which click ends quietly
+            raise
         except OSError as error:
             click.echo(f"advbench: {error}; what was finished is kept", err=True)
             sys.exit(1)

@@ -11,7 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from advbench.report.answer import answer
-from advbench.report.comparison import compare, label
+from advbench.report.comparison import compare, labels
 from advbench.report.source import cell, read_run
 from advbench.report.tables import claims_table
 from advbench.study.claims import by_claim, verdicts
@@ -33,7 +33,7 @@ def show_comparison(directories: Sequence[Path]) -> None:
     figures = found["figures"].head(_DIFFERENCES)
     shown = pd.DataFrame(
         {
-            "figure": [label(row, found["figures"]) for row in figures.to_dict("records")],
+            "figure": labels(found["figures"])[:_DIFFERENCES],
             "first": figures["first"],
             "other": figures.other,
             "difference": figures.difference.map("{:+.3f}".format),
