@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from advbench.cli.terminal import one_line
+from advbench.cli.terminal import list_json_option, one_line
 from advbench.errors import did_you_mean
 
 _TABLES = {
@@ -24,7 +24,7 @@ _TABLES = {
 
 @click.command("list")
 @click.argument("kind", required=False)
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@list_json_option
 @one_line
 def list_(kind: str | None, as_json: bool) -> None:
     """List recipes, models, attacks, detectors, trainers or data; or the claims of all recipes.
