@@ -18,11 +18,11 @@ import torch
 import torchattacks
 
 from advbench import attacks
-from advbench.device import resolve_device
 from advbench.data import find as images
+from advbench.device import resolve_device
 from advbench.estimators import contract
-from advbench.models import find as network
 from advbench.metrics import still_correct
+from advbench.models import find as network
 from advbench.seeds import own_global_state
 
 STEPS, RESTARTS = 50, 10

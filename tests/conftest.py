@@ -21,6 +21,7 @@ from advbench.cli import main
 from advbench.models.tapped import Normalize, TappedModule
 from advbench.report import Attacked, bundle, charts
 from advbench.study.run import Run
+from advbench.study.schema import About
 from advbench.trainers import Schedule, train_classifier
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # several share the cores, and so do the processes that they start
@@ -150,7 +151,7 @@ def explorer_files(classes=("dark", "light")):
 
 
 def make_run(directory, hostile="", seed=0, value=9):
-    """A run directory with two claims, two charts and an explorer, made without any computing.
+    """A run directory with four claims, two charts and an explorer, made without any computing.
 
     :param hostile: is put into every name that a recipe, a model or a user may choose.
     """
@@ -165,19 +166,22 @@ def make_run(directory, hostile="", seed=0, value=9):
     }
     run = Run(directory, config)
     run.record_environment("cpu")
-    run.record_about(f"Is it so{hostile}?", asked_for=f"r{hostile}")
-    target = {"target": "M1", "accept_low": 0.8, "reported": 0.91}
+    says = {"M1": f"The network is right{hostile}.", "M4": "Half of them are errors."}
+    claims = [{"id": claim, "says": sentence} for claim, sentence in says.items()]
+    run.record_about(About(question=f"Is it so{hostile}?", command=f"r{hostile}", claims=claims))
+    target = {"target": "M1", "accept_low": 0.5, "reported": 0.91}
     run.rows(
         "clean",
         lambda: [
             metrics.proportion(value, 10).row("accuracy", model=f"net{hostile}", **target),
-            metrics.proportion(3, 10).row(f"flips{hostile}", attack="fgsm", target="M2", accept_high=0.2),
+            metrics.proportion(3, 10).row(f"flips{hostile}", attack="fgsm", target="M2", accept_high=0.05),
             metrics.Figure(float("nan"), 0).row("never", target="M3", accept_high=0.2),
+            metrics.proportion(10, 20).row("errors", target="M4", accept_high=0.6),
         ],
     )
     table = pd.DataFrame({"group": ["a", f"b{hostile}", "c"], "value": [0.9, 0.5, 0.7], "reported": [0.91, None, 0.8]})
     chart = charts.scatter(table, "value", "reported", "group")
-    run.exhibit("one", f"One{hostile}", "A caption.", chart, table, targets=("M1", "M2"))
+    run.exhibit("one", f"One{hostile}", "A caption.", chart, table, claims=("M1", "M2"))
     cells = pd.DataFrame({"fit": ["a", "b"] * 2, "test": ["a"] * 2 + ["b"] * 2, "value": [0.9, 0.6, 0.7, 1.0]})
     run.exhibit("matrix", "A matrix", "Cells.", charts.heat_map(cells, "fit", "test"), cells)
     run.explorer(lambda: explorer_files((f"dark{hostile}", "light")))

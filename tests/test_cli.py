@@ -45,6 +45,16 @@ def test_list_names_things_and_their_meaning(kind):
     assert all(name in call("list", kind).stdout for name in entries)
 
 
+def test_list_claims_is_what_the_recipes_claim():
+    entries = json.loads(call("list", "claims", "--json").stdout)
+    assert {claim["recipe"] for claim in entries} == {recipe.name for recipe in study.every() if recipe.claims}
+    fooled = next(claim for claim in entries if claim["id"] == "L2")
+    assert (fooled["report"], fooled["recipe"], fooled["reported"]) == ("002", "training-mnist", 0.9664)
+    said = call("list", "claims").stdout
+    assert f"L2: {fooled['says']} (report 002, recipe training-mnist)\n    0.9664  {fooled['measured']}\n" in said
+    assert all(claim["says"] in said and claim["measured"] in said for claim in entries)
+
+
 def test_every_command_has_an_example_in_its_help():
     for command in ("recipe", "show", "report", "compare", "list"):
         assert "advbench " + command in call(command, "--help").stdout
@@ -53,13 +63,13 @@ def test_every_command_has_an_example_in_its_help():
 @pytest.mark.parametrize(
     "arguments, said",
     [
-        (("recipe", "detector-cifra"), "did you mean 'detector-cifar'"),
-        (("recipe", "detector-cifar", "--preset", "tiny"), "Known: paper, small, quick"),
-        (("recipe", "detector-cifar", "--set", "epoch=1"), "did you mean 'epochs'"),
-        (("recipe", "detector-cifar", "--set", "epochs=-1"), "--set epochs"),
-        (("recipe", "detector-cifar", "--dataset", "digit"), "did you mean 'digits'"),
-        (("recipe", "detector-cifar", "--dataset", "digits", "--device", "cuda:77"), "device 'cuda:77'"),
-        (("recipe", "detector-cifar", "--dataset", "digits", "--out", "/dev/null/x"), "cannot be used"),
+        (("recipe", "training-mnits"), "did you mean 'training-mnist'"),
+        (("recipe", "training-mnist", "--preset", "tiny"), "Known: paper, small, quick"),
+        (("recipe", "training-mnist", "--set", "epoch=1"), "did you mean 'epochs'"),
+        (("recipe", "training-mnist", "--set", "epochs=-1"), "--set epochs"),
+        (("recipe", "training-mnist", "--dataset", "digit"), "did you mean 'digits'"),
+        (("recipe", "training-mnist", "--dataset", "digits", "--device", "cuda:77"), "device 'cuda:77'"),
+        (("recipe", "training-mnist", "--dataset", "digits", "--out", "/dev/null/x"), "cannot be used"),
         (("list", "attack"), "did you mean 'attacks'"),
         (("show", "nowhere"), "not a run directory"),
         (("report", "nowhere"), "not a run directory"),
@@ -78,14 +88,14 @@ def test_a_mistake_is_one_line_and_exit_code_2(offline, arguments, said):
     assert len(result.stderr.strip().splitlines()) == 1
 
 
-@pytest.mark.parametrize("arguments", [("reci",), ("recipe", "detector-cifar", "--seed", "-1"), ("data", "lst")])
+@pytest.mark.parametrize("arguments", [("reci",), ("recipe", "training-mnist", "--seed", "-1"), ("data", "lst")])
 def test_a_wrong_command_or_option_is_exit_code_2(arguments):
     assert call(*arguments).exit_code == 2
 
 
 def test_missing_data_is_exit_code_3_with_both_ways_out(offline):
     for preset, dataset in (("quick", "cifar10"), ("paper", "auto")):
-        result = call("recipe", "detector-cifar", "--preset", preset, "--dataset", dataset)
+        result = call("recipe", "training-mnist", "--preset", preset, "--dataset", dataset)
         assert result.exit_code == 3
         assert "official download: no route to host" in result.stderr
         assert "--data-dir" in result.stderr and "--dataset digits" in result.stderr
@@ -93,14 +103,15 @@ def test_missing_data_is_exit_code_3_with_both_ways_out(offline):
 
 def test_auto_takes_the_embedded_data_in_quick_and_small_only(offline):
     from advbench.errors import DataUnavailable
-    from advbench.study.registry import find
+    from advbench.study import find
+    from advbench.study.execution import datasets
 
-    found = find("detector-cifar")
+    found = find("training-mnist")
     for preset in ("quick", "small"):
-        train, test, note = study.datasets(found, found.presets[preset], preset, "auto", None)
+        train, test, note = datasets(found, found.presets[preset], preset, "auto", None)
         assert train.name == test.name == "digits" and "in its place" in note
     with pytest.raises(DataUnavailable):
-        study.datasets(found, found.presets["paper"], "paper", "auto", None)
+        datasets(found, found.presets["paper"], "paper", "auto", None)
 
 
 def test_data_list_and_verify(offline):
@@ -116,6 +127,6 @@ def test_an_interrupt_says_how_to_go_on(offline, monkeypatch, sent, code):
 
     monkeypatch.setattr(study, "start", interrupted)
     before = signal.getsignal(signal.SIGTERM)
-    result = call("recipe", "detector-cifar", "--dataset", "digits")
+    result = call("recipe", "training-mnist", "--dataset", "digits")
     assert result.exit_code == code and "goes on from here" in result.stderr
     assert signal.getsignal(signal.SIGTERM) == before

@@ -16,12 +16,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save, save_file
 
-from advbench import evaluation, models, recipe, study
+from advbench import evaluation, models, study
 from advbench.checkpoint import save_tensors
 from advbench.cli import main
 from advbench.errors import AdvbenchError, UsageError
-from advbench.models import weights
 from advbench.evaluation.options import Options, floors
+from advbench.models import weights
 
 MORE = int(os.environ.get("ADVBENCH_FUZZ", "1"))
 NASTY = st.sampled_from(
@@ -81,13 +81,13 @@ def or_one_line():
 
 
 @fuzz(60)
-@given(name=st.sampled_from(sorted(recipe.names())), key=st.integers(0, 200), value=TEXT, whole=st.booleans())
+@given(name=st.sampled_from(sorted(study.names())), key=st.integers(0, 200), value=TEXT, whole=st.booleans())
 def test_any_setting_is_taken_or_refused_in_one_line(name, key, value, whole):
-    found = recipe.find(name)
+    found = study.find(name)
     keys = list(found.presets["quick"].model_dump())
     setting = value if whole else f"{keys[key % len(keys)]}={value}"
     with or_one_line():
-        config = recipe.configure(found, "quick", (setting,))
+        config = study.configure(found.preset("quick"), (setting,))
         json.dumps(config.model_dump(mode="json"))
 
 
@@ -125,7 +125,7 @@ OPTIONS += ["--weights", "--fail-under", "--device", "--data-dir", "--workers", 
 
 
 @fuzz(150)
-@given(words=st.lists(st.one_of(st.sampled_from(OPTIONS), WORD, st.sampled_from(sorted(recipe.names()))), max_size=6))
+@given(words=st.lists(st.one_of(st.sampled_from(OPTIONS), WORD, st.sampled_from(sorted(study.names()))), max_size=6))
 @pytest.mark.parametrize("command", COMMANDS)
 def test_any_command_line_ends_with_an_exit_code_of_its_own(monkeypatch, tmp_path_factory, command, words):
     """Nothing is computed: a command that would be is stopped where it starts."""
@@ -136,7 +136,7 @@ def test_any_command_line_ends_with_an_exit_code_of_its_own(monkeypatch, tmp_pat
     here = tmp_path_factory.mktemp("here")
     monkeypatch.chdir(here)
     monkeypatch.setattr(study, "start", started)
-    monkeypatch.setattr(evaluate, "start", started)
+    monkeypatch.setattr(evaluation, "start", started)
     monkeypatch.setattr("advbench.data.load", started)
     done = CliRunner().invoke(main, [command, *words])
     assert done.exit_code in (0, 1, 2, 3), done.exception

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from advbench.cli.terminal import Group, one_line
+from advbench.cli.terminal import Group, data_dir_option, list_json_option, one_line
 from advbench.errors import UsageError
 
 
@@ -17,7 +17,7 @@ def data() -> None:
 
 
 @data.command("list")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@list_json_option
 def data_list(as_json: bool) -> None:
     """List the data sets and where they are kept."""
     from advbench.data import DATASETS, cache_dir
@@ -36,7 +36,7 @@ def data_list(as_json: bool) -> None:
 
 @data.command("fetch")
 @click.argument("names", nargs=-1, required=True)
-@click.option("--data-dir", type=click.Path(path_type=Path), help="A folder that already holds the data set.")
+@data_dir_option
 @one_line
 def data_fetch(names: tuple[str, ...], data_dir: Path | None) -> None:
     """Bring data sets into the cache, verified.

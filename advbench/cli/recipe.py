@@ -8,7 +8,17 @@ from typing import Any
 
 import click
 
-from advbench.cli.terminal import log_to_terminal, one_line, present
+from advbench.cli.terminal import (
+    data_dir_option,
+    dataset_option,
+    device_option,
+    json_option,
+    log_to_terminal,
+    one_line,
+    out_option,
+    present,
+    seed_option,
+)
 
 
 @click.command()
@@ -19,15 +29,15 @@ from advbench.cli.terminal import log_to_terminal, one_line, present
     show_default=True,
     help="quick (minutes), small (two hours), paper (everything, a GPU).",
 )
-@click.option("--dataset", default="auto", show_default=True, help="auto, or a name from 'advbench list data'.")
-@click.option("--data-dir", type=click.Path(path_type=Path), help="A folder that already holds the data set.")
+@dataset_option
+@data_dir_option
 @click.option(
     "--classes", help="WordNet ids of ImageNet classes, in recipes that have them; as --set classes=ID,ID,..."
 )
 @click.option("--weights", help="A file of published weights, in recipes that take one; as --set weights=FILE.")
-@click.option("--out", type=click.Path(path_type=Path), help="The run directory; by default under runs/.")
-@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
-@click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0))
+@out_option
+@device_option
+@seed_option
 @click.option(
     "--workers",
     type=click.IntRange(min=1),
@@ -45,7 +55,7 @@ from advbench.cli.terminal import log_to_terminal, one_line, present
     "--set", "settings", multiple=True, metavar="KEY=VALUE", help="Any field of the recipe's config; repeatable."
 )
 @click.option("--track", "tracker", help="Hand epochs and results to tensorboard or mlflow at the end.")
-@click.option("--json", "as_json", is_flag=True, help="Print the result rows as JSON at the end.")
+@json_option
 @one_line
 def recipe(
     name: str,
@@ -99,10 +109,10 @@ def _run_recipe(name: str, as_json: bool, tracker: str | None = None, **options:
 @click.command()
 @click.option("--preset", default="small", show_default=True, help="quick, small or paper.")
 @click.option("--model", type=click.Path(path_type=Path), help="A run directory whose classifier is attacked.")
-@click.option("--dataset", default="auto", show_default=True, help="auto, or a name from 'advbench list data'.")
-@click.option("--out", type=click.Path(path_type=Path), help="The run directory; by default under runs/.")
-@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
-@click.option("--json", "as_json", is_flag=True, help="Print the result rows as JSON at the end.")
+@dataset_option
+@out_option
+@device_option
+@json_option
 @one_line
 def bench(model: Path | None, as_json: bool, **options: Any) -> None:
     """Measure what attacks and trainings cost beside ART, foolbox and torchattacks; leave the machine alone meanwhile.

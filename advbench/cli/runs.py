@@ -62,7 +62,7 @@ def report(run: Path, docs: Path | None, figures: Path | None, form: str, tracke
 @click.option("--out", type=click.Path(path_type=Path), help="Write a page to this file or folder as well.")
 @one_line
 def compare(runs: tuple[Path, ...], out: Path | None) -> None:
-    """Differences between the first run and the others, with intervals, and what was asked differently.
+    """Differences between the first run and the others, with intervals, and the settings that differ.
 
     \b
     advbench compare runs/small runs/small-seed1

@@ -1,4 +1,4 @@
-"""Where the images to evaluate on come from: a named set, a folder of class folders or an npz file."""
+"""The images of an evaluation: from a named data set, a folder of class folders or an npz file."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 
 from advbench import data
-from advbench.data import archive
+from advbench.data import npz
 from advbench.data.pixels import Pixels, fingerprint, let_go, room
 from advbench.errors import UsageError, did_you_mean
+from advbench.files import first_line
 from advbench.progress import track
 from advbench.seeds import derive
 
@@ -20,13 +21,13 @@ _CHANNELS = (1, 3)
 
 @dataclass(frozen=True)
 class Images:
-    """What is attacked.
+    """The images that an evaluation attacks.
 
-    :param name: for the report.
+    :param name: of the data set, for the report.
     :param x: (N, C, H, W); a part of it, such as ``x[:100]``, is float32 in [0, 1].
-    :param y: int64 (N,): the model's output that is right.
+    :param y: int64 (N,): the right output of the model.
     :param classes: how many classes the data have; None where only the labels are known.
-    :param notes: what was changed on the way here, one sentence each.
+    :param notes: how the images were changed, one sentence each.
     """
 
     name: str
@@ -53,10 +54,10 @@ def find(
 
     :param source: a name from ``advbench list data`` (its test split), a folder with one folder a class, or an npz
         file with ``x`` and ``y``.
-    :param shape: (C, H, W) that the model takes: to which digits are scaled and files of a folder resized (shorter
-        side) and centre-cropped. The others have their own.
+    :param shape: (C, H, W) of the model: digits are scaled to it, files of a folder are resized (shorter side) and
+        centre-cropped. Other data sets have their own.
     :param labels: the model's output for each class folder in alphabetical order; by default 0, 1, 2, ...
-    :param n: how many are chosen at random, all where None.
+    :param n: the number of images, chosen at random; all where None.
     :raises UsageError: for anything that is not images and labels; the line says what was found.
     :raises DataUnavailable: where a named set cannot be had.
     """
@@ -66,10 +67,10 @@ def find(
     if path.is_dir():
         return _folder(path, shape, labels, n, seed)
     if source in data.DATASETS:
-        kept = data.load(source, "test", data_dir, shape)
-        chosen = _choice(len(kept), n, seed)
-        notes = tuple(filter(None, [kept.left_out]))
-        return Images(source, Pixels(kept.x[chosen]), kept.y[chosen], len(kept.classes), notes)
+        loaded = data.load(source, "test", data_dir, shape)
+        chosen = _choice(len(loaded), n, seed)
+        notes = (loaded.left_out,) if loaded.left_out else ()
+        return Images(source, Pixels(loaded.x[chosen]), loaded.y[chosen], len(loaded.classes), notes)
     known = [*data.DATASETS, "a folder of class folders", "an .npz file"]
     raise did_you_mean("data set, folder or .npz file", source, known)
 
@@ -81,14 +82,14 @@ def _choice(total: int, n: int | None, seed: int) -> np.ndarray:
 
 
 def _npz(path: Path, n: int | None, seed: int) -> Images:
-    x, y = archive.read(path, ("x", "y"), lambda total: _choice(total, n, seed))
+    x, y = npz.read(path, ("x", "y"), lambda total: _choice(total, n, seed))
     images, notes = as_images(x, "x")
     classes, more = as_labels(y, len(images), "y")
     return Images(path.stem, images, classes, notes=(*notes, *more))
 
 
 def as_images(x: np.ndarray, name: str) -> tuple[Pixels, tuple[str, ...]]:
-    """The images (N, C, H, W), and what had to be done for it: NHWC transposed, a missing channel axis added.
+    """The images (N, C, H, W), and notes on changes: NHWC transposed, a missing channel axis added.
 
     :raises UsageError: for any other shape, type or range.
     """
@@ -132,7 +133,7 @@ def _range(x: np.ndarray) -> tuple[float, float]:
 
 
 def as_labels(y: np.ndarray, n: int, name: str) -> tuple[np.ndarray, tuple[str, ...]]:
-    """The labels as int64 (N,), from indices or one-hot rows, and what had to be done for it.
+    """The labels as int64 (N,), from indices or one-hot rows, and notes on changes.
 
     :raises UsageError: for anything else.
     """
@@ -154,11 +155,13 @@ def _folder(path: Path, shape: tuple[int, int, int] | None, labels: Sequence[int
 
     steps: list = [v2.PILToTensor()]
     if shape is not None:
-        steps = [v2.Grayscale()] * (shape[0] == 1) + [v2.Resize(max(shape[1:])), v2.CenterCrop(shape[1:]), *steps]
+        steps = [v2.Resize(max(shape[1:])), v2.CenterCrop(shape[1:]), *steps]
+        if shape[0] == 1:
+            steps = [v2.Grayscale(), *steps]
     try:
         folder = ImageFolder(str(path), transform=v2.Compose(steps))
     except FileNotFoundError as error:
-        raise UsageError(f"{path} must hold one folder of images a class: {str(error).splitlines()[0]}") from error
+        raise UsageError(f"{path} must hold one folder of images a class: {first_line(error)}") from error
     if labels and len(labels) != len(folder.classes):
         raise UsageError(f"--labels must name {len(folder.classes)} outputs, one a folder of {path}, not {len(labels)}")
     chosen = _choice(len(folder), n, seed)
@@ -167,7 +170,7 @@ def _folder(path: Path, shape: tuple[int, int, int] | None, labels: Sequence[int
         try:
             return folder[index][0].numpy()
         except Exception as error:
-            raise UsageError(f"an image of {path} cannot be read: {str(error).splitlines()[0]}") from error
+            raise UsageError(f"an image of {path} cannot be read: {first_line(error)}") from error
 
     size = decoded(chosen[0]).shape
     x = room((len(chosen), *size), np.uint8)

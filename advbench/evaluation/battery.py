@@ -1,9 +1,8 @@
-"""Which attacks are run, and how hard."""
+"""The attacks of an evaluation, and how strong each is."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from advbench.attacks.registry import ATTACKS
@@ -13,8 +12,8 @@ if TYPE_CHECKING:
     from art.attacks.attack import EvasionAttack
     from art.estimators.classification import PyTorchClassifier
 
-DISTANCES = ("deepfool-l2", "deepfool-linf")
-"""The attacks that seek the nearest boundary instead of staying within a bound."""
+DISTANCES = tuple(name for name, spec in ATTACKS.items() if not spec.bounded)
+"""The attacks that seek the nearest decision boundary instead of staying within a bound."""
 
 _MIN_CLASSES = 4  # of AutoAttack's DLR loss
 
@@ -26,7 +25,7 @@ class Bounded:
     :param name: in the registry.
     :param label: in the report.
     :param max_iter: steps.
-    :param restarts: how often it is run on what it has not beaten, from another random start each time.
+    :param restarts: runs, each from another random start on the images that are still right.
     :param single: whether it is one step of the whole bound.
     """
 
@@ -36,25 +35,34 @@ class Bounded:
     restarts: int = 1
     single: bool = False
 
+    @property
+    def is_autoattack(self) -> bool:
+        return self.name in (in_norm("autoattack", norm) for norm in ("linf", "l2"))
+
     def attack(self, classifier: PyTorchClassifier, eps: float, seed: int) -> EvasionAttack:
         """The attack on a classifier, within eps."""
         from advbench import attacks
 
-        if self.name.startswith("autoattack"):
-            return attacks.AutoAttack(classifier, "inf" if ATTACKS[self.name].norm == "linf" else 2, eps, seed)
+        if self.is_autoattack:
+            return attacks.AutoAttack(classifier, 2 if ATTACKS[self.name].norm == "l2" else "inf", eps, seed)
         return attacks.create(self.name, classifier, eps, eps if self.single else None, self.max_iter)
 
 
 @dataclass(frozen=True)
 class Battery:
-    """What is run.
+    """The attacks of one evaluation.
 
-    :param bounded: in this order, each on what the ones before left correct.
+    :param bounded: in this order, each on the images that are right after those before it.
     :param distances: the DeepFool variants.
     """
 
     bounded: tuple[Bounded, ...]
     distances: tuple[str, ...]
+
+
+def in_norm(name: str, norm: str) -> str:
+    """The name of the variant of an attack in a norm."""
+    return f"{name}-l2" if norm == "l2" else name
 
 
 def battery(attacks: str, norm: str) -> Battery:
@@ -66,17 +74,14 @@ def battery(attacks: str, norm: str) -> Battery:
     ``standard`` is the single step, PGD with 50 steps and 10 restarts (Andriushchenko & Flammarion, 2020, section 5),
     both DeepFools and AutoAttack; ``fast`` the single step, PGD with 20 steps, and DeepFool in the norm.
     """
-    suffix = "-l2" if norm == "l2" else ""
     step = Bounded("fgsm", "FGSM") if norm == "linf" else Bounded("bim-l2", "FGM", 1, single=True)
+    pgd = in_norm("pgd", norm)
     if attacks == "standard":
-        pgd = Bounded(f"pgd{suffix}", "PGD-50, 10 restarts", 50, 10)
-        return Battery((step, pgd, Bounded(f"autoattack{suffix}", "AutoAttack standard")), DISTANCES)
+        ensemble = Bounded(in_norm("autoattack", norm), "AutoAttack standard")
+        return Battery((step, Bounded(pgd, "PGD-50, 10 restarts", 50, 10), ensemble), DISTANCES)
     if attacks == "fast":
-        return Battery((step, Bounded(f"pgd{suffix}", "PGD-20", 20)), (f"deepfool-{norm}",))
-    return _named([name.strip() for name in attacks.split(",")], norm)
-
-
-def _named(names: Sequence[str], norm: str) -> Battery:
+        return Battery((step, Bounded(pgd, "PGD-20", 20)), (f"deepfool-{norm}",))
+    names = [name.strip() for name in attacks.split(",")]
     for name in names:
         if name not in ATTACKS:
             raise did_you_mean("attack", name, ["standard", "fast", *ATTACKS])
@@ -90,14 +95,14 @@ def _named(names: Sequence[str], norm: str) -> Battery:
 
 
 def fitting(wanted: Battery, classes: int) -> tuple[Battery, list[str]]:
-    """The battery without what a number of classes does not allow, and what was left out.
+    """The attacks that a number of classes allows, and a note where one is left out.
 
-    :raises UsageError: if nothing is left.
+    :raises UsageError: if no attack remains.
     """
-    if classes >= _MIN_CLASSES:
+    allowed = tuple(each for each in wanted.bounded if classes >= _MIN_CLASSES or not each.is_autoattack)
+    if allowed == wanted.bounded:
         return wanted, []
-    left = tuple(each for each in wanted.bounded if not each.name.startswith("autoattack"))
     note = f"AutoAttack needs {_MIN_CLASSES} classes, the model has {classes}: left out"
-    if not left:
+    if not allowed:
         raise UsageError(note)
-    return Battery(left, wanted.distances), [note] * (left != wanted.bounded)
+    return replace(wanted, bounded=allowed), [note]

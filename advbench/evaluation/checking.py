@@ -1,4 +1,4 @@
-"""The checks of an evaluation: which images, which attack, which surrogate."""
+"""The sanity checks of an evaluation: their images, their attack, their surrogate network."""
 
 from __future__ import annotations
 
@@ -11,9 +11,8 @@ from art.attacks.attack import EvasionAttack
 from art.estimators.classification import PyTorchClassifier
 
 from advbench import attacks
-from advbench.data.find import Images
-from advbench.estimators import TorchClassifier
-from advbench.evaluation.options import Options
+from advbench.evaluation.battery import in_norm
+from advbench.evaluation.subject import Subject
 from advbench.metrics import sanity
 from advbench.metrics.binarization import binarization_test
 from advbench.metrics.surrogate import surrogate
@@ -21,29 +20,34 @@ from advbench.progress import track
 from advbench.seeds import derive, own_global_state
 
 _COLOUR = {
-    "ImageNet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
-    "CIFAR-10": ((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)),
+    "mean and std of ImageNet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+    "mean and std of CIFAR-10": ((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)),
 }
-_GREY = {"MNIST": ((0.1307,), (0.3081,))}
+_GREY = {"mean and std of MNIST": ((0.1307,), (0.3081,))}
+_ANY = {"mean and std 0.5 and 0.5": ((0.5,), (0.5,))}
 _BINARIZED = 16  # images of the binarization test, which costs 200 predictions each
 _PREDICTED = 512  # images of the checks that only predict
 
 Statistics = tuple[tuple[float, ...], tuple[float, ...]]
+"""Mean and standard deviation, a number a channel; empty for none."""
 
 
-def run_checks(
-    classifier: TorchClassifier, images: Images, options: Options, seed: int, given: Statistics
-) -> Iterator[dict[str, object]]:
-    """Every check as a row of results.csv, on images drawn at random and at the largest eps.
-
-    :param given: mean and standard deviation that the model is given, empty for none.
-    """
+def run_checks(subject: Subject) -> Iterator[dict[str, object]]:
+    """Every check as a row of results.csv, on images drawn at random and at the largest eps."""
+    classifier, images, options, seed = subject.classifier, subject.images, subject.options, subject.seed
     order = np.random.default_rng(derive(seed, "checks")).permutation(len(images.x))
     x, y = (a[order[: options.checks]] for a in (images.x, images.y))
     many = order[:_PREDICTED]
     eps, norm = max(options.eps), options.norm
     large = 0.5 if norm == "linf" else 0.5 * sqrt(x[0].size)
-    make = partial(_pgd, norm)
+
+    def make(attacked: PyTorchClassifier, eps: float, steps: int) -> EvasionAttack:
+        return attacks.create(in_norm("pgd", norm), attacked, eps, max_iter=steps)
+
+    def normalisation() -> sanity.Check:
+        alternatives = preprocessings(x.shape[1], (subject.mean, subject.std))
+        return sanity.normalisation(classifier, images.x[many], images.y[many], alternatives)
+
     with own_global_state(derive(seed, "checks")):
         beaten = classifier.predict(make(classifier, eps, 20).generate(x, y)).argmax(1) != y
         imitation = surrogate(classifier, images.x[many], derive(seed, "surrogate"))
@@ -55,9 +59,7 @@ def run_checks(
             lambda: [sanity.noise(classifier, beaten, x, y, eps, norm, derive(seed, "noise"))],
             lambda: [sanity.more_steps(classifier, make, x, y, eps)],
             lambda: [sanity.transfer(classifier, make(imitation, eps, 20).generate(x, y), beaten, y)],
-            lambda: [
-                sanity.normalisation(classifier, images.x[many], images.y[many], preprocessings(x.shape[1], given))
-            ],
+            lambda: [normalisation()],
             lambda: [binarization_test(classifier, make, x[:_BINARIZED], eps, norm, derive(seed, "binarization"))],
         ]
         made = [check for each in track(checks, "checks", len(checks)) for check in each()]
@@ -66,30 +68,21 @@ def run_checks(
             yield check.row(exhibit="check", norm=norm, eps=eps)
 
 
-def _pgd(norm: str, classifier: PyTorchClassifier, eps: float, steps: int) -> EvasionAttack:
-    return attacks.create("pgd" if norm == "linf" else "pgd-l2", classifier, eps, max_iter=steps)
-
-
 def preprocessings(channels: int, given: Statistics) -> dict[str, Callable[[np.ndarray], np.ndarray]]:
-    """What else a model may have been trained on, as functions of what it is given: images in [0, 1].
+    """Other preprocessings that a model may have been trained with, as functions of images in [0, 1].
 
-    :param given: mean and standard deviation that the model applies itself and that are undone here, empty for none.
+    :param given: of the model under test, which applies them itself; they are undone here.
     """
-    known = {**(_COLOUR if channels == 3 else _GREY if channels == 1 else {}), "0.5 and 0.5": ((0.5,), (0.5,))}
-    mean, std = (
-        np.array(values or neutral, np.float32).reshape(1, -1, 1, 1) for values, neutral in zip(given, ((0,), (1,)))
-    )
+    mean, std = (_by_channel(values or neutral) for values, neutral in zip(given, ((0,), (1,)), strict=True))
 
-    def apply(image_mean: tuple[float, ...], image_std: tuple[float, ...], x: np.ndarray) -> np.ndarray:
-        m, s = (np.array(values, np.float32).reshape(1, -1, 1, 1) for values in (image_mean, image_std))
-        return (x - m) / s * std + mean
+    def apply(other: Statistics, x: np.ndarray) -> np.ndarray:
+        return (x - _by_channel(other[0])) / _by_channel(other[1]) * std + mean
 
-    changes: dict[str, Callable[[np.ndarray], np.ndarray]] = {
-        f"mean and std of {name}" if name in _COLOUR | _GREY else f"mean and std {name}": partial(apply, *statistics)
-        for name, statistics in known.items()
-        if statistics != given
-    }
-    changes["images in 0..255"] = partial(apply, (0,), (1 / 255,))
+    known = {**{3: _COLOUR, 1: _GREY}.get(channels, {}), **_ANY, "images in 0..255": ((0,), (1 / 255,))}
     if given[0]:
-        changes["no normalisation"] = partial(apply, (0,), (1,))
-    return changes
+        known["no normalisation"] = ((0,), (1,))
+    return {name: partial(apply, statistics) for name, statistics in known.items() if statistics != given}
+
+
+def _by_channel(values: tuple[float, ...]) -> np.ndarray:
+    return np.array(values, np.float32).reshape(1, -1, 1, 1)

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
+from art.attacks.attack import EvasionAttack
 
 from advbench import attacks, metrics
-from advbench.data.find import Images
 from advbench.detectors import SubnetworkDetector
 from advbench.errors import UsageError
 from advbench.estimators import TorchClassifier
-from advbench.evaluation.options import number
+from advbench.evaluation.battery import in_norm
+from advbench.evaluation.options import stage_at
+from advbench.evaluation.subject import Subject
 from advbench.models.tapped import TappedModule
 from advbench.seeds import derive, own_global_state
 from advbench.study.run import Run
@@ -20,7 +23,7 @@ from advbench.study.run import Run
 FPR = 0.05
 """The false-positive rate of the detector's one threshold."""
 
-_ADAPTIVE = {"SelectivePGD": attacks.SelectivePGD, "OrthogonalPGD": attacks.OrthogonalPGD}
+_ATTACKS = ("PGD", "SelectivePGD", "OrthogonalPGD")
 
 
 def load(path: Path, classifier: TorchClassifier, n: int) -> SubnetworkDetector:
@@ -41,26 +44,29 @@ def load(path: Path, classifier: TorchClassifier, n: int) -> SubnetworkDetector:
     return SubnetworkDetector.load(path, classifier)
 
 
-def rows(
-    run: Run,
-    classifier: TorchClassifier,
-    detector: SubnetworkDetector,
-    pictures: Images,
-    bounds: tuple[float, ...],
-    norm: str,
-    steps: int,
-    seed: int,
-) -> Iterator[dict[str, object]]:
+def rows(run: Run, subject: Subject, detector: SubnetworkDetector) -> Iterator[dict[str, object]]:
     """Joint figures on every second image; the others, clean, fix the threshold.
 
     An image is beaten by an attack that leaves it misclassified and not flagged: PGD, which does not know the detector,
     then selective and orthogonal PGD, which do. A clean image counts as beaten on the same terms.
     """
-    x, y = pictures.x[1::2], pictures.y[1::2]
-    threshold = detector.threshold_at(FPR, pictures.x[::2])
+    classifier, images, norm = subject.classifier, subject.images, subject.options.norm
+    x, y = images.x[1::2], images.y[1::2]
+    threshold = detector.threshold_at(FPR, images.x[::2])
+
+    def attack(name: str, eps: float) -> EvasionAttack:
+        steps = subject.options.detector_steps
+        if name == "PGD":
+            return attacks.create(in_norm("pgd", norm), classifier, eps, max_iter=steps)
+        joint = attacks.SelectivePGD if name == "SelectivePGD" else attacks.OrthogonalPGD
+        return joint(classifier, detector, 2 if norm == "l2" else np.inf, eps, max_iter=steps)
 
     def beaten(images: np.ndarray) -> np.ndarray:
         return (classifier.predict(images).argmax(1) != y) & (detector.scores(images) <= threshold)
+
+    def attacked(name: str, eps: float) -> dict[str, np.ndarray]:
+        with own_global_state(derive(subject.seed, "detector", name, eps)):
+            return {"beaten": beaten(attack(name, eps).generate(x, y))}
 
     def row(mask: np.ndarray, attack: str, eps: float) -> dict[str, object]:
         share = metrics.proportion(int((~mask).sum()), len(mask))
@@ -70,19 +76,9 @@ def rows(
     yield row(clean, "clean", 0.0)
     flagged = metrics.true_positive_rate(detector.scores(x), threshold)
     yield flagged.row("false_positives", exhibit="detector", attack="clean", norm=norm, eps=0.0)
-    order = 2 if norm == "l2" else np.inf
-    for eps in bounds:
+    for eps in subject.options.eps:
         worst = clean
-        for name in ("PGD", *_ADAPTIVE):
-
-            def make(name: str = name, eps: float = eps) -> dict[str, np.ndarray]:
-                if name == "PGD":
-                    attack = attacks.create("pgd" if norm == "linf" else "pgd-l2", classifier, eps, max_iter=steps)
-                else:
-                    attack = _ADAPTIVE[name](classifier, detector, order, eps, max_iter=steps)
-                with own_global_state(derive(seed, "detector", name, eps)):
-                    return {"beaten": beaten(attack.generate(x, y))}
-
-            stage = f"detector-{name.lower()}-{number(eps).replace('/', '-of-')}"
-            worst = worst | run.arrays(stage, make)["beaten"]
+        for name in _ATTACKS:
+            stage = stage_at(f"detector-{name.lower()}", eps)
+            worst = worst | run.arrays(stage, partial(attacked, name, eps))["beaten"]
             yield row(worst, name if name == "PGD" else f"+ {name}", eps)

@@ -1,4 +1,4 @@
-"""What a user may ask of ``advbench evaluate``, checked before anything slow is imported."""
+"""The options of ``advbench evaluate``, checked before anything slow is imported."""
 
 from __future__ import annotations
 
@@ -11,56 +11,61 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, NonNegativeI
 from advbench.errors import UsageError
 from advbench.study.config import Eps
 
+METRICS = ("robust_accuracy", "clean_accuracy", "checks_passed", "joint_accuracy")
+"""The figures that a floor can be set for."""
+
 
 def _parts(value: Any) -> Any:
     return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
 
 
+_LIST = BeforeValidator(_parts)
+
+
 def number(value: float) -> str:
-    """The number as a person writes it: 8/255 for 0.0313725490196, 0.5/255 for half a grey level."""
-    halves, plain = value * 510, repr(value)
+    """The number as a person writes it: 8/255 for 0.0313725490196, 0.5/255 for half a grey level, 0 for 0.0."""
+    halves, plain = value * 510, repr(value) if value else "0"
     is_fraction = 0 < value < 1 and abs(halves - round(halves)) < 1e-9 and len(plain) > len("0.0125")
     return f"{round(halves) / 2:g}/255" if is_fraction else plain
 
 
-METRICS = ("robust_accuracy", "clean_accuracy", "checks_passed", "joint_accuracy")
+def stage_at(name: str, eps: float) -> str:
+    """The name of a stage of an attack at an eps, in letters that every file system takes."""
+    return f"{name}-{number(eps).replace('/', '-of-')}"
 
 
 class Options(BaseModel):
-    """One evaluation. Numbers with commas are lists.
-
-    :param model: see :func:`advbench.models.find.find`.
-    :param data: see :func:`advbench.data.find.find`.
-    :param weights: a safetensors file or a state dict for the model.
-    :param mean: subtracted from images in [0, 1] in front of the model, one number a channel.
-    :param std: what they are then divided by.
-    :param shape: (C, H, W) to which digits and files of a folder are brought.
-    :param labels: the model's output for each class folder.
-    :param norm: of the bound.
-    :param eps: bounds for images in [0, 1]; the largest is that of the robust accuracy.
-    :param attacks: ``standard``, ``fast`` or names of the registry.
-    :param n: images.
-    :param checks: images for the checks.
-    :param detector: a file of a run's detector on this model; joint figures are measured as well.
-    :param detector_steps: of the attacks that know the detector.
-    """
+    """One evaluation: the options of the command with their descriptions. Text with commas is a list."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    model: str
-    data: str
-    weights: Path | None = None
-    mean: Annotated[tuple[float, ...], BeforeValidator(_parts)] = ()
-    std: Annotated[tuple[float, ...], BeforeValidator(_parts)] = ()
-    shape: Annotated[tuple[PositiveInt, PositiveInt, PositiveInt] | None, BeforeValidator(_parts)] = None
-    labels: Annotated[tuple[NonNegativeInt, ...], BeforeValidator(_parts)] = ()
-    norm: Literal["linf", "l2"] = "linf"
-    eps: Annotated[tuple[Eps, ...], BeforeValidator(_parts), Field(min_length=1)] = (2 / 255, 8 / 255)
-    attacks: str = "standard"
-    n: PositiveInt = 1000
-    checks: PositiveInt = 64
-    detector: Path | None = None
-    detector_steps: PositiveInt = 100
+    model: str = Field(description="See advbench.models.find.find.")
+    data: str = Field(description="A name from 'advbench list data', a folder of class folders, or an .npz.")
+    weights: Path | None = Field(None, description="A safetensors file or a state dict for the model.")
+    mean: Annotated[tuple[float, ...], _LIST] = Field(
+        (), description="Subtracted from images in [0, 1] in front of the model, such as 0.485,0.456,0.406."
+    )
+    std: Annotated[tuple[float, ...], _LIST] = Field((), description="What they are then divided by.")
+    shape: Annotated[tuple[PositiveInt, PositiveInt, PositiveInt] | None, _LIST] = Field(
+        None, description="C,H,W of the model, to which digits and the files of a folder are scaled and cropped."
+    )
+    labels: Annotated[tuple[NonNegativeInt, ...], _LIST] = Field(
+        (), description="The model's output for each class folder, in alphabetical order; by default 0,1,2,..."
+    )
+    norm: Literal["linf", "l2"] = Field("linf", description="The norm of the bound: linf (default) or l2.")
+    eps: Annotated[tuple[Eps, ...], _LIST, Field(min_length=1)] = Field(
+        (2 / 255, 8 / 255),
+        description="Bounds for images in [0, 1], by default 2/255,8/255; the robust accuracy is that at the largest.",
+    )
+    attacks: str = Field(
+        "standard", description="standard (default), fast, or comma-separated names from 'advbench list attacks'."
+    )
+    n: PositiveInt = Field(1000, description="The number of images, drawn at random; by default 1000.")
+    checks: PositiveInt = Field(64, description="The number of these for the checks; by default 64.")
+    detector: Path | None = Field(
+        None, description="A detector of a run, models/detector-NAME.safetensors: adds figures of model and detector."
+    )
+    detector_steps: PositiveInt = Field(100, description="Steps of the attacks that know the detector; by default 100.")
 
     @classmethod
     def parse(cls, **given: Any) -> Options:
@@ -72,20 +77,18 @@ class Options(BaseModel):
             parsed = cls(**{name: value for name, value in given.items() if value is not None})
         except ValidationError as error:
             first = error.errors()[0]
-            what = f"{first['msg'].removeprefix('Value error, ')}, got {first['input']!r}"
-            raise UsageError(f"--{first['loc'][0]}: {what}") from error
+            message = f"{first['msg'].removeprefix('Value error, ')}, got {first['input']!r}"
+            raise UsageError(f"--{first['loc'][0]}: {message}") from error
         if bool(parsed.mean) != bool(parsed.std):
             raise UsageError("--mean and --std belong together")
         return parsed.model_copy(update={"eps": tuple(sorted(set(parsed.eps)))})
 
     def command(self, seed: int) -> str:
-        """The command that asks the same."""
+        """The command line with these options."""
         words = ["advbench", "evaluate", self.model]
         for name, value in self.model_dump(exclude={"model"}, exclude_defaults=True).items():
-            words += [
-                f"--{name.replace('_', '-')}",
-                ",".join(map(number, value)) if isinstance(value, tuple) else str(value),
-            ]
+            text = ",".join(map(number, value)) if isinstance(value, tuple) else str(value)
+            words += [f"--{name.replace('_', '-')}", text]
         return shlex.join([*words, *(["--seed", str(seed)] if seed else [])])
 
 

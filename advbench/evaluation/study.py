@@ -1,4 +1,4 @@
-"""An evaluation from its options to its page: stage by stage, so that the same command goes on where it stopped."""
+"""An evaluation from its options to its results, stage by stage: the same command goes on where it stopped."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from advbench.attacks.registry import ATTACKS
 from advbench.checkpoint import fingerprint
 from advbench.data import find as images
 from advbench.data.find import Images
-from advbench.data.pixels import Pixels
 from advbench.device import resolve_device
 from advbench.estimators import TorchClassifier, contract
 from advbench.evaluation import detection, exhibits
 from advbench.evaluation.battery import Battery, Bounded, battery, fitting
 from advbench.evaluation.checking import run_checks
-from advbench.evaluation.options import Options, number
+from advbench.evaluation.options import Options, stage_at
+from advbench.evaluation.subject import Subject
 from advbench.metrics import still_correct
 from advbench.models import find as network
 from advbench.progress import log
@@ -30,6 +30,9 @@ from advbench.study.config import digest
 from advbench.study.execution import computing
 from advbench.study.run import Run
 from advbench.study.schema import About
+
+Correct = dict[str, np.ndarray]
+"""Which images are right, bool (N,), by the attacks so far."""
 
 
 def start(
@@ -53,8 +56,9 @@ def start(
     wanted, left_out = fitting(wanted, classifier.nb_classes)
     notes = [*pictures.notes, *notes, *left_out]
     if mean and not options.mean:
-        notes.append(f"normalised as {options.model} was published: mean {_list(mean)}, std {_list(std)}")
-    asked: dict[str, Any] = {
+        published = [", ".join(f"{value:g}" for value in values) for values in (mean, std)]
+        notes.append(f"normalised as {options.model} was published: mean {published[0]}, std {published[1]}")
+    config: dict[str, Any] = {
         "recipe": "evaluate",
         "preset": options.attacks,
         "dataset": pictures.name,
@@ -70,74 +74,56 @@ def start(
         },
     }
     name = re.sub(r"[^A-Za-z0-9]+", "-", Path(options.model).name).strip("-")
-    run = Run(out or Path("runs") / f"evaluate-{name}-{digest(asked)}", asked)
+    run = Run(out or Path("runs") / f"evaluate-{name}-{digest(config)}", config)
     question = f"How robust is {options.model} on {pictures.name}, and did the attacks on it work?"
+    subject = Subject(classifier, pictures, options, seed, mean, std)
     with computing(run, About(question=question, command="evaluate"), where):
-        log.info(
-            "%s on %d images of %s, on %s; results in %s",
-            options.model,
-            len(pictures.x),
-            pictures.name,
-            where,
-            run.directory,
-        )
+        size, directory = len(pictures.x), run.directory
+        log.info("%s on %d images of %s, on %s; results in %s", options.model, size, pictures.name, where, directory)
         for note in notes:
             log.warning("%s", note)
-        _compute(run, classifier, pictures, options, wanted, seed, (mean, std))
+        run.rows("checks", partial(run_checks, subject))  # first: a reader learns early that attacks cannot work
+        _attack_all(run, subject, wanted)
         if detector:
-            joint = partial(
-                detection.rows,
-                *(run, classifier, detector, pictures),
-                *(options.eps, options.norm, options.detector_steps, seed),
-            )
-            run.rows("detector", joint)
+            run.rows("detector", partial(detection.rows, run, subject, detector))
         exhibits.show(run, options.norm, notes)
     return run
 
 
-def _compute(
-    run: Run,
-    classifier: TorchClassifier,
-    pictures: Images,
-    options: Options,
-    wanted: Battery,
-    seed: int,
-    normalisation: tuple[tuple[float, ...], tuple[float, ...]],
-) -> None:
-    checks = partial(run_checks, classifier, pictures, options, seed, normalisation)
-    run.rows("checks", checks)  # first: who is told that the attacks cannot work need not wait for them
-    x, y = pictures.x, pictures.y
-    clean = run.arrays("clean", partial(_clean, classifier, x, y))["correct"]
+def _attack_all(run: Run, subject: Subject, wanted: Battery) -> None:
+    """The accuracy after each attack and all before it at each eps, and the distances to the decision boundary."""
+    classifier, pictures, norm = subject.classifier, subject.images, subject.options.norm
+    clean = run.arrays("clean", partial(_clean, classifier, pictures))["correct"]
     distances = {
-        name: run.arrays(name, partial(_distance, classifier, name, x, y, clean))["distance"]
+        name: run.arrays(name, partial(_distance, classifier, name, pictures, clean))["distance"]
         for name in wanted.distances
     }
-    left = {0.0: {"clean": clean}}
+    correct: dict[float, Correct] = {0.0: {"clean": clean}}
     worst = clean
-    for eps in options.eps:
-        left[eps] = {}
+    for eps in subject.options.eps:
+        correct[eps] = {}
         for step in wanted.bounded:
-            stage = f"{step.name}-{number(eps).replace('/', '-of-')}"
-            attack = partial(_attack, classifier, step, eps, x, y, worst, derive(seed, stage))
+            stage = stage_at(step.name, eps)
+            attack = partial(_attack, classifier, step, eps, pictures, worst, derive(subject.seed, stage))
             worst = run.arrays(stage, attack)["correct"]
-            left[eps][f"+ {step.label}" if left[eps] else step.label] = worst
-            if len(left[eps]) == 1 and (nearest := f"deepfool-{options.norm}") in distances:
+            correct[eps][f"+ {step.label}" if correct[eps] else step.label] = worst
+            if len(correct[eps]) == 1 and (nearest := f"deepfool-{norm}") in distances:
                 # a perturbation that DeepFool found within eps is one attack more, at no cost
-                worst = left[eps]["+ DeepFool"] = worst & (distances[nearest] > eps)
-    run.rows("accuracy", partial(_accuracy_rows, left, options.norm))
+                worst = correct[eps]["+ DeepFool"] = worst & (distances[nearest] > eps)
+    run.rows("accuracy", partial(_accuracy_rows, correct, norm))
     run.rows("distance", partial(_distance_rows, distances, clean))
 
 
-def _clean(classifier: TorchClassifier, x: Pixels, y: np.ndarray) -> dict[str, np.ndarray]:
-    """Which images are right as they are."""
+def _clean(classifier: TorchClassifier, pictures: Images) -> Correct:
+    x, y = pictures.x, pictures.y
     return {"correct": np.concatenate([classifier.predict(x[part]).argmax(1) == y[part] for part in x.parts()])}
 
 
 def _attack(
-    classifier: TorchClassifier, step: Bounded, eps: float, x: Pixels, y: np.ndarray, before: np.ndarray, seed: int
-) -> dict[str, np.ndarray]:
+    classifier: TorchClassifier, step: Bounded, eps: float, pictures: Images, before: np.ndarray, seed: int
+) -> Correct:
     """Which images are still right after an attack on those that were right before it."""
-    correct = np.array(before)
+    x, y, correct = pictures.x, pictures.y, np.array(before)
     tries = [step.attack(classifier, eps, seed)] * step.restarts
     with own_global_state(seed):
         for todo in x.parts_of(np.flatnonzero(before)):
@@ -145,10 +131,9 @@ def _attack(
     return {"correct": correct}
 
 
-def _distance(
-    classifier: TorchClassifier, name: str, x: Pixels, y: np.ndarray, clean: np.ndarray
-) -> dict[str, np.ndarray]:
+def _distance(classifier: TorchClassifier, name: str, pictures: Images, clean: np.ndarray) -> dict[str, np.ndarray]:
     """The norm of DeepFool's perturbation of each image: 0 where it was wrong already, infinite where none was found."""
+    x, y = pictures.x, pictures.y
     attack, distance = attacks.create(name, classifier), np.zeros(len(x))
     for part in x.parts():
         images = x[part]
@@ -160,27 +145,20 @@ def _distance(
     return {"distance": distance}
 
 
-def _accuracy_rows(left: dict[float, dict[str, np.ndarray]], norm: str) -> Iterator[dict[str, object]]:
-    for eps, steps in left.items():
+def _accuracy_rows(correct: dict[float, Correct], norm: str) -> Iterator[dict[str, object]]:
+    for eps, steps in correct.items():
         for label, mask in steps.items():
-            yield metrics.proportion(int(mask.sum()), len(mask)).row(
-                "accuracy", exhibit="robustness", attack=label, norm=norm, eps=eps
-            )
-        *_, worst = steps.values()
+            share = metrics.proportion(int(mask.sum()), len(mask))
+            yield share.row("accuracy", exhibit="robustness", attack=label, norm=norm, eps=eps)
         name = "robust_accuracy" if eps else "clean_accuracy"
-        yield metrics.proportion(int(worst.sum()), len(worst)).row(name, exhibit="headline", norm=norm, eps=eps)
+        yield share.row(name, exhibit="headline", norm=norm, eps=eps)
 
 
 def _distance_rows(distances: dict[str, np.ndarray], clean: np.ndarray) -> Iterator[dict[str, object]]:
     for name, distance in distances.items():
-        right = distance[clean]
         context = {"exhibit": "distance", "attack": name, "norm": ATTACKS[name].norm}
-        yield metrics.median(right).row("median_distance", **context)
+        yield metrics.median(distance[clean]).row("median_distance", **context)
         finite = distance[np.isfinite(distance)]
         for eps in np.linspace(0, finite.max(initial=0), 41) if len(finite) else ():
             beyond = int((distance > eps).sum())
             yield metrics.proportion(beyond, len(distance)).row("accuracy", eps=float(eps), **context)
-
-
-def _list(values: tuple[float, ...]) -> str:
-    return ", ".join(f"{value:g}" for value in values)

@@ -1,4 +1,4 @@
-"""Where the model to evaluate comes from: a callable, torchvision, timm or a run."""
+"""The model of an evaluation: from a callable, torchvision, timm or a run."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from difflib import get_close_matches
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
@@ -24,12 +25,12 @@ FORMS = "file.py:callable, package.module:callable, torchvision:NAME, timm:NAME,
 
 @dataclass(frozen=True)
 class Network:
-    """A model as it was found.
+    """A model and its published preprocessing.
 
     :param module: images (N, C, H, W) -> logits, before ``--mean`` and ``--std``.
-    :param shape: (C, H, W) that it was made for, None where it does not say.
-    :param mean: what its publisher subtracts from images in [0, 1], per channel; empty where the model does that itself.
-    :param std: what they divide by.
+    :param shape: (C, H, W) of its images, None where it does not say.
+    :param mean: subtracted from images in [0, 1] by its publisher, per channel; empty where the model does that itself.
+    :param std: what they are then divided by.
     """
 
     module: nn.Module
@@ -70,15 +71,11 @@ def _torchvision(name: str, weights: Path | None) -> Network:
     if name not in known:
         raise did_you_mean("torchvision classifier", name, _nearest(name, known))
     published = next(iter(reversed(get_model_weights(name))), None)  # the last are the default ones
-    transforms = published.transforms() if published else None
-    if weights is None:
-        module = _fetched(f"torchvision:{name}", lambda: get_model(name, weights=published))
-    else:
-        state = read(weights)
-        module = get_model(name, num_classes=len(list(state.values())[-1]))
-        fill(module, state, weights)
-    if transforms is None:
+    options = {"weights": published} if weights is None else {}
+    module = _of_library(f"torchvision:{name}", partial(get_model, name, **options), weights)
+    if published is None:
         return Network(module)
+    transforms = published.transforms()
     size = transforms.crop_size[0]
     return Network(module, (3, size, size), tuple(transforms.mean), tuple(transforms.std))
 
@@ -90,33 +87,35 @@ def _timm(name: str, weights: Path | None) -> Network:
         raise UsageError("timm:NAME needs the package timm: pip install timm") from error
     if not timm.is_model(name):
         raise did_you_mean("timm model", name, _nearest(name, timm.list_models()))
-    if weights is None:
-        module = _fetched(f"timm:{name}", lambda: timm.create_model(name, pretrained=True))
-    else:
-        state = read(weights)
-        module = timm.create_model(name, num_classes=len(list(state.values())[-1]))
-        fill(module, state, weights)
+    make = partial(timm.create_model, name, pretrained=weights is None)
+    module = _of_library(f"timm:{name}", make, weights)
     published: Any = module.pretrained_cfg
     return Network(module, tuple(published["input_size"]), tuple(published["mean"]), tuple(published["std"]))
 
 
-def _of_run(run: Path, name: str) -> Network:
-    kept = sorted(path.stem for path in (run / "models").glob("*.safetensors"))
-    if not kept:
-        raise UsageError(f"{run} is not a run directory with models")
-    if name not in kept:
-        raise did_you_mean(f"model in {run}", name, kept)
-    module, spec = models.load(run / "models" / f"{name}.safetensors")
-    return Network(module, spec.input_shape)
-
-
-def _fetched(name: str, make: Callable[[], nn.Module]) -> nn.Module:
+def _of_library(name: str, make: Callable[..., nn.Module], weights: Path | None) -> nn.Module:
+    """The network with its published weights, or with those of a file, whose last tensor has a row a class."""
+    if weights is not None:
+        state = read(weights)
+        module = make(num_classes=len(list(state.values())[-1]))
+        fill(module, state, weights)
+        return module
     try:
         return make()
     except Exception as error:  # every library has its own errors for a network that is not there
         raise UsageError(
             f"the published weights of {name} could not be had ({first_line(error)}); give a file with --weights"
         ) from error
+
+
+def _of_run(run: Path, name: str) -> Network:
+    names = sorted(path.stem for path in (run / "models").glob("*.safetensors"))
+    if not names:
+        raise UsageError(f"{run} is not a run directory with models")
+    if name not in names:
+        raise did_you_mean(f"model in {run}", name, names)
+    module, spec = models.load(run / "models" / f"{name}.safetensors")
+    return Network(module, spec.input_shape)
 
 
 def _package(name: str) -> ModuleType:

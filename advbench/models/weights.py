@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from advbench.errors import UsageError
+from advbench.files import first_line
 
 _CONTAINERS = ("state_dict", "model_state_dict", "model", "net")
 _PREFIXES = ("module.", "_orig_mod.")  # of DataParallel and of torch.compile
@@ -30,7 +31,7 @@ def read(path: Path) -> dict[str, Tensor]:
         try:
             state = load_file(path)
         except (SafetensorError, OSError) as error:
-            raise UsageError(f"{path} is not a safetensors file: {str(error).splitlines()[0]}") from error
+            raise UsageError(f"{path} is not a safetensors file: {first_line(error)}") from error
     else:
         state = _state_dict(path)
     for prefix in _PREFIXES:
@@ -50,7 +51,7 @@ def _state_dict(path: Path) -> dict[str, Tensor]:
             "save model.state_dict()"
         ) from error
     except Exception as error:
-        raise UsageError(f"{path} cannot be read as weights: {(str(error).splitlines() or ['damaged'])[0]}") from error
+        raise UsageError(f"{path} cannot be read as weights: {first_line(error)}") from error
     while isinstance(found, dict):
         inside = next((found[key] for key in _CONTAINERS if isinstance(found.get(key), dict)), None)
         if inside is None:

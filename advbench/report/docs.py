@@ -10,6 +10,7 @@ import pandas as pd
 
 from advbench.files import write_text
 from advbench.report.source import cell, read_run
+from advbench.report.tables import claims_table, markdown
 from advbench.study.claims import summary, verdicts
 
 NOTES = "<!-- below this line the page is written by hand and kept -->"
@@ -34,18 +35,14 @@ def write_docs(directory: Path, out: Path) -> Path:
             write_text(out / f"{exhibit['name']}.csv", pd.DataFrame(rows, columns=table["columns"]).to_csv(index=False))
     page = out / "README.md"
     notes = page.read_text().partition(NOTES)[2] if page.is_file() else "\n"
-    write_text(page, "\n".join([*_head(run), *claims(run["results"]), *_exhibits(run), NOTES]) + notes)
+    write_text(page, "\n".join([*_head(run), claims(run["results"]), *_exhibits(run), NOTES]) + notes)
     return page
 
 
-def claims(results: pd.DataFrame) -> list[str]:
-    """The report's claims with our numbers, as the lines of a Markdown table; none for a study without claims."""
-    lines = []
-    for v in verdicts(results):
-        cells = [v.target, v.metric, cell(v.value), v.interval, cell(v.reported), v.accepted, f"**{v.word}**"]
-        lines.append(f"| {' | '.join(cells)} |")
-    head = "| target | measured | ours | 95 % interval | report | accepted | verdict |"
-    return [head, "| --- | --- | --- | --- | --- | --- | --- |", *lines, ""] if lines else []
+def claims(results: pd.DataFrame) -> str:
+    """The report's claims with our numbers, as a Markdown table; empty for a study without claims."""
+    found = verdicts(results)
+    return markdown(claims_table(found)) if found else ""
 
 
 def _head(run: dict[str, Any]) -> list[str]:

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
+from scipy.special import softmax
 
 from advbench.files import read_json
 
@@ -141,11 +142,7 @@ def _version(version: Attacked, x: np.ndarray) -> dict[str, Any]:
 def _predictions(classifier: Any, x: np.ndarray) -> dict[str, list]:
     """Probabilities, and the class before they are rounded: DeepFool stops where two of them are all but equal."""
     logits = classifier.predict(np.ascontiguousarray(x)).astype(np.float64)
-    odds = np.exp(logits - logits.max(axis=1, keepdims=True))
-    return {
-        "predicted": logits.argmax(axis=1).tolist(),
-        "probabilities": (odds / odds.sum(axis=1, keepdims=True)).round(4).tolist(),
-    }
+    return {"predicted": logits.argmax(axis=1).tolist(), "probabilities": softmax(logits, axis=1).round(4).tolist()}
 
 
 def _digits(values: np.ndarray) -> list[float]:

@@ -15,7 +15,7 @@ from markupsafe import Markup
 from advbench.files import write_text
 from advbench.report.answer import answer
 from advbench.report.source import cell, read_run
-from advbench.study.claims import verdicts
+from advbench.study.claims import by_claim, verdicts
 
 _SCRIPTS = ("charts.js", "tables.js", "explorer.js", "links.js")
 
@@ -34,6 +34,7 @@ def write_report(directory: Path) -> Path:
         **run,
         rows=_rows(run["results"]),
         verdicts=found,
+        words=by_claim(found),
         answer=answer(run["config"], found),
         shows={claim: e for e in reversed(run["exhibits"]) for claim in e.get("claims", ())},
     )

@@ -12,7 +12,8 @@ import pandas as pd
 
 from advbench.errors import UsageError
 from advbench.files import write
-from advbench.report.source import cell, read_run
+from advbench.report.source import read_run
+from advbench.report.tables import claims_table, latex, markdown
 from advbench.study.claims import verdicts
 
 FORMATS = ("svg", "pdf", "png")
@@ -30,10 +31,9 @@ def write_figures(directory: Path, out: Path, form: str = "svg") -> list[Path]:
     run = read_run(directory)
     contents = {f"{name}.{form}": _drawn(spec, form) for name, spec in run["specs"].items()}
     for name, table in _tables(run):
-        shown = table.map(cell).rename(columns=lambda column: str(column).replace("_", " "))
         contents[f"{name}.csv"] = table.to_csv(index=False).encode()
-        contents[f"{name}.md"] = _markdown(shown).encode()
-        contents[f"{name}.tex"] = _latex(shown).encode()
+        contents[f"{name}.md"] = markdown(table).encode()
+        contents[f"{name}.tex"] = latex(table).encode()
     for name, content in contents.items():
         write(out / name, methodcaller("write", content))
     return [out / name for name in contents]
@@ -51,20 +51,7 @@ def _drawn(spec: dict[str, Any], form: str) -> bytes:
 def _tables(run: dict[str, Any]) -> Iterator[tuple[str, pd.DataFrame]]:
     found = verdicts(run["results"])
     if found:
-        names = ("target", "metric", "value", "interval", "reported", "accepted", "word")
-        rows = [[getattr(verdict, name) for name in names] for verdict in found]
-        yield "claims", pd.DataFrame(rows, columns=[*names[:-1], "verdict"])
+        yield "claims", claims_table(found)
     for exhibit in run["exhibits"]:
         if "table" in exhibit:
             yield exhibit["name"], pd.DataFrame(exhibit["table"]["data"], columns=exhibit["table"]["columns"])
-
-
-def _markdown(table: pd.DataFrame) -> str:
-    rows = [list(table.columns), ["---"] * len(table.columns), *table.values.tolist()]
-    return "".join("| " + " | ".join(text.replace("|", "\\|") for text in row) + " |\n" for row in rows)
-
-
-def _latex(table: pd.DataFrame) -> str:
-    """A booktabs table; needs ``\\usepackage{booktabs}``."""
-    style = table.style.hide(axis="index").format(escape="latex").format_index(escape="latex", axis="columns")
-    return style.to_latex(hrules=True)

@@ -1,4 +1,4 @@
-"""What a run directory says of itself."""
+"""A run directory, read for its page."""
 
 from __future__ import annotations
 
@@ -7,13 +7,16 @@ from pathlib import Path
 from typing import Any
 
 from advbench.errors import UsageError
+from advbench.files import first_line
 from advbench.report import explorer
 from advbench.study.schema import About, Exhibit, Machine, Request, read, read_results
 from advbench.study.stages import check, stage_seconds
 
 
 def read_run(directory: Path) -> dict[str, Any]:
-    """Config, environment, question, command, results, exhibits, chart specifications, explorer and stages of a run.
+    """Config, environment, question, claims, command, results, exhibits, charts, explorer and stages of a run.
+
+    ``claims`` are the sentences by the id of the claim, ``specs`` the Vega-Lite specifications by the name of the exhibit.
 
     :raises UsageError: if it is not a run directory, or nothing in it is finished yet.
     """
@@ -30,7 +33,7 @@ def read_run(directory: Path) -> dict[str, Any]:
             "config": config,
             "environment": read(directory / "environment.json", Machine),
             "question": about.get("question", ""),
-            "undecided": about.get("undecided", ""),
+            "claims": {claim["id"]: claim["says"] for claim in about.get("claims", [])},
             "command": config.get("command") or _command(config, about),
             "results": read_results(directory / "results.csv"),
             "exhibits": exhibits,
@@ -39,9 +42,7 @@ def read_run(directory: Path) -> dict[str, Any]:
             "seconds": stage_seconds(directory),
         }
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UsageError(
-            f"{directory} cannot be read as a run: {(str(error).splitlines() or ['damaged'])[0]}"
-        ) from error
+        raise UsageError(f"{directory} cannot be read as a run: {first_line(error)}") from error
 
 
 def cell(value: Any) -> str:

@@ -5,18 +5,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+import pandas as pd
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from advbench.report.answer import answer
-from advbench.report.comparison import compare, label
+from advbench.report.comparison import compare, labels
 from advbench.report.source import cell, read_run
-from advbench.study.claims import verdicts
+from advbench.report.tables import claims_table
+from advbench.study.claims import by_claim, verdicts
 
 _DIFFERENCES = 25  # the page has all
 _COLUMNS, _ROWS = 7, 24  # of a table, the page has the rest
-_STYLE = {"holds": "green", "missed": "red", "not measured": "dim", "other data": "dim"}
+_STYLE = {"holds": "green", "open": "yellow", "missed": "red", "not measured": "default"}
 
 
 def show_comparison(directories: Sequence[Path]) -> None:
@@ -27,16 +29,18 @@ def show_comparison(directories: Sequence[Path]) -> None:
     found, console = compare(directories), Console()
     first, *others = (escape(name) for name in found["runs"])
     console.print(f"[bold]{', '.join(others)}[/] against [bold]{first}[/]")
-    table = Table(*(escape(column) for column in found["config"].columns), title="What was asked differently")
-    for row in found["config"].itertuples(index=False):
-        table.add_row(*(escape(value) for value in row))
-    console.print(table)
-    table = Table("figure", "first", "other", "difference", "95 % interval")
-    for row in found["figures"].head(_DIFFERENCES).to_dict("records"):
-        interval = f"{row['low']:.3f} to {row['high']:.3f}" if row["apart"] else ""
-        numbers = (cell(row["first"]), cell(row["other"]), f"{row['difference']:+.3f}", interval)
-        table.add_row(escape(label(row, found["figures"])), *numbers, style="bold" if row["apart"] == "yes" else "")
-    console.print(table)
+    console.print(_table(found["config"], "Different settings"))
+    figures = found["figures"].head(_DIFFERENCES)
+    shown = pd.DataFrame(
+        {
+            "figure": labels(found["figures"])[:_DIFFERENCES],
+            "first": figures["first"],
+            "other": figures.other,
+            "difference": figures.difference.map("{:+.3f}".format),
+            "95 % interval": [f"{r.low:.3f} to {r.high:.3f}" if r.apart else "" for r in figures.itertuples()],
+        }
+    )
+    console.print(_table(shown, styles=["bold" if apart == "yes" else "" for apart in figures.apart]))
     console.print(
         f"{found['apart']} of {len(found['figures'])} differences have an interval without zero (bold); "
         f"{found['unmatched']} figures are in one run alone"
@@ -59,21 +63,25 @@ def show(directory: Path) -> None:
     for sentence in [run["question"], *answer(config, found)]:
         console.print(escape(sentence))
     if found:
-        table = Table("target", "measured", "ours", "report", "accepted", "verdict")
-        for v in found:
-            style = _STYLE[v.word]
-            table.add_row(
-                v.target, escape(v.metric), cell(v.value), cell(v.reported), v.accepted, f"[{style}]{v.word}[/]"
-            )
-        console.print(table)
+        for claim, word in by_claim(found).items():
+            says = escape(run["claims"].get(claim, ""))
+            console.print(f"[bold]{escape(claim)}[/] [{_STYLE[word]}]{word}[/] {says}")
+        console.print(_table(claims_table(found), styles=[_STYLE[verdict.word] for verdict in found]))
     for exhibit in run["exhibits"]:
         if "table" in exhibit:
-            rows, table = exhibit["table"]["data"], Table(title=escape(exhibit["title"]))
-            for column in exhibit["table"]["columns"][:_COLUMNS]:
-                table.add_column(escape(str(column).replace("_", " ")), overflow="fold")  # half a name may be another's
-            for row in rows[:_ROWS]:
-                table.add_row(*(escape(cell(value)) for value in row[:_COLUMNS]))
-            if len(rows) > _ROWS:
-                table.caption = f"{_ROWS} of {len(rows)} rows; the page has all"
+            whole = pd.DataFrame(exhibit["table"]["data"], columns=exhibit["table"]["columns"], dtype=object)
+            table = _table(whole.iloc[:_ROWS, :_COLUMNS], exhibit["title"])
+            if len(whole) > _ROWS:
+                table.caption = f"{_ROWS} of {len(whole)} rows; the page has all"
             console.print(table)
     console.print(f"page: {directory / 'report.html'}", soft_wrap=True)
+
+
+def _table(rows: pd.DataFrame, title: str = "", styles: Sequence[str] = ()) -> Table:
+    """A table for the terminal, with a style a row."""
+    table = Table(title=escape(title))
+    for column in rows.columns:
+        table.add_column(escape(str(column).replace("_", " ")), overflow="fold")  # half a name may be another's
+    for i, row in enumerate(rows.map(cell).itertuples(index=False, name=None)):
+        table.add_row(*map(escape, row), style=styles[i] if styles else None)
+    return table

@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from advbench.errors import UsageError
-from advbench.report.comparison import label
+from advbench.report.comparison import labels
 from advbench.report.source import read_run
 
 TRACKERS = ("tensorboard", "mlflow")
@@ -78,8 +78,8 @@ def _epochs(directory: Path) -> Iterator[tuple[str, float, int]]:
 
 
 def _finals(results: pd.DataFrame) -> Iterator[tuple[str, float]]:
-    for row in results[results.value.notna()].to_dict("records"):
-        yield label({"run": "", **row}, results), row["value"]
+    measured = results[results.value.notna()]
+    yield from zip(labels(measured), measured.value, strict=True)
 
 
 def _allowed(name: str) -> str:

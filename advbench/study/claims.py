@@ -132,7 +132,8 @@ class Verdict:
             shrink = min(shrink, (self.ci_high - self.ci_low) / (high - low))
         if shrink == inf:
             return "no number of images or seeds would decide it: the figure lies on the bound"
-        return f"about {max(ceil(self.n * shrink**2 - self.n), 1):,} more {self.unit or 'images'} would decide it"
+        more = max(ceil(self.n * shrink**2 - self.n), 1)
+        return f"about {more:,} more{self.unit and f' {self.unit}'} would decide it"
 
     @property
     def accepted(self) -> str:

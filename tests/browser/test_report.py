@@ -73,8 +73,8 @@ def test_a_table_is_copied_with_all_digits(open_page, page_file):
     claims.get_by_role("button", name="Copy table").click()
     claims.get_by_role("button", name="Copied").wait_for()
     lines = opened.page.evaluate("navigator.clipboard.readText()").splitlines()
-    assert lines[0].split("\t")[:3] == ["Target", "Measured", "Ours"]
-    assert lines[1].split("\t")[:3] == ["M1", "accuracy", "0.9"] and len(lines) == 4
+    assert lines[0].split("\t")[:3] == ["Claim", "Measured", "Ours"]
+    assert lines[1].split("\t")[:3] == ["M1", "accuracy", "0.9"] and len(lines) == 5
 
 
 def test_a_link_opens_the_row_that_it_leads_to(open_page, page_file):
@@ -138,5 +138,5 @@ def test_the_comparison_of_runs(open_page, tmp_path):
     assert found.violations_count == 0, found.generate_report()
     assert opened.complaints == [] and len(opened.requests) == 1
     assert opened.page.evaluate("document.documentElement.scrollWidth") <= 400
-    assert opened.page.locator("[data-chart=differences] .mark-symbol.role-mark path").count() == 2
+    assert opened.page.locator("[data-chart=differences] .mark-symbol.role-mark path").count() == 3
     assert "-0.800" in opened.page.locator("[aria-label='Table: differences']").inner_text()

@@ -10,10 +10,10 @@ from PIL import Image
 from advbench import data, metrics
 from advbench.cli import main
 from advbench.data import imagenet, store
-from advbench.errors import DataUnavailable, UsageError
 from advbench.data.find import find
-from advbench.study.registry import Config, Recipe
-from advbench.study.study import start
+from advbench.errors import DataUnavailable, UsageError
+from advbench.report import write_report
+from advbench.study import Config, Recipe, start
 
 SHAPE = (3, 16, 16)
 
@@ -208,7 +208,7 @@ def test_a_run_goes_on_with_the_same_images_only_wherever_they_lie(folder, tmp_p
     run = start(toy, data_dir=folder, out=out, device="cpu")
     assert run.results().value.item() == 1 and run.config["note"] == "16 pixels wide instead of 224"
     assert "train: 1 of 21 files cannot be read" in (out / "log.txt").read_text()
-    assert f"--data-dir {folder}" in (out / "report.html").read_text()
+    assert f"--data-dir {folder}" in write_report(out).read_text()
     moved = tmp_path / "moved"
     moved.mkdir()
     for part in ("train", "val"):

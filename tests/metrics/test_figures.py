@@ -155,5 +155,5 @@ def test_the_balanced_interval_is_newcombes():
 def test_one_seed_keeps_its_interval_and_several_have_one_of_their_own():
     table = pd.DataFrame([metrics.proportion(hits, 100).row("accuracy") for hits in (40, 50, 60)])
     assert metrics.over_seeds(table.iloc[:1]) == metrics.proportion(40, 100)
-    assert metrics.over_seeds(table) == metrics.mean(np.array([0.4, 0.5, 0.6]))
+    assert metrics.over_seeds(table) == metrics.mean(np.array([0.4, 0.5, 0.6]), unit="seeds")
     assert np.isnan(metrics.over_seeds(table.iloc[:0]).value)

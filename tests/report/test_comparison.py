@@ -70,7 +70,7 @@ def test_the_command_prints_and_writes_the_same(tmp_path):
     ]
     result = CliRunner().invoke(main, ["compare", *runs, "--out", str(tmp_path)], env={"COLUMNS": "200"})
     assert result.exit_code == 0, result.output
-    assert "-0.800" in result.output and "1 of 3 differences" in result.output and "seed" in result.output
+    assert "-0.800" in result.output and "1 of 4 differences" in result.output and "seed" in result.output
     assert "-0.800" in (tmp_path / "compare.html").read_text()
 
 

@@ -8,7 +8,7 @@ from conftest import make_run
 from advbench.cli import main
 from advbench.report import charts, write_report
 from advbench.report.answer import answer
-from advbench.report.verdicts import verdicts
+from advbench.study.claims import verdicts
 
 
 def said(run, **config):
@@ -16,21 +16,34 @@ def said(run, **config):
 
 
 def test_the_answer_is_what_the_verdicts_say(finished_run):
-    first, holds, misses = said(finished_run)
-    assert first == "Of the report's 3 claims, held: 1; missed: 1; not measured by preset small: 1."
+    first, holds, is_open, misses = said(finished_run)
+    assert first == (
+        "Of the report's 4 claims, 1 holds, 1 is open, 1 is missed and 1 is not measured by preset small."
+    )
     assert "accuracy is 0.900" in holds and "the report has 0.910 [M1]" in holds
-    assert "flips is 0.300" in misses and "accepted at most 0.2 [M2]" in misses
+    assert "errors is 0.500" in is_open and "[M4]; about 61 more images would decide it" in is_open
+    assert "flips is 0.300" in misses and "accepted at most 0.05 [M2]" in misses
 
 
-def test_other_data_decide_nothing():
-    assert answer({"note": "digits"}, [None])[0].startswith("Nothing is decided")
+@pytest.mark.parametrize("reason", ["digits instead of cifar10", "the preset decides no claim"])
+def test_a_run_that_decides_nothing_says_why(finished_run, reason):
+    table = pd.read_csv(finished_run / "results.csv").assign(note=reason)
+    (only,) = answer({"preset": "small", "note": ""}, verdicts(table))
+    assert only.startswith(f"Nothing is decided about the report: {reason}.")
     assert "no number beside a report" in answer({"note": ""}, [])[0]
+
+
+def test_the_page_shows_each_claim_with_its_verdict_and_what_it_needs(finished_run):
+    page = write_report(finished_run).read_text()
+    for claim, word, says in (("M1", "holds", "The network is right."), ("M4", "open", "Half of them are errors.")):
+        assert re.search(rf'<b>{claim}</b> <span class="{word}">{word}</span></dt><dd>{says}</dd>', page)
+    assert re.search(r'<td class="open">open <small>about 61 more images would decide it</small></td>', page)
 
 
 def test_a_claim_leads_to_its_row_and_its_exhibit(finished_run):
     page = write_report(finished_run).read_text()
     rows = (finished_run / "results.csv").read_text().splitlines()
-    for target in ("M1", "M2", "M3"):
+    for target in ("M1", "M2", "M3", "M4"):
         (line,) = re.findall(rf'<a href="#row-(\d+)"[^>]*>{target}</a>', page)
         assert f",{target}," in rows[int(line) - 1] and f'id="row-{line}"' in page
     assert re.search(r'<a href="#exhibit-one" aria-label="M2: One">', page) and 'id="exhibit-one"' in page

@@ -10,8 +10,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
+from advbench.data import npz
 from advbench.errors import UsageError
-from advbench.data import archive
 
 DTYPES = st.sampled_from(["u1", "<f4", ">f8", "<i8", "<U3", "?"])
 
@@ -37,8 +37,8 @@ def test_chosen_rows_are_those_that_numpy_reads(tmp_path, array, compressed, chu
     chosen = np.array(sorted(data.draw(st.sets(st.integers(0, len(array) - 1)))), int)
     path = saved(tmp_path / "set.npz", compressed, x=array, y=np.arange(len(array)))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(archive, "_CHUNK", chunk)
-        x, y = archive.read(path, ("x", "y"), lambda total: chosen)
+        patch.setattr(npz, "_CHUNK", chunk)
+        x, y = npz.read(path, ("x", "y"), lambda total: chosen)
     np.testing.assert_array_equal(x, np.load(path)["x"][chosen])
     np.testing.assert_array_equal(y, chosen)
     assert x.dtype == array.dtype
@@ -55,7 +55,7 @@ def test_a_damaged_file_is_one_line_or_its_true_content(tmp_path, data):
         content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
     path.write_bytes(content[: data.draw(st.integers(0, len(content)))] if data.draw(st.booleans()) else content)
     try:
-        found, labels = archive.read(path, ("x", "y"), everything)
+        found, labels = npz.read(path, ("x", "y"), everything)
     except UsageError as error:
         said = str(error)
         assert (
@@ -89,7 +89,7 @@ def test_a_header_that_claims_too_much_costs_no_memory(tmp_path, header, said):
         written.writestr("y.npy", member({"shape": (10**9,)}))
     tracemalloc.start()
     with pytest.raises(UsageError, match=said):
-        archive.read(path, ("x", "y"), lambda total: np.arange(10))
+        npz.read(path, ("x", "y"), lambda total: np.arange(10))
     assert tracemalloc.get_traced_memory()[1] < 64 << 20
     tracemalloc.stop()
 
@@ -105,7 +105,7 @@ def test_a_decompression_bomb_is_read_in_pieces(tmp_path):
                     stream.write(bytes(int(np.prod(shape[1:])) * 1000))
     assert path.stat().st_size < 1 << 20
     tracemalloc.start()
-    x, y = archive.read(path, ("x", "y"), lambda total: np.array([0, total - 1]))
+    x, y = npz.read(path, ("x", "y"), lambda total: np.array([0, total - 1]))
     assert x.shape == (2, 1, 32, 32) and y.shape == (2,)
     assert tracemalloc.get_traced_memory()[1] < 64 << 20 < rows * 1024
     tracemalloc.stop()
@@ -113,6 +113,6 @@ def test_a_decompression_bomb_is_read_in_pieces(tmp_path):
 
 def test_arrays_of_other_lengths_and_missing_ones_are_named(tmp_path):
     with pytest.raises(UsageError, match="y must hold 3 rows like x, found shape"):
-        archive.read(saved(tmp_path / "a.npz", x=np.ones((3, 2)), y=np.ones(4)), ("x", "y"), everything)
+        npz.read(saved(tmp_path / "a.npz", x=np.ones((3, 2)), y=np.ones(4)), ("x", "y"), everything)
     with pytest.raises(UsageError, match="must hold arrays x and y, found x, z"):
-        archive.read(saved(tmp_path / "b.npz", x=np.ones(3), z=np.ones(3)), ("x", "y"), everything)
+        npz.read(saved(tmp_path / "b.npz", x=np.ones(3), z=np.ones(3)), ("x", "y"), everything)

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from advbench.errors import UsageError
 from advbench.data import find as images
+from advbench.errors import UsageError
 
 X = np.random.default_rng(0).integers(0, 256, (6, 3, 8, 8), dtype=np.uint8)
 Y = np.array([0, 1, 2, 0, 1, 2])

@@ -1,4 +1,4 @@
-"""Rows of an npz file, read as a stream: its size is never believed before it was read, and never held whole."""
+"""Rows of an npz file, read as a stream: memory holds the chosen rows only, whatever size a header claims."""
 
 from __future__ import annotations
 
@@ -52,8 +52,8 @@ def read(path: Path, names: tuple[str, ...], choose: Callable[[int], np.ndarray]
                     arrays.append(_rows(stream, header, chosen))
             return arrays
     except (OSError, BadZipFile, EOFError, ZlibError, NotImplementedError, RuntimeError) as error:
-        said = getattr(error, "strerror", None) or "not an npz file, or a damaged one"
-        raise UsageError(f"{path} cannot be read: {said}") from error
+        reason = getattr(error, "strerror", None) or "not an npz file, or a damaged one"
+        raise UsageError(f"{path} cannot be read: {reason}") from error
     except MemoryError as error:
         raise UsageError(f"{path} holds more than fits into memory; choose fewer images with --n") from error
 
