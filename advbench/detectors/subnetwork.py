@@ -15,7 +15,6 @@ from art.estimators.classification import PyTorchClassifier
 from torch import Tensor, nn
 
 from advbench import checks
-from advbench.attacks.dynamic import DynamicDetectorAttack
 from advbench.checkpoint import Checkpoint, fingerprint, load_tensors, save_tensors
 from advbench.detectors.features import Rows
 from advbench.detectors.network import SUBNETWORKS, DetectorSubnetwork
@@ -68,7 +67,7 @@ class SubnetworkDetector(EvasionDetector):
         self.threshold = threshold
         self.architecture = architecture
         with torch.no_grad():
-            probe = self._trunk(torch.zeros(1, *classifier.input_shape, device=classifier.device))
+            probe = self.features(torch.zeros(1, *classifier.input_shape, device=classifier.device))
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(derive(seed, "detector weights"))
             subnetwork = SUBNETWORKS[architecture](probe.shape[1], probe.shape[2])
@@ -79,7 +78,7 @@ class SubnetworkDetector(EvasionDetector):
         """Images (N, C, H, W) in [0, 1] -> logits (N, 2), differentiable: the detector as one module."""
         return _Attached(self.classifier.model, self.subnetwork, self.position)
 
-    def _trunk(self, x: Tensor) -> Tensor:
+    def features(self, x: Tensor) -> Tensor:
         model = self.classifier.model
         assert isinstance(model, TappedModule)
         return model.eval().features(x, self.position)
@@ -165,55 +164,9 @@ class SubnetworkDetector(EvasionDetector):
                 chosen = order[step * batch_size : (step + 1) * batch_size]
                 yield take(chosen), target[chosen]
 
-        return self._train(nb_epochs, steps, batches, held_out, checkpoint)
+        return self.train(nb_epochs, steps, batches, held_out, checkpoint)
 
-    def fit_dynamic(
-        self,
-        x: np.ndarray,
-        y: np.ndarray,
-        batch_size: int = 128,
-        nb_epochs: int = 20,
-        eps: float = 1 / 255,
-        eps_step: float = 1 / 255,
-        max_iter: int = 10,
-        checkpoint: Path | None = None,
-    ) -> list[dict]:
-        """Dynamic training (section 3.3): each image is replaced with probability 0.5, sigma ~ U[0, 1] a sample.
-
-        The adversary sees the detector as it is at that batch, in eval mode.
-
-        :param x: clean images, float (N, C, H, W) in [0, 1].
-        :param y: their true classes, indices or one-hot.
-        :param checkpoint: a file to resume from and to keep each epoch in.
-        :return: one dict an epoch.
-        :raises ValueError: for images, labels or attack parameters out of range.
-        """
-        x = checks.images(x, "x", self.classifier.input_shape)
-        classes = torch.from_numpy(checks.labels(y, len(x), self.classifier.nb_classes))
-        attack = DynamicDetectorAttack(self.classifier, self, eps, eps_step, max_iter)
-        batch_size = min(batch_size, len(x))
-        steps = len(x) // batch_size
-        device = self.classifier.device
-
-        def batches(epoch: int, generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
-            order = torch.randperm(len(x), generator=generator)
-            for step in range(steps):
-                chosen = order[step * batch_size : (step + 1) * batch_size]
-                replaced = torch.rand(batch_size, generator=generator) < 0.5
-                sigma = torch.rand(batch_size, generator=generator)[replaced].to(device)
-                images = torch.from_numpy(x[chosen.numpy()]).to(device)
-                if replaced.any():
-                    self.subnetwork.eval()
-                    hit = replaced.to(device)
-                    images[hit] = attack.perturb(images[hit], classes[chosen[replaced]].to(device), sigma)
-                    self.subnetwork.train()
-                with torch.no_grad():
-                    features = self._trunk(images)
-                yield features, replaced.long().to(device)
-
-        return self._train(nb_epochs, steps, batches, None, checkpoint)
-
-    def _train(
+    def train(
         self, epochs: int, steps: int, batches: Batches, held_out: tuple[Take, Tensor] | None, checkpoint: Path | None
     ) -> list[dict]:
         net = self.subnetwork
@@ -255,11 +208,11 @@ class SubnetworkDetector(EvasionDetector):
         x = checks.images(x, f"{kind}x", self.classifier.input_shape)
         target = torch.from_numpy(checks.labels(y, len(x), 2, f"{kind}y")).to(self.classifier.device)
         device = self.classifier.device
-        shape = (len(x), *self._trunk(torch.from_numpy(x[:1]).to(device)).shape[1:])
+        shape = (len(x), *self.features(torch.from_numpy(x[:1]).to(device)).shape[1:])
         features = torch.empty(shape, dtype=torch.float16, device=device, memory_format=torch.channels_last)
         for start in range(0, len(x), 256):
             batch = torch.from_numpy(x[start : start + 256])
-            features[start : start + 256] = self._trunk(batch.to(device))
+            features[start : start + 256] = self.features(batch.to(device))
         return lambda chosen: features[chosen].float(), target
 
     @torch.no_grad()
@@ -277,7 +230,7 @@ class SubnetworkDetector(EvasionDetector):
         device = self.classifier.device
         with float32():
             parts = [
-                self._p_adv(self._trunk(batch.to(device)).__getitem__, len(batch)).cpu()
+                self._p_adv(self.features(batch.to(device)).__getitem__, len(batch)).cpu()
                 for batch in torch.from_numpy(x).split(batch_size)
             ]
         return torch.cat(parts).numpy()

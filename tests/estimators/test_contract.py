@@ -4,10 +4,10 @@ import torch
 from conftest import SHAPE, Linear
 from torch import nn
 
+from advbench.data.find import Images
 from advbench.data.pixels import Pixels
 from advbench.errors import UsageError
 from advbench.estimators import contract
-from advbench.data.find import Images
 
 CPU = torch.device("cpu")
 
