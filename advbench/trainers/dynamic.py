@@ -54,22 +54,23 @@ class DynamicDetectorTrainer(Trainer):
         x = checks.images(x, "x", self.classifier.input_shape)
         classes = torch.from_numpy(checks.labels(y, len(x), self.classifier.nb_classes))
         batch_size = min(batch_size, len(x))
-        steps = len(x) // batch_size
 
-        def batches(epoch: int, generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
+        def batches_of(generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
             order = torch.randperm(len(x), generator=generator)
-            for step in range(steps):
-                chosen = order[step * batch_size : (step + 1) * batch_size]
+            for chosen in order[: len(x) // batch_size * batch_size].split(batch_size):
                 replaced = torch.rand(batch_size, generator=generator) < 0.5
-                sigma = torch.rand(batch_size, generator=generator)[replaced].to(device)
-                images = torch.from_numpy(x[chosen.numpy()]).to(device)
-                if replaced.any():
-                    detector.subnetwork.eval()
-                    hit = replaced.to(device)
-                    images[hit] = self.attack.perturb(images[hit], classes[chosen[replaced]].to(device), sigma)
-                    detector.subnetwork.train()
-                with torch.no_grad():
-                    features = detector.features(images)
-                yield features, replaced.long().to(device)
+                yield chosen, replaced, torch.rand(batch_size, generator=generator)
 
-        return detector.train(nb_epochs, steps, batches, None, checkpoint)
+        def labelled(batch: tuple[Tensor, Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+            chosen, replaced, sigma = batch
+            images = torch.from_numpy(x[chosen.numpy()]).to(device)
+            labels = replaced.to(device)
+            if replaced.any():
+                detector.subnetwork.eval()
+                truth = classes[chosen[replaced]].to(device)
+                images[labels] = self.attack.perturb(images[labels], truth, sigma[replaced].to(device))
+                detector.subnetwork.train()
+            with torch.no_grad():
+                return detector.features(images), labels.long()
+
+        return detector.train(nb_epochs, batches_of, labelled, checkpoint=checkpoint)
