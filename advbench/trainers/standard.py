@@ -151,9 +151,12 @@ def _train(
 ) -> tuple[dict[str, Tensor], list[dict]]:
     """The part of one process in a training: the best weights and the history."""
     module.to(team.device).to(memory_format=torch.channels_last)
-    images, labels = (torch.from_numpy(np.array(array)) for array in train)
-    padded, labels = F.pad(images, (schedule.pad,) * 4), labels.to(team.device)
-    x_val, y_val = torch.from_numpy(np.array(validation[0])), torch.from_numpy(validation[1]).to(team.device)
+    # copies: memory-mapped images are read-only, which torch warns about
+    padded, x_val = (
+        F.pad(torch.from_numpy(np.array(train[0])), (schedule.pad,) * 4),
+        torch.from_numpy(np.array(validation[0])),
+    )
+    labels, y_val = (torch.from_numpy(y).to(team.device) for y in (train[1], validation[1]))
     optimizer = torch.optim.SGD(
         module.parameters(), schedule.lr, momentum=0.9, nesterov=schedule.nesterov, weight_decay=schedule.weight_decay
     )
