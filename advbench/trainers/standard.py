@@ -151,11 +151,9 @@ def _train(
 ) -> tuple[dict[str, Tensor], list[dict]]:
     """The part of one process in a training: the best weights and the history."""
     module.to(team.device).to(memory_format=torch.channels_last)
-    # copies: memory-mapped images are read-only, which torch warns about
-    padded, x_val = (
-        F.pad(torch.from_numpy(np.array(train[0])), (schedule.pad,) * 4),
-        torch.from_numpy(np.array(validation[0])),
-    )
+    # np.array copies: memory-mapped images are read-only, which torch warns about
+    padded = F.pad(torch.from_numpy(np.array(train[0])), (schedule.pad,) * 4)
+    x_val = torch.from_numpy(np.array(validation[0]))
     labels, y_val = (torch.from_numpy(y).to(team.device) for y in (train[1], validation[1]))
     optimizer = torch.optim.SGD(
         module.parameters(), schedule.lr, momentum=0.9, nesterov=schedule.nesterov, weight_decay=schedule.weight_decay
