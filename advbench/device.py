@@ -13,19 +13,21 @@ from advbench.errors import UsageError
 _PIXELS_ON_CPU, _PIXELS_ON_GPU = 8 * 224**2, 32 * 224**2
 
 
-def resolve_device(device: str = "auto") -> torch.device:
-    """The torch device for ``auto`` (a GPU where there is one), ``cpu``, ``cuda`` or ``cuda:N``.
+def resolve_device(device: str | torch.device = "auto") -> torch.device:
+    """The torch device for ``auto`` (a GPU where there is one), ``cpu``, ``cuda`` or ``cuda:N``; a torch device is itself.
 
-    :raises UsageError: for a device that this machine does not have.
+    :raises UsageError: for a name of a device that this machine does not have.
     """
+    if isinstance(device, torch.device):
+        return device
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     name, _, index = device.partition(":")
     is_gpu = name == "cuda" and (not index or index.isdigit()) and int(index or 0) < torch.cuda.device_count()
     if device == "cpu" or is_gpu:
         return torch.device(device)
-    there = ["auto", "cpu", *(["cuda"] if torch.cuda.is_available() else [])]
-    raise UsageError(f"device {device!r} is not available here; allowed: {', '.join(there)}")
+    available = ["auto", "cpu", *(["cuda"] if torch.cuda.is_available() else [])]
+    raise UsageError(f"device {device!r} is not available here; allowed: {', '.join(available)}")
 
 
 def images_at_a_time(input_shape: Sequence[int], device: torch.device, most: int = 128) -> int:

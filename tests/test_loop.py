@@ -49,3 +49,30 @@ def test_the_learning_rate_is_that_of_the_time_in_epochs_at_every_step():
         lambda t: 1 - t / 2,
     )
     assert seen == [1 - i / 8 for i in range(8)]
+
+
+def test_the_weights_of_the_best_epoch_stay_and_the_global_generators_are_seeded(tmp_path):
+    module, figures = torch.nn.Linear(1, 1), iter([0.1, 0.9, 0.9, 0.3])
+    optimizer, draws = torch.optim.SGD(module.parameters(), 1.0), []
+    state = torch.get_rng_state()
+
+    def step(chosen):
+        assert module.training
+        with torch.no_grad():
+            module.bias += 1
+        draws.append(float(torch.rand(())))
+        return {"loss": torch.zeros(())}
+
+    def evaluate():
+        assert not module.training
+        return {"figure": next(figures)}
+
+    start = module.bias.item()
+    one_batch = lambda epoch: [torch.arange(2)]  # noqa: E731
+    options = {"best": "figure", "global_seed": lambda epoch: epoch % 2}
+    train_in_epochs("a line", module, optimizer, 4, one_batch, step, evaluate, tmp_path / "c", **options)
+    assert module.bias.item() == start + 2  # of two equal ones the earlier
+    assert draws[:2] == draws[2:] and draws[0] != draws[1] and torch.equal(state, torch.get_rng_state())
+    resumed = torch.nn.Linear(1, 1)
+    train_in_epochs("a line", resumed, optimizer, 4, one_batch, step, evaluate, tmp_path / "c", **options)
+    assert torch.equal(resumed.bias, module.bias) and len(draws) == 4

@@ -14,8 +14,7 @@ from torch import Tensor
 
 from advbench import checks
 from advbench.attacks.batched import checked, in_batches
-from advbench.detectors.pair import joint
-from advbench.estimators import gradient_autocast
+from advbench.estimators import gradient_autocast, joint
 from advbench.progress import track
 
 _MARGIN = 0.05  # added to the true logit: an image that is only just wrong does not count as fooled
@@ -109,7 +108,7 @@ class SelectivePGD(_AdaptivePGD):
     classifier and detector and one back: each image's gradient is that of the one goal it pursues.
 
     :param classifier: an ART PyTorch classifier that returns logits for images in [0, 1].
-    :param detector: any that :func:`advbench.detectors.detector_module` knows.
+    :param detector: any that :func:`advbench.estimators.detector_module` accepts.
     :param norm: ``inf`` or 2.
     :param eps: the bound in that norm, for images in [0, 1].
     :param eps_step: of each step, default eps / 10 as in the paper.

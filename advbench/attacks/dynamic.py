@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -13,8 +13,16 @@ from torch import Tensor
 from advbench import checks
 from advbench.attacks.batched import checked, in_batches
 
-if TYPE_CHECKING:
-    from advbench.detectors.subnetwork import SubnetworkDetector
+
+class AttachedDetector(Protocol):
+    """A detector on the activations of a classifier, such as :class:`~advbench.detectors.SubnetworkDetector`."""
+
+    classifier: PyTorchClassifier
+
+    def gradient_signs(
+        self, x: Tensor, y: Tensor, classifier: bool, detector: bool
+    ) -> tuple[Tensor | float, Tensor | float]:
+        """sgn(grad J_cls(x, y)) and sgn(grad J_det(x, 1)); a number stands in place of the one that is not needed."""
 
 
 class DynamicDetectorAttack(EvasionAttack):
@@ -41,7 +49,7 @@ class DynamicDetectorAttack(EvasionAttack):
     def __init__(
         self,
         classifier: PyTorchClassifier,
-        detector: SubnetworkDetector,
+        detector: AttachedDetector,
         eps: float = 1 / 255,
         eps_step: float = 1 / 255,
         max_iter: int = 10,

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from dataclasses import dataclass, field
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Literal
 
 from advbench.errors import did_you_mean
 
@@ -13,31 +14,60 @@ if TYPE_CHECKING:
 
 Norm = Literal["linf", "l2"]
 
+_SMALLEST_STEP = 1 / 255  # for eps = 0: ART rejects a step of 0
+
 
 @dataclass(frozen=True)
 class AttackSpec:
     """An attack of the registry.
 
     :param text: what it is, whose, and who published it.
+    :param kind: module and class of the ART attack, which is imported when one is made.
     :param norm: in which it bounds or minimises the perturbation.
     :param bounded: whether it stays within an eps; a minimum-norm attack has none.
+    :param access: what it takes from the classifier.
+    :param max_iter: the default number of steps; None where the class takes none.
+    :param step: the default step as a share of eps; None where the class takes none.
+    :param options: further arguments of the class.
     """
 
     text: str
+    kind: str
     norm: Norm = "linf"
     bounded: bool = True
+    access: Literal["gradients", "scores"] = "gradients"
+    max_iter: int | None = None
+    step: float | None = None
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+def _pgd(text: str, norm: Norm = "linf", random_starts: int = 0) -> AttackSpec:
+    options = {"num_random_init": random_starts, "verbose": False}
+    return AttackSpec(text, "advbench.attacks.pgd:PGD", norm, max_iter=10, step=1 / 4, options=options)
+
+
+def _autoattack(text: str, norm: Norm = "linf") -> AttackSpec:
+    return AttackSpec(text, "advbench.attacks.autoattack:AutoAttack", norm)
+
+
+def _deepfool(text: str, norm: Norm = "linf") -> AttackSpec:
+    return AttackSpec(text, "advbench.attacks.deepfool:DeepFool", norm, bounded=False, max_iter=50)
 
 
 ATTACKS = {
-    "fgsm": AttackSpec("fast gradient sign method, l-inf (Goodfellow et al., 2015); ART's"),
-    "bim": AttackSpec("basic iterative method, l-inf, no random start (Kurakin et al., 2017); ART's"),
-    "bim-l2": AttackSpec("iterative l2 method, no random start (Metzen et al., 2017); ART's PGD", "l2"),
-    "pgd": AttackSpec("projected gradient descent, l-inf, random start (Madry et al., 2018); ART's"),
-    "pgd-l2": AttackSpec("projected gradient descent, l2, random start; ART's", "l2"),
-    "autoattack": AttackSpec("AutoAttack standard, l-inf (Croce & Hein, 2020); the authors' code"),
-    "autoattack-l2": AttackSpec("AutoAttack standard, l2", "l2"),
-    "deepfool-l2": AttackSpec("DeepFool, l2 (Moosavi-Dezfooli et al., 2016), batched", "l2", bounded=False),
-    "deepfool-linf": AttackSpec("DeepFool, l-inf, batched", bounded=False),
+    "fgsm": AttackSpec(
+        "fast gradient sign method, l-inf (Goodfellow et al., 2015); ART's",
+        "art.attacks.evasion:FastGradientMethod",
+        step=1,
+    ),
+    "bim": _pgd("basic iterative method, l-inf, no random start (Kurakin et al., 2017); ART's"),
+    "bim-l2": _pgd("iterative l2 method, no random start (Metzen et al., 2017); ART's PGD", "l2"),
+    "pgd": _pgd("projected gradient descent, l-inf, random start (Madry et al., 2018); ART's", random_starts=1),
+    "pgd-l2": _pgd("projected gradient descent, l2, random start; ART's", "l2", random_starts=1),
+    "autoattack": _autoattack("AutoAttack standard, l-inf (Croce & Hein, 2020); the authors' code"),
+    "autoattack-l2": _autoattack("AutoAttack standard, l2", "l2"),
+    "deepfool-l2": _deepfool("DeepFool, l2 (Moosavi-Dezfooli et al., 2016), batched", "l2"),
+    "deepfool-linf": _deepfool("DeepFool, l-inf, batched"),
 }
 
 
@@ -59,35 +89,23 @@ def create(
     :raises ValueError: for a missing or negative eps.
     """
     import numpy as np
-    from art.attacks.evasion import FastGradientMethod
 
     from advbench import checks, device
-    from advbench.attacks.autoattack import AutoAttack
-    from advbench.attacks.deepfool import DeepFool
-    from advbench.attacks.pgd import PGD
 
     if name not in ATTACKS:
         raise did_you_mean("attack", name, list(ATTACKS))
+    spec = ATTACKS[name]
     if batch_size is None:
         batch_size = device.images_at_a_time(classifier.input_shape, classifier.device)
-    norm = 2 if ATTACKS[name].norm == "l2" else np.inf
-    if name.startswith("deepfool"):
-        return DeepFool(classifier, norm, max_iter=max_iter or 50, batch_size=batch_size)
-    if eps is None:
-        raise ValueError(f"eps is needed by {name}")
-    if name.startswith("autoattack"):
-        return AutoAttack(classifier, norm, eps, batch_size=batch_size)
-    eps = float(checks.positive(eps, "eps", zero=True))
-    smallest = 1 / 255  # ART rejects a step of 0, which eps = 0 would lead to
-    if name == "fgsm":
-        return FastGradientMethod(classifier, norm, eps, eps_step=eps or smallest, batch_size=batch_size)
-    return PGD(
-        classifier,
-        norm,
-        eps,
-        float(eps_step or eps / 4 or smallest),
-        max_iter=max_iter or 10,
-        num_random_init=1 if name.startswith("pgd") else 0,
-        batch_size=batch_size,
-        verbose=False,
-    )
+    norm = 2 if spec.norm == "l2" else np.inf
+    arguments = {"norm": norm, "batch_size": batch_size, **spec.options}
+    if spec.max_iter:
+        arguments["max_iter"] = max_iter or spec.max_iter
+    if spec.bounded:
+        if eps is None:
+            raise ValueError(f"eps is needed by {name}")
+        arguments["eps"] = eps = float(checks.positive(eps, "eps", zero=True))
+        if spec.step:
+            arguments["eps_step"] = float(eps_step or spec.step * eps or _SMALLEST_STEP)
+    module, _, kind = spec.kind.partition(":")
+    return getattr(import_module(module), kind)(classifier, **arguments)

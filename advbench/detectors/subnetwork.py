@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -15,19 +14,20 @@ from art.estimators.classification import PyTorchClassifier
 from torch import Tensor, nn
 
 from advbench import checks
-from advbench.attacks.dynamic import DynamicDetectorAttack
-from advbench.checkpoint import Checkpoint, fingerprint, load_tensors, save_tensors
+from advbench.checkpoint import fingerprint, load_tensors, save_tensors
 from advbench.detectors.features import Rows
 from advbench.detectors.network import SUBNETWORKS, DetectorSubnetwork
 from advbench.device import float32
 from advbench.errors import UsageError
 from advbench.estimators import gradient_autocast, gradient_module
+from advbench.loop import descend, train_in_epochs
 from advbench.models.tapped import TappedModule
-from advbench.progress import log, track
 from advbench.seeds import derive
 
-Batches = Callable[[int, torch.Generator], Iterator[tuple[Tensor, Tensor]]]
-Take = Callable[[Tensor], Tensor]
+Read = Callable[[Tensor], Tensor]
+"""Indices of images -> their activations."""
+
+T = TypeVar("T")
 _IN_WORK = 256  # images whose features are scored at a time
 
 
@@ -68,7 +68,7 @@ class SubnetworkDetector(EvasionDetector):
         self.threshold = threshold
         self.architecture = architecture
         with torch.no_grad():
-            probe = self._trunk(torch.zeros(1, *classifier.input_shape, device=classifier.device))
+            probe = self.features(torch.zeros(1, *classifier.input_shape, device=classifier.device))
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(derive(seed, "detector weights"))
             subnetwork = SUBNETWORKS[architecture](probe.shape[1], probe.shape[2])
@@ -79,7 +79,7 @@ class SubnetworkDetector(EvasionDetector):
         """Images (N, C, H, W) in [0, 1] -> logits (N, 2), differentiable: the detector as one module."""
         return _Attached(self.classifier.model, self.subnetwork, self.position)
 
-    def _trunk(self, x: Tensor) -> Tensor:
+    def features(self, x: Tensor) -> Tensor:
         model = self.classifier.model
         assert isinstance(model, TappedModule)
         return model.eval().features(x, self.position)
@@ -126,9 +126,9 @@ class SubnetworkDetector(EvasionDetector):
         :raises ValueError: for labels out of range, or only one kind of image.
         """
 
-        def prepared(rows: Rows, labels: np.ndarray) -> tuple[Take, Tensor]:
+        def prepared(rows: Rows, labels: np.ndarray) -> tuple[Read, Tensor]:
             target = torch.from_numpy(checks.labels(labels, len(rows), 2))
-            return self._taking(rows), target.to(self.classifier.device)
+            return self._reader(rows), target.to(self.classifier.device)
 
         held_out = prepared(*validation) if validation else None
         return self._fit(*prepared(features, y), batch_size, nb_epochs, held_out, checkpoint)
@@ -136,136 +136,94 @@ class SubnetworkDetector(EvasionDetector):
     def scores_of(self, features: Rows) -> np.ndarray:
         """p_adv of each image from its activations at AD(position), (N, C, H, W); float32 (N,)."""
         with float32():
-            return self._p_adv(self._taking(features), len(features)).cpu().numpy()
+            return self._p_adv(self._reader(features), len(features)).cpu().numpy()
 
-    def _taking(self, rows: Rows) -> Take:
-        """What gives the activations of some images, float32 on the classifier's device."""
+    def _reader(self, rows: Rows) -> Read:
+        """A function that reads the activations of some images, float32 on the classifier's device."""
         device = self.classifier.device
-        if device.type == "cuda" and (held := _whole(rows, device)) is not None:
-            return lambda chosen: held[chosen].float()
+        if device.type == "cuda" and (whole := _whole(rows, device)) is not None:
+            return lambda chosen: whole[chosen].float()
         return lambda chosen: torch.from_numpy(rows[chosen.cpu().numpy()]).to(device).float()
 
     def _fit(
         self,
-        take: Take,
-        target: Tensor,
+        read: Read,
+        labels: Tensor,
         batch_size: int,
         nb_epochs: int,
-        held_out: tuple[Take, Tensor] | None,
+        validation: tuple[Read, Tensor] | None,
         checkpoint: Path | None,
     ) -> list[dict]:
-        if len(target.unique()) < 2:
+        if len(labels.unique()) < 2:
             raise ValueError("y must hold both clean (0) and adversarial (1) images")
-        batch_size = min(batch_size, len(target))
-        steps = len(target) // batch_size
+        batch_size = min(batch_size, len(labels))
 
-        def batches(epoch: int, generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
-            order = _stratified(target.cpu(), generator).to(target.device)
-            for step in range(steps):
-                chosen = order[step * batch_size : (step + 1) * batch_size]
-                yield take(chosen), target[chosen]
+        def batches_of(generator: torch.Generator) -> Sequence[Tensor]:
+            order = _stratified(labels.cpu(), generator).to(labels.device)
+            return order[: len(order) // batch_size * batch_size].split(batch_size)
 
-        return self._train(nb_epochs, steps, batches, held_out, checkpoint)
+        def evaluate() -> dict[str, float]:
+            if validation is None:
+                return {}
+            read_validation, truth = validation
+            flagged = self._p_adv(read_validation, len(truth)) > 0.5
+            return {"validation_accuracy": float((flagged.long() == truth).float().mean())}
 
-    def fit_dynamic(
+        best = None if validation is None else "validation_accuracy"
+        return self.train(
+            nb_epochs, batches_of, lambda chosen: (read(chosen), labels[chosen]), evaluate, checkpoint, best
+        )
+
+    def train(
         self,
-        x: np.ndarray,
-        y: np.ndarray,
-        batch_size: int = 128,
-        nb_epochs: int = 20,
-        eps: float = 1 / 255,
-        eps_step: float = 1 / 255,
-        max_iter: int = 10,
+        nb_epochs: int,
+        batches_of: Callable[[torch.Generator], Iterable[T]],
+        labelled: Callable[[T], tuple[Tensor, Tensor]],
+        evaluate: Callable[[], dict[str, float]] = dict,
         checkpoint: Path | None = None,
+        best: str | None = None,
     ) -> list[dict]:
-        """Dynamic training (section 3.3): each image is replaced with probability 0.5, sigma ~ U[0, 1] a sample.
+        """Train the subnetwork with Adam on the cross-entropy: the loop of static and of dynamic training.
 
-        The adversary sees the detector as it is at that batch, in eval mode.
-
-        :param x: clean images, float (N, C, H, W) in [0, 1].
-        :param y: their true classes, indices or one-hot.
-        :param checkpoint: a file to resume from and to keep each epoch in.
-        :return: one dict an epoch.
-        :raises ValueError: for images, labels or attack parameters out of range.
+        :param batches_of: draws the batches of an epoch with a generator.
+        :param labelled: a batch -> activations at AD(position), and 0 for clean or 1 for adversarial, (N,).
+        :param evaluate: as of :func:`advbench.loop.train_in_epochs`, and so are ``checkpoint`` and ``best``.
+        :return: one dict an epoch: epoch, loss, the figures of ``evaluate``, seconds.
         """
-        x = checks.images(x, "x", self.classifier.input_shape)
-        classes = torch.from_numpy(checks.labels(y, len(x), self.classifier.nb_classes))
-        attack = DynamicDetectorAttack(self.classifier, self, eps, eps_step, max_iter)
-        batch_size = min(batch_size, len(x))
-        steps = len(x) // batch_size
-        device = self.classifier.device
+        optimizer = torch.optim.Adam(self.subnetwork.parameters(), self.lr, betas=(0.99, 0.999))
 
-        def batches(epoch: int, generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
-            order = torch.randperm(len(x), generator=generator)
-            for step in range(steps):
-                chosen = order[step * batch_size : (step + 1) * batch_size]
-                replaced = torch.rand(batch_size, generator=generator) < 0.5
-                sigma = torch.rand(batch_size, generator=generator)[replaced].to(device)
-                images = torch.from_numpy(x[chosen.numpy()]).to(device)
-                if replaced.any():
-                    self.subnetwork.eval()
-                    hit = replaced.to(device)
-                    images[hit] = attack.perturb(images[hit], classes[chosen[replaced]].to(device), sigma)
-                    self.subnetwork.train()
-                with torch.no_grad():
-                    features = self._trunk(images)
-                yield features, replaced.long().to(device)
+        def step(batch: T) -> dict[str, Tensor]:
+            activations, labels = labelled(batch)
+            return descend(optimizer, F.cross_entropy(self.subnetwork(activations), labels))
 
-        return self._train(nb_epochs, steps, batches, None, checkpoint)
-
-    def _train(
-        self, epochs: int, steps: int, batches: Batches, held_out: tuple[Take, Tensor] | None, checkpoint: Path | None
-    ) -> list[dict]:
-        net = self.subnetwork
-        optimizer = torch.optim.Adam(net.parameters(), self.lr, betas=(0.99, 0.999))
-        kept = Checkpoint(checkpoint)
-        best, history = kept.restore(net, optimizer)
-        for epoch in range(len(history), epochs):
-            start = time.monotonic()
-            generator = torch.Generator().manual_seed(derive(self.seed, "detector", epoch))
-            net.train()
-            loss_sum = torch.zeros((), device=self.classifier.device)
-            for features, target in track(batches(epoch, generator), f"detector, epoch {epoch + 1}/{epochs}", steps):
-                loss = F.cross_entropy(net(features), target)
-                optimizer.zero_grad()
-                loss.backward()
-                optimizer.step()
-                loss_sum += loss.detach()
-            net.eval()
-            entry = {"epoch": epoch + 1, "loss": float(loss_sum) / steps}
-            if held_out is not None:
-                take, wanted = held_out
-                flagged = self._p_adv(take, len(wanted)) > 0.5
-                entry["validation_accuracy"] = float((flagged.long() == wanted).float().mean())
-            earlier = [e["validation_accuracy"] for e in history if "validation_accuracy" in e]
-            if held_out is None or not earlier or entry["validation_accuracy"] > max(earlier):
-                best = {name: tensor.detach().clone() for name, tensor in net.state_dict().items()}
-            entry["seconds"] = round(time.monotonic() - start, 1)
-            history.append(entry)
-            log.info(
-                "detector AD(%d): %s", self.position, ", ".join(f"{key} {value:.4g}" for key, value in entry.items())
-            )
-            kept.save(net, optimizer, best, history)
-        net.load_state_dict(best)
-        net.eval()
-        return history
+        return train_in_epochs(
+            f"detector AD({self.position})",
+            self.subnetwork,
+            optimizer,
+            nb_epochs,
+            lambda epoch: batches_of(torch.Generator().manual_seed(derive(self.seed, "detector", epoch))),
+            step,
+            evaluate,
+            checkpoint,
+            best=best,
+        )
 
     @torch.no_grad()
-    def _prepare(self, x: np.ndarray, y: np.ndarray, kind: str) -> tuple[Take, Tensor]:
+    def _prepare(self, x: np.ndarray, y: np.ndarray, kind: str) -> tuple[Read, Tensor]:
         x = checks.images(x, f"{kind}x", self.classifier.input_shape)
         target = torch.from_numpy(checks.labels(y, len(x), 2, f"{kind}y")).to(self.classifier.device)
         device = self.classifier.device
-        shape = (len(x), *self._trunk(torch.from_numpy(x[:1]).to(device)).shape[1:])
+        shape = (len(x), *self.features(torch.from_numpy(x[:1]).to(device)).shape[1:])
         features = torch.empty(shape, dtype=torch.float16, device=device, memory_format=torch.channels_last)
         for start in range(0, len(x), 256):
             batch = torch.from_numpy(x[start : start + 256])
-            features[start : start + 256] = self._trunk(batch.to(device))
+            features[start : start + 256] = self.features(batch.to(device))
         return lambda chosen: features[chosen].float(), target
 
     @torch.no_grad()
-    def _p_adv(self, take: Take, n: int) -> Tensor:
+    def _p_adv(self, read: Read, n: int) -> Tensor:
         every = torch.arange(n, device=self.classifier.device).split(_IN_WORK)
-        return torch.cat([self.subnetwork(take(chosen)).softmax(1)[:, 1] for chosen in every])
+        return torch.cat([self.subnetwork(read(chosen)).softmax(1)[:, 1] for chosen in every])
 
     @torch.no_grad()
     def scores(self, x: np.ndarray, batch_size: int = 128) -> np.ndarray:
@@ -277,7 +235,7 @@ class SubnetworkDetector(EvasionDetector):
         device = self.classifier.device
         with float32():
             parts = [
-                self._p_adv(self._trunk(batch.to(device)).__getitem__, len(batch)).cpu()
+                self._p_adv(self.features(batch.to(device)).__getitem__, len(batch)).cpu()
                 for batch in torch.from_numpy(x).split(batch_size)
             ]
         return torch.cat(parts).numpy()

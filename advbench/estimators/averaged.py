@@ -1,4 +1,4 @@
-"""Gradients of a random classifier as means over draws: expectation over transformation (Athalye et al., 2018)."""
+"""Random classifiers: expectation over transformation (Athalye et al., 2018, https://arxiv.org/abs/1802.00420, section 4)."""
 
 from __future__ import annotations
 
@@ -9,21 +9,37 @@ import torch
 from torch import Tensor, nn
 
 from advbench import checks
-from advbench.device import resolve_device
-from advbench.estimators import TorchClassifier
+from advbench.estimators.torch_classifier import TorchClassifier
+
+DRAWS = 10
+"""Draws that are averaged by default."""
+
+
+class AveragedModel(nn.Module):
+    """The mean logits over several draws of a random module; its gradient is the mean gradient.
+
+    :param draws: forward passes an image.
+    """
+
+    def __init__(self, module: nn.Module, draws: int = DRAWS) -> None:
+        super().__init__()
+        self.module, self.draws = module, draws
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.stack([self.module(x) for _ in range(self.draws)]).mean(0)
 
 
 class ExpectationClassifier(TorchClassifier):
-    """A ``TorchClassifier`` whose loss gradient is the mean over draws (https://arxiv.org/abs/1802.00420, section 4.2).
+    """A ``TorchClassifier`` whose loss gradient is the mean over draws.
 
-    Predictions are single draws, as whoever uses the classifier sees them. Torch's global generator draws.
+    Its predictions are single draws, as every user of the classifier sees them. Torch's global generator draws.
 
     :param draws: forward and backward passes a gradient.
     """
 
     estimator_params = [*TorchClassifier.estimator_params, "draws"]
 
-    def __init__(self, *args: Any, draws: int = 10, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, draws: int = DRAWS, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.draws = int(checks.positive(draws, "draws"))
 
@@ -41,12 +57,9 @@ def expectation(
     module: nn.Module,
     input_shape: tuple[int, int, int],
     classes: int,
-    draws: int = 10,
+    draws: int = DRAWS,
     device: str | torch.device = "auto",
 ) -> ExpectationClassifier:
     """Wrap a random module (images float (N, C, H, W) in [0, 1] -> logits (N, classes)) for every ART attack."""
-    wrapped = ExpectationClassifier(
-        module, nn.CrossEntropyLoss(), tuple(input_shape), classes, draws=draws, device_type="cpu"
-    )
-    wrapped.to(resolve_device(device) if isinstance(device, str) else device)
-    return wrapped
+    loss, shape = nn.CrossEntropyLoss(), tuple(input_shape)
+    return ExpectationClassifier(module, loss, shape, classes, draws=draws, device_type="cpu").to(device)

@@ -1,4 +1,4 @@
-"""What the model must do for its figures to mean anything, tried on the images; each breach is one line."""
+"""The conditions that a model must meet for its figures to mean anything, checked on the images."""
 
 from __future__ import annotations
 
@@ -12,28 +12,13 @@ from advbench import estimators
 from advbench.data.find import Images
 from advbench.device import images_at_a_time
 from advbench.errors import UsageError
+from advbench.estimators.averaged import DRAWS, AveragedModel
+from advbench.files import first_line
 from advbench.models.tapped import Normalize
-
-DRAWS = 10
-"""Predictions that are averaged for a model whose predictions are random."""
-
-
-class AveragedModel(nn.Module):
-    """The mean logits over k draws of a randomised model; its gradient is the mean gradient.
-
-    The expectation over transformation of Athalye et al. (2018, https://arxiv.org/abs/1802.00420), section 4.
-    """
-
-    def __init__(self, module: nn.Module, draws: int = DRAWS) -> None:
-        super().__init__()
-        self.module, self.draws = module, draws
-
-    def forward(self, x: Tensor) -> Tensor:
-        return torch.stack([self.module(x) for _ in range(self.draws)]).mean(0)
 
 
 class ZeroGradientModel(nn.Module):
-    """A model that lets no gradient through, with the gradient zero in its place, so that attacks run."""
+    """A model without a gradient, with the gradient zero in its place, so that attacks run."""
 
     def __init__(self, module: nn.Module) -> None:
         super().__init__()
@@ -46,7 +31,7 @@ class ZeroGradientModel(nn.Module):
 def normalised(module: nn.Module, mean: tuple[float, ...], std: tuple[float, ...], channels: int) -> nn.Module:
     """The module behind a layer that subtracts the mean and divides by the standard deviation of each channel.
 
-    :raises UsageError: for numbers that are not those of images in [0, 1], or not one a channel.
+    :raises UsageError: for numbers that do not fit images in [0, 1], or not one a channel.
     """
     for name, values in (("--mean", mean), ("--std", std)):
         if len(values) not in (1, channels):
@@ -59,14 +44,14 @@ def normalised(module: nn.Module, mean: tuple[float, ...], std: tuple[float, ...
 
 
 def classifier(module: nn.Module, images: Images, device: torch.device) -> tuple[estimators.TorchClassifier, list[str]]:
-    """The model as an estimator, and what had to be done.
+    """The model as an estimator, and notes on what is unusual about it.
 
-    Its gradients are in float32: what is left under attack must not depend on whether the processor has bfloat16.
+    Its gradients are in float32: robust accuracy must not depend on whether the processor has bfloat16.
 
     :raises UsageError: for a model that does not take the images, does not return one finite logit a class, returns
-        probabilities, computes on another device, or whose classes are not those of the data.
+        probabilities, computes on another device, or has other classes than the data.
     """
-    notes = _settle(module, device)
+    notes = _prepare(module, device)
     first = torch.from_numpy(images.x[: images_at_a_time(images.x.shape[1:], device, most=64)]).to(device)
     logits = _logits(module, first)
     classes = logits.shape[1]
@@ -82,18 +67,19 @@ def classifier(module: nn.Module, images: Images, device: torch.device) -> tuple
             "NO GRADIENT reaches the images (detach, NumPy or no_grad in the model): only attacks without gradients do anything"
         )
     estimator = estimators.classifier(module, images.x.shape[1:], classes, device=device)
-    broken, answers = 0, np.empty((0, classes))  # the first part's: the last may be of one image
+    broken, sample = 0, None  # the outputs for the first part: the last may have one image
     for part in images.x.parts():
         outputs = estimator.predict(images.x[part])
         broken += int((~np.isfinite(outputs)).any(1).sum())
-        answers = answers if len(answers) else outputs
+        sample = outputs if sample is None else sample
     if broken:
         raise UsageError(f"the model returns NaN or infinity for {broken} of {len(images.x)} images")
-    return estimator, notes + _kind_of(answers)
+    assert sample is not None
+    return estimator, notes + _describe(sample)
 
 
-def _settle(module: nn.Module, device: torch.device) -> list[str]:
-    """Bring the module to eval mode, float32 and the device, and say what it was where that is unusual."""
+def _prepare(module: nn.Module, device: torch.device) -> list[str]:
+    """Bring the module to eval mode, float32 and the device; returns notes on what was unusual."""
     notes = []
     tensors = list(itertools.chain(module.parameters(), module.buffers()))
     dtypes = {str(t.dtype).removeprefix("torch.") for t in tensors if t.is_floating_point()} - {"float32"}
@@ -119,10 +105,10 @@ def _logits(module: nn.Module, x: Tensor) -> Tensor:
     try:
         with torch.no_grad():
             out = module(x)
-    except Exception as error:  # whatever a user's model raises, it does not take these images
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
+    except Exception as error:  # a user's model may raise anything
+        shape = tuple(x.shape[1:])
         raise UsageError(
-            f"the model does not take images of shape {tuple(x.shape[1:])} on {x.device}: {reason}"
+            f"the model does not take images of shape {shape} on {x.device}: {first_line(error)}"
         ) from error
     if not isinstance(out, Tensor):
         inside = f" of {len(out)}" if isinstance(out, (tuple, list, dict)) else ""
@@ -166,8 +152,8 @@ def _passes_gradient(module: nn.Module, x: Tensor) -> bool:
         return torch.autograd.grad(module(x).sum(), x, allow_unused=True)[0] is not None
 
 
-def _kind_of(outputs: np.ndarray) -> list[str]:
-    """What to say of outputs that are no plain logits.
+def _describe(outputs: np.ndarray) -> list[str]:
+    """Notes on outputs that are no plain logits.
 
     :raises UsageError: if they are probabilities.
     """

@@ -1,25 +1,20 @@
-"""Any ``nn.Module`` as an ART ``PyTorchClassifier``, with a gradient path that does no more than it must."""
+"""Any ``nn.Module`` as an ART ``PyTorchClassifier`` whose gradients cost no more than attacks need."""
 
 from __future__ import annotations
 
-import copy
-import warnings
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import numpy as np
 import torch
+from art.defences.preprocessor.preprocessor import Preprocessor
 from art.estimators.classification import PyTorchClassifier
 from torch import Tensor, nn
-from torch.autograd.graph import increment_version
-from torch.fx.experimental.optimization import fuse
-from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from advbench import models
 from advbench.device import bfloat16, float32, images_at_a_time, resolve_device
-from advbench.models.tapped import TappedModule
-from advbench.seeds import own_global_state
+from advbench.estimators.fast import compiled_copy, folded_copy, version
 
 Precision = Literal["exact", "fast"]
 
@@ -37,17 +32,17 @@ def classifier(
 ) -> TorchClassifier:
     """Wrap a module (images float (N, C, H, W) in [0, 1] -> logits (N, classes)) for every ART attack and defence.
 
-    :param precision: ``exact`` for float32 gradients, the module's own up to rounding; ``fast`` for bfloat16 ones
-        where the processor multiplies in it, and the same elsewhere. Both are those of a copy with batch norm folded
-        and channels last. Predictions are the module's own in float32 either way.
-    :param optimizer: what trainers step; attacks need none.
-    :param clip_values: to what attacks confine images; None where a report did not.
-    :param compiled: whether gradients come from ``torch.compile``, which needs a C++ compiler and half a minute. On a CPU it
-        is hardly faster, since convolutions are nearly all of the time; on a GPU it has not been measured.
-    :param loss: (logits, labels) -> scalar, which attacks climb and trainers descend; by default cross-entropy.
+    :param precision: ``exact`` for gradients in float32, equal to the module's own up to rounding; ``fast`` for bfloat16
+        where the processor multiplies in it, and float32 elsewhere. Both come from a copy with batch norm folded and
+        channels last. Predictions are always the module's own in float32.
+    :param optimizer: the one that trainers use; attacks need none.
+    :param clip_values: the range that attacks keep images in; None for no limit, as in some reports.
+    :param compiled: whether ``torch.compile`` compiles the copy, which needs a C++ compiler and half a minute. It is hardly
+        faster on a CPU, where convolutions take nearly all of the time; on a GPU it has not been measured.
+    :param loss: (logits, labels) -> scalar, which attacks raise and trainers lower; by default cross-entropy.
     :raises ValueError: for another precision.
     """
-    wrapped = TorchClassifier(
+    return TorchClassifier(
         module,
         loss or nn.CrossEntropyLoss(),
         tuple(input_shape),
@@ -57,9 +52,40 @@ def classifier(
         compiled=compiled,
         clip_values=clip_values,
         device_type="cpu",
+    ).to(device)
+
+
+def stock(
+    module: nn.Module,
+    input_shape: tuple[int, ...],
+    classes: int,
+    device: str | torch.device,
+    optimizer: torch.optim.Optimizer | None = None,
+    loss: nn.Module | None = None,
+    preprocessor: Preprocessor | None = None,
+    clip_values: tuple[float, float] | None = (0.0, 1.0),
+) -> PyTorchClassifier:
+    """ART's own estimator around a module, for ART's own trainers, detectors and preprocessors; the module in eval mode.
+
+    The arguments are those of :func:`classifier`, and:
+
+    :param preprocessor: an ART defence that images pass first.
+    """
+    device = resolve_device(device)
+    estimator = PyTorchClassifier(
+        module,
+        loss or nn.CrossEntropyLoss(),
+        tuple(input_shape),
+        classes,
+        optimizer,
+        clip_values=clip_values,
+        preprocessing_defences=preprocessor,
+        preprocessing=None,
+        device_type="cpu" if device.type == "cpu" else "gpu",
     )
-    wrapped.to(resolve_device(device) if isinstance(device, str) else device)
-    return wrapped
+    estimator._device = device  # ART's constructor always takes the current GPU
+    module.to(device).eval()
+    return estimator
 
 
 def load(
@@ -86,11 +112,10 @@ def gradient_autocast(estimator: PyTorchClassifier) -> AbstractContextManager:
 class TorchClassifier(PyTorchClassifier):
     """ART's ``PyTorchClassifier`` for images in [0, 1] with a cheaper ``loss_gradient``.
 
-    Stock ART fills the parameter gradients that no attack reads; here only the input's are computed. Training
-    mode, recurrent layers and ART preprocessing take ART's own path.
+    Stock ART also computes the gradients of the parameters, which no attack reads; here only the input's are computed.
+    Training mode, recurrent layers and ART preprocessing take ART's own path.
 
-    :param precision: see :func:`classifier`.
-    :param compiled: likewise.
+    :param precision: as of :func:`classifier`, and so is ``compiled``.
     """
 
     estimator_params = [*PyTorchClassifier.estimator_params, "precision", "compiled"]
@@ -110,16 +135,8 @@ class TorchClassifier(PyTorchClassifier):
     ) -> None:
         if precision not in ("exact", "fast"):
             raise ValueError(f"precision must be 'exact' or 'fast', not {precision!r}")
-        super().__init__(
-            model,
-            loss,
-            input_shape,
-            nb_classes,
-            optimizer,
-            clip_values=clip_values,
-            preprocessing=preprocessing,
-            **kwargs,
-        )
+        options = {"clip_values": clip_values, "preprocessing": preprocessing, **kwargs}
+        super().__init__(model, loss, input_shape, nb_classes, optimizer, **options)
         self.precision = precision
         self.compiled = compiled
         self._copy: tuple[tuple, nn.Module] | None = None
@@ -137,11 +154,11 @@ class TorchClassifier(PyTorchClassifier):
         with float32():
             return super().predict(np.require(x, requirements="W"), batch_size, training_mode, **kwargs)
 
-    def to(self, device: torch.device) -> TorchClassifier:
-        """Move the model to a device; ART's constructor only knows "the" GPU."""
-        self._device = device
-        self._device_type = "cpu" if device.type == "cpu" else "gpu"
-        self._model.to(device)
+    def to(self, device: str | torch.device) -> Self:
+        """Move the model to a device, which ART's constructor cannot choose; returns the estimator."""
+        self._device = resolve_device(device)
+        self._device_type = "cpu" if self._device.type == "cpu" else "gpu"
+        self._model.to(self._device)
         self._copy = None
         return self
 
@@ -153,12 +170,12 @@ class TorchClassifier(PyTorchClassifier):
         ``parameter.data`` goes unseen.
         """
         self._model.eval()
-        state = tuple((id(t), t._version) for t in (*self.model.parameters(), *self.model.buffers()))
-        if self._copy is None or self._copy[0] != state:
-            copied = _folded_copy(self.model, self.input_shape, self._device)
+        current = version(self.model)
+        if self._copy is None or self._copy[0] != current:
+            copied = folded_copy(self.model, self.input_shape, self._device)
             if self.compiled:
-                copied = _compiled(copied, self.input_shape, self._device)
-            self._copy = (state, copied)
+                copied = compiled_copy(copied, self.input_shape, self._device)
+            self._copy = (current, copied)
         return self._copy[1]
 
     def loss_gradient(
@@ -180,72 +197,7 @@ class TorchClassifier(PyTorchClassifier):
         return gradient if isinstance(x, Tensor) else gradient.cpu().contiguous().numpy()
 
 
-def _count_fused_step(optimizer: torch.optim.Optimizer, *_: Any) -> None:
-    """A fused optimizer changes parameters without counting the change, by which attacks would go on with old weights."""
-    for group in optimizer.param_groups:
-        if group.get("fused"):
-            for parameter in group["params"]:
-                increment_version(parameter)
-
-
-register_optimizer_step_post_hook(_count_fused_step)
-
-
 def _one_hot(y: np.ndarray | Tensor, classes: int) -> np.ndarray | Tensor:
     if y.ndim > 1:
         return y
     return nn.functional.one_hot(y.long(), classes) if isinstance(y, Tensor) else np.eye(classes, dtype=np.float32)[y]
-
-
-def _folded_copy(module: nn.Module, input_shape: tuple[int, ...], device: torch.device) -> nn.Module:
-    """The module with batch norm folded and channels last, or only the latter where folding cannot be trusted."""
-    plain = copy.deepcopy(module).eval().requires_grad_(False).to(memory_format=torch.channels_last)
-    if not any(isinstance(part, nn.BatchNorm2d) for part in plain.modules()):
-        return plain
-    try:
-        folded = _folded(plain)
-        _check_equal(folded, plain, input_shape, device)
-    except Exception as error:  # torch.fx refuses some models in many ways; none of them may change a result
-        warnings.warn(f"batch norm is not folded, gradients will be slower: {_first_line(error)}", stacklevel=3)
-        return plain
-    return folded.to(memory_format=torch.channels_last)
-
-
-def _compiled(module: nn.Module, input_shape: tuple[int, ...], device: torch.device) -> nn.Module:
-    """The module with its forward compiled in place, or as it was where that fails or changes a result."""
-    fast = copy.deepcopy(module)
-    try:
-        fast.compile()
-        _check_equal(fast, module, input_shape, device)
-    except Exception as error:  # no compiler, or a model that it refuses
-        warnings.warn(f"the model is not compiled, gradients will be slower: {_first_line(error)}", stacklevel=3)
-        return module
-    return fast
-
-
-def _check_equal(fast: nn.Module, plain: nn.Module, input_shape: tuple[int, ...], device: torch.device) -> None:
-    """:raises AssertionError: if logits or gradients differ by more than a thousandth of the largest."""
-    probe = torch.rand(2, *input_shape, generator=torch.Generator().manual_seed(0)).to(device)
-    for found, wanted in zip(_logits_and_gradient(fast, probe), _logits_and_gradient(plain, probe), strict=True):
-        torch.testing.assert_close(found, wanted, rtol=0, atol=1e-3 * float(wanted.abs().max()))
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
-
-
-def _logits_and_gradient(module: nn.Module, x: Tensor) -> tuple[Tensor, Tensor]:
-    x = x.detach().requires_grad_(True)
-    with torch.enable_grad(), float32(), own_global_state():  # a random module draws the same for both
-        logits = module(x)
-        (gradient,) = torch.autograd.grad(logits.square().sum(), x)
-    return logits.detach(), gradient
-
-
-def _folded(module: nn.Module) -> nn.Module:
-    if not isinstance(module, TappedModule):
-        return fuse(module)
-    folded = copy.deepcopy(module)  # stage by stage, so that the taps stay
-    folded.stages = nn.ModuleList([fuse(stage) for stage in module.stages])
-    folded.head = fuse(module.head)
-    return folded

@@ -4,27 +4,18 @@ from __future__ import annotations
 
 from torch import nn
 
-from advbench.models.tapped import Normalize, TappedModule
+from advbench.models.tapped import Channels, Normalize, TappedModule
 
 
 class TwoLayerCNN(TappedModule):
     """Two blocks of 5x5 convolution, batch norm, ReLU and 2x2 max-pooling, then one fully connected layer.
 
-    :param num_classes: length of the logits.
-    :param in_channels: channels of the images.
-    :param mean: per-channel mean of the training images in [0, 1]; the report does not normalise: 0.
-    :param std: per-channel standard deviation in [0, 1]; 1 for none.
-
-    Images are (N, C, 28, 28) float in [0, 1], logits (N, num_classes). The taps AD(0)..AD(2) are C x 28 x 28,
-    16 x 14 x 14 and 32 x 7 x 7. It has 29,034 parameters for grey images and ten classes.
+    Images are 28 x 28. Taps: AD(0) the image, AD(1) 16 x 14 x 14, AD(2) 32 x 7 x 7. It has 29,034 parameters for grey
+    images and ten classes.
     """
 
     def __init__(
-        self,
-        num_classes: int = 10,
-        in_channels: int = 1,
-        mean: tuple[float, ...] = (0.0,),
-        std: tuple[float, ...] = (1.0,),
+        self, num_classes: int = 10, in_channels: int = 1, mean: Channels = (0.0,), std: Channels = (1.0,)
     ) -> None:
         super().__init__()
         self.stages = nn.ModuleList(

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from advbench.models.convolution import Conv2d
-from advbench.models.tapped import TappedModule
+from advbench.models.tapped import Channels, TappedModule
 
 
 class Standardize(nn.Module):
@@ -29,10 +29,7 @@ class Standardize(nn.Module):
 class LeNet(TappedModule):
     """Two convolutions with max-pooling and one ReLU in all (report 002).
 
-    :param num_classes: length of the logits.
-    :param in_channels: channels of the images, which are 28 x 28.
-    :param mean: per-channel mean that is subtracted until :meth:`standardize` sets a mean image.
-    :param std: per-channel divisor likewise; one number.
+    Images are 28 x 28. ``mean`` and ``std``, one number each, hold until :meth:`standardize` sets a mean image.
 
     Taps: AD(0) the image, AD(1) 20 x 12 x 12, AD(2) 50 x 4 x 4, AD(3) 500 x 1 x 1. The 4 x 4 and the 1 x 1 convolution
     see one position each, so they are linear layers: the same function, five times as fast on a CPU.
@@ -40,11 +37,7 @@ class LeNet(TappedModule):
     """
 
     def __init__(
-        self,
-        num_classes: int = 10,
-        in_channels: int = 1,
-        mean: tuple[float, ...] = (0.0,),
-        std: tuple[float, ...] = (1.0,),
+        self, num_classes: int = 10, in_channels: int = 1, mean: Channels = (0.0,), std: Channels = (1.0,)
     ) -> None:
         super().__init__()
         image = torch.tensor(mean).view(-1, 1, 1).expand(in_channels, 28, 28).clone()
@@ -77,7 +70,7 @@ class LeNet(TappedModule):
 
     @property
     def width(self) -> float:
-        """Pixel units in [0, 1] to one unit after the preprocessing."""
+        """How many pixel units in [0, 1] make one unit after the preprocessing."""
         return float(self._standardization.width)
 
     @property

@@ -8,11 +8,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from advbench.models.tapped import Normalize, TappedModule
+from advbench.models.tapped import Channels, Normalize, TappedModule
 
 
 class _Spectral(nn.Module):
-    """What the layers below share: the weight divided by its operator norm, which power iteration tracks in training.
+    """A layer whose weight is divided by its operator norm, which power iteration tracks in training.
 
     Miyato et al. (2018, https://arxiv.org/abs/1802.05957), but with the norm of the convolution itself (Gouk et al.,
     2021, https://arxiv.org/abs/1804.04368, section 3.3), not of its reshaped kernel.
@@ -25,7 +25,7 @@ class _Spectral(nn.Module):
         raise NotImplementedError
 
     def normalised(self) -> Tensor:
-        """The weight over the norm that the probe, the leading singular vector so far, sees."""
+        """The weight over its norm at the probe, the estimate of the leading singular vector."""
         if self.training:
             self.iterate(1)
         return self.weight / self.apply_weight(self.probe, self.weight).norm().clamp_min(1e-12)
@@ -94,7 +94,7 @@ class SpectralLinear(nn.Linear, _Spectral):
 
 
 def _largest_singular_value(matrices: Tensor) -> float:
-    """The largest of all matrices (..., rows, columns): of the smaller Gram matrix, much cheaper than a decomposition."""
+    """The largest of all matrices (..., rows, columns), from the smaller Gram matrix: much cheaper than a decomposition."""
     wide = matrices if matrices.shape[-2] <= matrices.shape[-1] else matrices.mH
     return float(torch.linalg.eigvalsh(wide @ wide.mH)[..., -1].max().clamp_min(0).sqrt())
 
@@ -111,7 +111,7 @@ class Scale(nn.Module):
 
 
 class Pad(nn.Module):
-    """Zeros around smaller images, to 32 x 32: no two images come nearer to each other or further apart.
+    """Zeros around smaller images, up to 32 x 32, which leave all distances between images as they are.
 
     :raises ValueError: for images that are larger, or whose size is odd.
     """
@@ -127,23 +127,19 @@ class Pad(nn.Module):
 class LipschitzCNN(TappedModule):
     """Three blocks of a 3x3 convolution, ReLU and 2x2 max-pooling, then two fully connected layers, all of norm one.
 
-    :param num_classes: length of the logits.
-    :param in_channels: channels of the images.
-    :param mean: per-channel mean of the training images in [0, 1].
-    :param std: per-channel standard deviation in [0, 1]; smaller ones raise the constant.
-    :param constant: the target: what the logits are multiplied by, for layers of norm one alone hardly move them apart.
+    Images are 32 x 32, or smaller and of even size, which are padded with zeros. Taps: AD(0) the image, AD(1)
+    32 x 16 x 16, AD(2) 64 x 8 x 8, AD(3) 128 x 4 x 4. ReLU and pooling over windows that do not overlap have constant one
+    in l2; a ``std`` below 1 raises the constant.
 
-    Images are (N, C, H, W) float in [0, 1], 32 x 32 or smaller and of even size, which are padded with zeros.
-    Taps: AD(0) the image, AD(1) 32 x 16 x 16, AD(2) 64 x 8 x 8,
-    AD(3) 128 x 4 x 4. ReLU and pooling over windows that do not overlap have constant one in l2.
+    :param constant: the factor of the logits, which layers of norm one alone hardly separate.
     """
 
     def __init__(
         self,
         num_classes: int = 10,
         in_channels: int = 3,
-        mean: tuple[float, ...] = (0.0,),
-        std: tuple[float, ...] = (1.0,),
+        mean: Channels = (0.0,),
+        std: Channels = (1.0,),
         constant: float = 10.0,
     ) -> None:
         super().__init__()
@@ -159,7 +155,7 @@ class LipschitzCNN(TappedModule):
         )
 
     def settle(self) -> None:
-        """Power iteration to its end, after the training: the layers' norms are then one up to rounding."""
+        """Run power iteration to convergence after the training: the layers' norms are then one up to rounding."""
         for module in self.modules():
             if isinstance(module, (SpectralConv2d, SpectralLinear)):
                 module.iterate(200)

@@ -1,41 +1,24 @@
-"""Names of the report models, and their weights as safetensors files that say what they are."""
+"""Names of the report models, and their weights as safetensors files that hold their specification."""
 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, NamedTuple
 
 from advbench.errors import UsageError, did_you_mean
+from advbench.files import first_line
 
 if TYPE_CHECKING:
     from advbench.models.tapped import TappedModule
 
-MODELS = {
-    "cnn2": "two 5x5 convolutions of report 004 for 28 x 28 images, with taps AD(0)..AD(2)",
-    "lenet": "LeNet of report 002, with taps AD(0)..AD(3)",
-    "lipschitz": "spectrally normalised CNN with a certified l2 radius, with taps AD(0)..AD(3)",
-    "resnet32": "ResNet-32 of Metzen et al. (2017), section 4.1, with taps AD(0)..AD(4)",
-    "small-cnn": "two convolutions and three fully connected layers of report 003, with taps AD(0)..AD(2)",
-    "vgg": "VGG-like network of report 000, max-pooling, with taps AD(0)..AD(3)",
-    "vgg-average": "the same with average pooling",
-    "vgg16": "VGG16 as torchvision publishes it (Simonyan & Zisserman, 2015), with taps AD(0)..AD(5)",
-    "vgg16-linear": "the same with one linear layer on pooled features in place of its three",
-    "vgg16-narrow": "the same with an eighth of the channels",
-}
-_CLASSES = {
-    "cnn2": "advbench.models.cnn:TwoLayerCNN",
-    "lenet": "advbench.models.lenet:LeNet",
-    "lipschitz": "advbench.models.lipschitz:LipschitzCNN",
-    "resnet32": "advbench.models.resnet:ResNet32",
-    "small-cnn": "advbench.models.small_cnn:SmallCNN",
-    "vgg": "advbench.models.vgg:VGG",
-    "vgg-average": "advbench.models.vgg:AverageVGG",
-    "vgg16": "advbench.models.vgg16:VGG16",
-    "vgg16-linear": "advbench.models.vgg16:LinearVGG16",
-    "vgg16-narrow": "advbench.models.vgg16:NarrowVGG16",
-}
+
+CIFAR10 = ((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616))
+"""Mean and standard deviation of the channels of CIFAR-10's training images."""
+
+IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+"""Mean and standard deviation of the channels that torchvision's ImageNet networks are trained with."""
 
 
 @dataclass(frozen=True)
@@ -50,23 +33,50 @@ class ModelSpec:
     name: str
     input_shape: tuple[int, int, int] = (3, 32, 32)
     classes: int = 10
-    mean: tuple[float, ...] = (0.4914, 0.4822, 0.4465)
-    std: tuple[float, ...] = (0.2470, 0.2435, 0.2616)
+    mean: tuple[float, ...] = CIFAR10[0]
+    std: tuple[float, ...] = CIFAR10[1]
 
 
-IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-"""Mean and standard deviation of the channels that torchvision's ImageNet networks are trained with."""
+class _Entry(NamedTuple):
+    text: str
+    kind: str  # module and class, imported when a model is made
+    input_shape: tuple[int, int, int] = (3, 32, 32)
+    channels: tuple[tuple[float, ...], tuple[float, ...]] = ((0.0,), (1.0,))  # mean and standard deviation
 
-_SPECS = {
-    "cnn2": ModelSpec("cnn2", (1, 28, 28), mean=(0.0,), std=(1.0,)),
-    "lenet": ModelSpec("lenet", (1, 28, 28), mean=(0.0,), std=(1.0,)),
-    "lipschitz": ModelSpec("lipschitz", mean=(0.0,), std=(1.0,)),
-    "resnet32": ModelSpec("resnet32"),
-    "small-cnn": ModelSpec("small-cnn", mean=(0.0,), std=(1.0,)),
-    "vgg": ModelSpec("vgg", mean=(0.0,), std=(1.0,)),
-    "vgg-average": ModelSpec("vgg-average", mean=(0.0,), std=(1.0,)),
-    **{name: ModelSpec(name, (3, 224, 224), 10, *IMAGENET) for name in ("vgg16", "vgg16-linear", "vgg16-narrow")},
+
+_ENTRIES = {
+    "cnn2": _Entry(
+        "two 5x5 convolutions of report 004 for 28 x 28 images, with taps AD(0)..AD(2)", "cnn:TwoLayerCNN", (1, 28, 28)
+    ),
+    "lenet": _Entry("LeNet of report 002, with taps AD(0)..AD(3)", "lenet:LeNet", (1, 28, 28)),
+    "lipschitz": _Entry(
+        "spectrally normalised CNN with a certified l2 radius, with taps AD(0)..AD(3)", "lipschitz:LipschitzCNN"
+    ),
+    "resnet32": _Entry(
+        "ResNet-32 of Metzen et al. (2017), section 4.1, with taps AD(0)..AD(4)", "resnet:ResNet32", channels=CIFAR10
+    ),
+    "small-cnn": _Entry(
+        "two convolutions and three fully connected layers of report 003, with taps AD(0)..AD(2)", "small_cnn:SmallCNN"
+    ),
+    "vgg": _Entry("VGG-like network of report 000, max-pooling, with taps AD(0)..AD(3)", "vgg:VGG"),
+    "vgg-average": _Entry("the same with average pooling", "vgg:AverageVGG"),
+    "vgg16": _Entry(
+        "VGG16 as torchvision publishes it (Simonyan & Zisserman, 2015), with taps AD(0)..AD(5)",
+        "vgg16:VGG16",
+        (3, 224, 224),
+        IMAGENET,
+    ),
+    "vgg16-linear": _Entry(
+        "the same with one linear layer on pooled features in place of its three",
+        "vgg16:LinearVGG16",
+        (3, 224, 224),
+        IMAGENET,
+    ),
+    "vgg16-narrow": _Entry("the same with an eighth of the channels", "vgg16:NarrowVGG16", (3, 224, 224), IMAGENET),
 }
+
+MODELS = {name: entry.text for name, entry in _ENTRIES.items()}
+"""What each model is, by name."""
 
 
 def create(name: str | ModelSpec, seed: int = 0) -> TappedModule:
@@ -80,14 +90,13 @@ def create(name: str | ModelSpec, seed: int = 0) -> TappedModule:
     known = name if isinstance(name, str) else name.name
     if known not in MODELS:
         raise did_you_mean("model", known, list(MODELS))
-    spec = _SPECS[name] if isinstance(name, str) else name
-    module_name, class_name = _CLASSES[spec.name].split(":")
+    entry = _ENTRIES[known]
+    spec = ModelSpec(known, entry.input_shape, 10, *entry.channels) if isinstance(name, str) else name
+    module, _, kind = entry.kind.partition(":")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        network = getattr(import_module(module_name), class_name)(
-            spec.classes, spec.input_shape[0], spec.mean, spec.std
-        )
-    return network.eval()
+        network = getattr(import_module(f"advbench.models.{module}"), kind)
+        return network(spec.classes, spec.input_shape[0], spec.mean, spec.std).eval()
 
 
 def save(path: Path, module: TappedModule, spec: ModelSpec) -> None:
@@ -110,20 +119,15 @@ def load(path: Path) -> tuple[TappedModule, ModelSpec]:
         raise UsageError(f"no model at {path}")
     try:
         tensors, meta = load_tensors(path)
-        fields: dict[str, Any] = {
-            key: tuple(value) if isinstance(value, list) else value for key, value in meta.items()
-        }
-        spec = ModelSpec(**fields)
+        spec = ModelSpec(**{key: tuple(value) if isinstance(value, list) else value for key, value in meta.items()})
         with torch.device("meta"):  # a file from someone else may ask for more weights than it holds
-            wanted = {name: tensor.shape for name, tensor in create(spec).state_dict().items()}
-        if wanted != {name: tensor.shape for name, tensor in tensors.items()}:
+            expected = {name: tensor.shape for name, tensor in create(spec).state_dict().items()}
+        if expected != {name: tensor.shape for name, tensor in tensors.items()}:
             raise ValueError(f"its weights are not those of {spec.name} with {spec.classes} classes")
         module = create(spec)
         module.load_state_dict(tensors)
     except UsageError:
         raise
     except Exception as error:
-        raise UsageError(
-            f"{path} is not a model of advbench: {(str(error).splitlines() or ['unreadable'])[0]}"
-        ) from error
+        raise UsageError(f"{path} is not a model of advbench: {first_line(error)}") from error
     return module, spec

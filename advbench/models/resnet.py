@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from advbench.models.tapped import Normalize, TappedModule
+from advbench.models.registry import CIFAR10
+from advbench.models.tapped import Channels, Normalize, TappedModule
 
 
 class BasicBlock(nn.Module):
@@ -32,21 +33,12 @@ class BasicBlock(nn.Module):
 class ResNet32(TappedModule):
     """ResNet-32 (n = 5) with taps AD(0)..AD(4): input, stem, and the end of each of the three stages.
 
-    :param num_classes: length of the logits.
-    :param in_channels: channels of the images.
-    :param mean: per-channel mean of the training images in [0, 1].
-    :param std: per-channel standard deviation in [0, 1].
-
-    Images are (N, C, H, W) float in [0, 1]; logits are (N, num_classes). Weights are He-normal.
-    For 32 x 32 images the taps are C x 32 x 32, 16 x 32 x 32, 16 x 32 x 32, 32 x 16 x 16 and 64 x 8 x 8.
+    For 32 x 32 images the taps are C x 32 x 32, 16 x 32 x 32, 16 x 32 x 32, 32 x 16 x 16 and 64 x 8 x 8. Weights are
+    He-normal.
     """
 
     def __init__(
-        self,
-        num_classes: int = 10,
-        in_channels: int = 3,
-        mean: tuple[float, ...] = (0.4914, 0.4822, 0.4465),
-        std: tuple[float, ...] = (0.2470, 0.2435, 0.2616),
+        self, num_classes: int = 10, in_channels: int = 3, mean: Channels = CIFAR10[0], std: Channels = CIFAR10[1]
     ) -> None:
         super().__init__()
         stem = nn.Sequential(

@@ -4,28 +4,19 @@ from __future__ import annotations
 
 from torch import nn
 
-from advbench.models.tapped import Normalize, TappedModule
+from advbench.models.tapped import Channels, Normalize, TappedModule
 
 
 class SmallCNN(TappedModule):
     """5x5 convolutions of 6 and 16 filters, each with ReLU and 2x2 max-pooling, then layers of 120, 84 and 10 (report 003).
 
-    :param num_classes: length of the logits.
-    :param in_channels: channels of the images, which are 32 x 32.
-    :param mean: per-channel mean of the training images in [0, 1]; the report does not normalise: 0.
-    :param std: per-channel standard deviation in [0, 1]; 1 for none.
-
-    Taps: AD(0) the image, AD(1) 6 x 14 x 14, AD(2) 16 x 5 x 5. It has 62,006 parameters for colour images and ten
-    classes. The report's list of layers has no second pooling, but the 400 inputs of its first fully connected layer
-    need one. Weights are PyTorch's default.
+    Images are 32 x 32. Taps: AD(0) the image, AD(1) 6 x 14 x 14, AD(2) 16 x 5 x 5. It has 62,006 parameters for colour
+    images and ten classes. The report's list of layers has no second pooling, but the 400 inputs of its first fully
+    connected layer need one. Weights are PyTorch's default.
     """
 
     def __init__(
-        self,
-        num_classes: int = 10,
-        in_channels: int = 3,
-        mean: tuple[float, ...] = (0.0,),
-        std: tuple[float, ...] = (1.0,),
+        self, num_classes: int = 10, in_channels: int = 3, mean: Channels = (0.0,), std: Channels = (1.0,)
     ) -> None:
         super().__init__()
         self.stages = nn.ModuleList(

@@ -1,4 +1,4 @@
-"""What every report model shares: normalisation inside, and numbered taps for detectors."""
+"""The base of every report model: normalisation inside, and numbered taps for detectors."""
 
 from __future__ import annotations
 
@@ -6,6 +6,9 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
+
+Channels = tuple[float, ...]
+"""One number a channel."""
 
 
 class Normalize(nn.Module):
@@ -26,8 +29,13 @@ class Normalize(nn.Module):
 class TappedModule(nn.Module):
     """A network cut at its taps: AD(0) is the input, AD(i) the output of ``stages[i - 1]``.
 
-    Subclasses set ``stages`` (an ``nn.ModuleList``) and ``head`` (features of the last tap -> logits).
-    The notation AD(i) is that of Metzen et al. (2017), figure 1.
+    Images are (N, C, H, W) float in [0, 1], logits (N, num_classes). The notation AD(i) is that of Metzen et al. (2017),
+    figure 1. Subclasses set ``stages`` (an ``nn.ModuleList``) and ``head`` (features of the last tap -> logits), and take:
+
+    :param num_classes: length of the logits.
+    :param in_channels: channels of the images.
+    :param mean: per-channel mean of the training images in [0, 1], which is subtracted; 0 for a report that does not.
+    :param std: per-channel standard deviation in [0, 1], which is divided by; 1 for a report that does not.
     """
 
     stages: nn.ModuleList

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from advbench.models.tapped import Normalize, TappedModule
+from advbench.models.tapped import Channels, Normalize, TappedModule
 
 _CHANNELS = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))
 _POOLED, _HIDDEN = 7, 4096
@@ -14,18 +14,13 @@ _POOLED, _HIDDEN = 7, 4096
 class VGG16(TappedModule):
     """Thirteen 3x3 convolutions with ReLU in five stages, each ended by 2x2 max-pooling, and three linear layers.
 
-    :param num_classes: length of the logits.
-    :param in_channels: channels of the images, whose sides are at least 32.
-    :param mean: per-channel mean that the weights were trained with, in [0, 1].
-    :param std: likewise, the standard deviation.
-
-    Taps: AD(0) the image, AD(i) after the i-th max-pooling; AD(4) is 512 x 14 x 14 for images of 224 x 224.
+    The sides of images are at least 32. Taps: AD(0) the image, AD(i) after the i-th max-pooling; AD(4) is 512 x 14 x 14 for images of 224 x 224.
     """
 
     head: nn.Sequential
     narrower = 1
 
-    def __init__(self, num_classes: int, in_channels: int, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
+    def __init__(self, num_classes: int, in_channels: int, mean: Channels, std: Channels) -> None:
         super().__init__()
         self.stages = nn.ModuleList()
         for i, widths in enumerate(_CHANNELS):
@@ -43,20 +38,15 @@ class VGG16(TappedModule):
                 nn.init.zeros_(module.bias)
 
     def _head(self, channels: int, num_classes: int) -> nn.Sequential:
-        return nn.Sequential(
-            nn.AdaptiveAvgPool2d(_POOLED),
-            nn.Flatten(),
-            nn.Linear(channels * _POOLED**2, _HIDDEN),
-            nn.ReLU(inplace=True),
-            nn.Dropout(),
-            nn.Linear(_HIDDEN, _HIDDEN),
-            nn.ReLU(inplace=True),
-            nn.Dropout(),
-            nn.Linear(_HIDDEN, num_classes),
-        )
+        hidden = [
+            layer
+            for features in (channels * _POOLED**2, _HIDDEN)
+            for layer in (nn.Linear(features, _HIDDEN), nn.ReLU(inplace=True), nn.Dropout())
+        ]
+        return nn.Sequential(nn.AdaptiveAvgPool2d(_POOLED), nn.Flatten(), *hidden, nn.Linear(_HIDDEN, num_classes))
 
     def published(self, head: bool) -> PublishedVGG16:
-        """The layers of this network under torchvision's names: what is loaded there is loaded here.
+        """The layers of this network under torchvision's names: weights that are loaded into them are loaded here.
 
         :param head: whether the three linear layers are among them.
         """
@@ -80,7 +70,7 @@ class LinearVGG16(VGG16):
 
     @torch.no_grad()
     def pooled(self, x: Tensor) -> Tensor:
-        """What the linear layer reads, (N, channels), for images x (N, C, H, W) in [0, 1]."""
+        """The input of the linear layer, (N, channels), for images x (N, C, H, W) in [0, 1]."""
         return self.head[:2](self.features(x, len(self.stages)))
 
     @torch.no_grad()
@@ -96,6 +86,6 @@ class LinearVGG16(VGG16):
 
 
 class NarrowVGG16(LinearVGG16):
-    """The same with an eighth of the channels: for data that nothing published is trained on."""
+    """The same with an eighth of the channels, for data without published weights."""
 
     narrower = 8

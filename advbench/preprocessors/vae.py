@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from advbench import checks
 from advbench.checkpoint import load_tensors, save_tensors
 from advbench.device import resolve_device
-from advbench.loop import batches, train_in_epochs
+from advbench.loop import batches, descend, train_in_epochs
 from advbench.preprocessors.network import VAE
-from advbench.seeds import derive, own_global_state, seed_global_state
+from advbench.seeds import derive
 
 
 class VAEReformer(PreprocessorPyTorch):
@@ -74,7 +74,7 @@ class VAEReformer(PreprocessorPyTorch):
 
         :param x: float (N, C, H, W) in [0, 1].
         :param seed: of the order of the images and of the latent draws.
-        :param checkpoint: a file to resume from and to keep each epoch in.
+        :param checkpoint: a file that each epoch is saved to and the training resumes from.
         :return: one dict an epoch: epoch, loss (minus the evidence lower bound, nats an image), seconds.
         :raises ValueError: for images or numbers out of range.
         """
@@ -82,24 +82,20 @@ class VAEReformer(PreprocessorPyTorch):
         network = self.network.to(memory_format=torch.channels_last)
         optimizer = torch.optim.Adam(network.parameters(), checks.positive(lr, "lr"), fused=True)
 
-        def epoch_of(epoch: int) -> Any:
-            seed_global_state(derive(seed, "latent", epoch))
-            return batches(len(images), batch_size, epoch, None, derive(seed, "order"))
-
         def step(chosen: Tensor) -> dict[str, Tensor]:
             batch = images[chosen].to(self._device).contiguous(memory_format=torch.channels_last)
-            loss = network.loss(batch, self.beta)
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            return {"loss": loss.detach()}
+            return descend(optimizer, network.loss(batch, self.beta))
 
-        network.train()
-        with own_global_state():
-            history = train_in_epochs("reformer", network, optimizer, nb_epochs, epoch_of, step, dict, checkpoint)
-        optimizer.zero_grad()
-        network.eval()
-        return history
+        return train_in_epochs(
+            "reformer",
+            network,
+            optimizer,
+            nb_epochs,
+            lambda epoch: batches(len(images), batch_size, epoch, None, derive(seed, "order")),
+            step,
+            checkpoint=checkpoint,
+            global_seed=lambda epoch: derive(seed, "latent", epoch),
+        )
 
     def forward(self, x: Tensor, y: Any | None = None) -> tuple[Tensor, Any | None]:
         """Images (N, C, H, W) in [0, 1] -> decoded draws of the same shape; torch's global generator draws."""

@@ -1,5 +1,6 @@
 from .adam import train_with_adam as train_with_adam
 from .alternating import AlternatingTrainer as AlternatingTrainer
+from .dynamic import DynamicDetectorTrainer as DynamicDetectorTrainer
 from .gradalign import GradAlignTrainer as GradAlignTrainer
 from .mixed import MixedAdversarialTrainer as MixedAdversarialTrainer
 from .registry import TRAINERS as TRAINERS

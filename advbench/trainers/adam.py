@@ -11,7 +11,7 @@ from art.estimators.classification import PyTorchClassifier
 from torch import Tensor
 
 from advbench import checks
-from advbench.loop import batches, train_in_epochs
+from advbench.loop import batches, descend, train_in_epochs
 from advbench.seeds import derive
 
 
@@ -35,7 +35,7 @@ def train_with_adam(
     :param epoch_images: images an epoch, which may be less or more than N; default N.
     :param validation: (x, y) whose accuracy is recorded after each epoch.
     :param seed: of the order of the batches.
-    :param checkpoint: a file to resume from and to keep each epoch in.
+    :param checkpoint: a file that each epoch is saved to and the training resumes from.
     :return: one dict an epoch: epoch, loss, seconds and, where there is ``validation``, accuracy.
     :raises ValueError: for images, labels or numbers out of range.
     """
@@ -46,21 +46,16 @@ def train_with_adam(
     optimizer = torch.optim.Adam(module.parameters(), checks.positive(lr, "lr"), fused=True)
 
     def step(chosen: Tensor) -> dict[str, Tensor]:
-        loss = F.cross_entropy(module.train()(images[chosen]), labels[chosen])
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        return {"loss": loss.detach()}
+        return descend(optimizer, F.cross_entropy(module(images[chosen]), labels[chosen]))
 
     def evaluate() -> dict[str, float]:
-        module.eval()
         if validation is None:
             return {}
         predicted = classifier.predict(checks.images(validation[0]), batch_size=500).argmax(1)
         return {"accuracy": float((predicted == validation[1]).mean())}
 
     order = derive(seed, "clean order")
-    history = train_in_epochs(
+    return train_in_epochs(
         "classifier",
         module,
         optimizer,
@@ -70,6 +65,3 @@ def train_with_adam(
         evaluate,
         checkpoint,
     )
-    optimizer.zero_grad()
-    module.eval()
-    return history

@@ -45,6 +45,10 @@ class Team:
         """The sum of a scalar over all processes."""
         return value
 
+    def mean(self, value: Tensor) -> Tensor:
+        """The mean of a scalar over all processes."""
+        return self.total(value) / self.size
+
 
 class _Several(Team):
     def __init__(self, fabric: Fabric) -> None:

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from advbench.checkpoint import Checkpoint
 from advbench.device import bfloat16
 from advbench.errors import UsageError
-from advbench.progress import log, track
+from advbench.loop import descend, train_in_epochs
 from advbench.seeds import derive
 from advbench.trainers.parallel import Team, in_parallel
 
@@ -51,11 +50,11 @@ class Schedule:
         milestones = tuple(round(milestone * epochs / self.epochs) for milestone in self.milestones)
         return replace(self, epochs=epochs, milestones=milestones)
 
-    def rate(self, epoch: int, progress: float) -> float:
-        """The learning rate in an epoch (from 0), ``progress`` (0..1) of it done."""
+    def rate(self, time: float) -> float:
+        """The learning rate at a time in epochs, from 0 at the first step."""
         if self.milestones:
-            return self.lr * 0.1 ** sum(epoch >= milestone for milestone in self.milestones)
-        done = (epoch + progress) / self.epochs
+            return self.lr * 0.1 ** sum(time >= milestone for milestone in self.milestones)
+        done = time / self.epochs
         return self.lr * min(done / self.warmup, (1 - done) / (1 - self.warmup))
 
     def size(self, epoch: int) -> int:
@@ -68,31 +67,43 @@ class Schedule:
         return self.sizes[-1][1]
 
 
-def augmented_batches(
-    x: Tensor, y: Tensor, schedule: Schedule, epoch: int, generator: torch.Generator, part: slice = slice(None)
-) -> Iterator[tuple[Tensor, Tensor]]:
-    """Shuffled batches with a random crop after zero-padding and a random flip (He et al., 2016, section 4.2).
+class Crops(NamedTuple):
+    """The images of a batch, the corner of each in its padded version, whether it is mirrored, and the height for all."""
 
-    :param x: uint8 (N, C, H, W).
+    chosen: Tensor
+    corner: Tensor
+    mirrored: Tensor
+    size: int
+
+
+def random_crops(
+    n: int, schedule: Schedule, epoch: int, generator: torch.Generator, part: slice = slice(None)
+) -> Iterator[Crops]:
+    """Shuffled batches for a random crop after zero-padding and a random flip (He et al., 2016, section 4.2).
+
     :param part: which images of every batch.
-    :return: float32 images in [0, 1] and their labels; a last, smaller batch is left out.
     """
-    n, _, height, width = x.shape
-    batch_size, size, pad = min(schedule.batch_size, n), schedule.size(epoch), schedule.pad
-    padded = F.pad(x, (pad,) * 4)
+    batch_size = min(schedule.batch_size, n)
     order = torch.randperm(n, generator=generator)
-    shift = torch.randint(0, 2 * pad + 1, (n, 2), generator=generator)
-    flip = torch.rand(n, generator=generator) < 0.5 * schedule.flip
-    for start in range(0, n - batch_size + 1, batch_size):
-        chosen = order[start : start + batch_size][part]
-        rows = torch.arange(height) + shift[chosen, :1]
-        columns = torch.arange(width).expand(len(chosen), -1)
-        columns = torch.where(flip[chosen, None], width - 1 - columns, columns) + shift[chosen, 1:]
-        crops = padded[chosen[:, None, None], :, rows[:, :, None], columns[:, None, :]]  # channels come last here
-        images = crops.to(y.device).permute(0, 3, 1, 2).float() / 255
-        if 0 < size < height:
-            images = F.interpolate(images, size=(size, size), mode="bilinear", antialias=True, align_corners=False)
-        yield images, y[chosen.to(y.device)]
+    corner = torch.randint(0, 2 * schedule.pad + 1, (n, 2), generator=generator)
+    mirrored = torch.rand(n, generator=generator) < 0.5 * schedule.flip
+    for batch in order[: n // batch_size * batch_size].split(batch_size):  # a last, smaller batch is left out
+        chosen = batch[part]
+        yield Crops(chosen, corner[chosen], mirrored[chosen], schedule.size(epoch))
+
+
+def cropped(padded: Tensor, pad: int, crops: Crops, device: torch.device) -> Tensor:
+    """A batch of crops, float32 in [0, 1], of images that were padded, uint8 (N, C, H + 2 pad, W + 2 pad)."""
+    height, width = (side - 2 * pad for side in padded.shape[2:])
+    rows = torch.arange(height) + crops.corner[:, :1]
+    columns = torch.arange(width).expand(len(crops.chosen), -1)
+    columns = torch.where(crops.mirrored[:, None], width - 1 - columns, columns) + crops.corner[:, 1:]
+    cut = padded[crops.chosen[:, None, None], :, rows[:, :, None], columns[:, None, :]]  # channels come last here
+    images = cut.to(device).permute(0, 3, 1, 2).float() / 255
+    if 0 < crops.size < height:
+        size = (crops.size, crops.size)
+        images = F.interpolate(images, size=size, mode="bilinear", antialias=True, align_corners=False)
+    return images
 
 
 def train_classifier(
@@ -108,7 +119,7 @@ def train_classifier(
     """Train a module in place with cross-entropy and leave it with its best epoch's weights, in eval mode.
 
     :param train: uint8 images (N, C, H, W) and int64 labels (N,); so is ``validation``.
-    :param checkpoint: a file to resume from and to keep each epoch in; removed by whoever keeps the result.
+    :param checkpoint: a file that each epoch is saved to and the training resumes from; the caller removes it.
     :param devices: so many processes, each on a device of its own, share every batch and average their gradients:
         the same training as on one, up to rounding. Batch norm takes its statistics over the whole batch on GPUs, on
         CPUs over the share of each process, which is another training.
@@ -120,14 +131,12 @@ def train_classifier(
     arguments = (module, train, validation, schedule, seed, checkpoint)
     device = torch.device(device)
     if devices == 1:
-        best, history = _train(Team(device), *arguments)
+        weights, history = _train(Team(device), *arguments)
     else:
         if (batch := min(schedule.batch_size, len(train[0]))) % devices:
             raise UsageError(f"a batch of {batch} cannot be shared equally by {devices} devices")
-        best, history = in_parallel(_train, device, devices, *arguments)
-    module.to(device).load_state_dict(best)
-    module.zero_grad()
-    module.eval()
+        weights, history = in_parallel(_train, device, devices, *arguments)
+    module.to(device).load_state_dict(weights)
     return history
 
 
@@ -140,59 +149,51 @@ def _train(
     seed: int,
     checkpoint: Path | None,
 ) -> tuple[dict[str, Tensor], list[dict]]:
-    """What one process of a training does: the best weights and the history."""
+    """The part of one process in a training: the best weights and the history."""
     module.to(team.device).to(memory_format=torch.channels_last)
-    x, y = torch.from_numpy(np.array(train[0])), torch.from_numpy(train[1]).to(team.device)
-    x_val, y_val = torch.from_numpy(np.array(validation[0])), torch.from_numpy(validation[1]).to(team.device)
+    # np.array copies: memory-mapped images are read-only, which torch warns about
+    padded = F.pad(torch.from_numpy(np.array(train[0])), (schedule.pad,) * 4)
+    x_val = torch.from_numpy(np.array(validation[0]))
+    labels, y_val = (torch.from_numpy(y).to(team.device) for y in (train[1], validation[1]))
     optimizer = torch.optim.SGD(
         module.parameters(), schedule.lr, momentum=0.9, nesterov=schedule.nesterov, weight_decay=schedule.weight_decay
     )
-    kept = Checkpoint(checkpoint)
-    best, history = kept.restore(module, optimizer)
     network = team.share(module)
-    steps = max(len(x) // schedule.batch_size, 1)
-    for epoch in range(len(history), schedule.epochs):
-        start = time.monotonic()
+
+    def batches_of(epoch: int) -> Iterator[Crops]:
         generator = torch.Generator().manual_seed(derive(seed, "epoch", epoch))
-        batches = augmented_batches(x, y, schedule, epoch, generator, team.part)
-        module.train()
-        total = torch.zeros((), device=team.device)
-        for step, (images, labels) in enumerate(
-            track(batches, f"classifier, epoch {epoch + 1}/{schedule.epochs}", steps)
-        ):
-            for group in optimizer.param_groups:
-                group["lr"] = schedule.rate(epoch, step / steps)
-            with bfloat16(team.device, schedule.bfloat16):
-                logits = network(images)
-            loss = F.cross_entropy(logits.float(), labels)
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            total += loss.detach()
-        accuracy = float(team.total(_hits(module, x_val[team.part], y_val[team.part]))) / len(y_val)
-        if not history or accuracy > max(entry["validation_accuracy"] for entry in history):
-            best = {name: tensor.detach().clone() for name, tensor in module.state_dict().items()}
-        history.append(
-            {
-                "epoch": epoch + 1,
-                "loss": float(team.total(total)) / team.size / steps,
-                "validation_accuracy": accuracy,
-                "seconds": round(time.monotonic() - start, 1),
-            }
-        )
-        log.info(
-            "classifier: epoch %(epoch)d, loss %(loss).4f, validation accuracy %(validation_accuracy).4f, %(seconds).0f s",
-            history[-1],
-        )
-        if team.first:
-            kept.save(module, optimizer, best, history)
-    return best, history
+        return random_crops(len(padded), schedule, epoch, generator, team.part)
+
+    def step(crops: Crops) -> dict[str, Tensor]:
+        images = cropped(padded, schedule.pad, crops, team.device)
+        with bfloat16(team.device, schedule.bfloat16):
+            logits = network(images)
+        loss = F.cross_entropy(logits.float(), labels[crops.chosen.to(team.device)])
+        return {"loss": team.mean(descend(optimizer, loss)["loss"])}
+
+    def evaluate() -> dict[str, float]:
+        hits = _hits(module, x_val[team.part], y_val[team.part])
+        return {"validation_accuracy": float(team.total(hits)) / len(y_val)}
+
+    history = train_in_epochs(
+        "classifier",
+        module,
+        optimizer,
+        schedule.epochs,
+        batches_of,
+        step,
+        evaluate,
+        checkpoint,
+        schedule.rate,
+        best="validation_accuracy",
+        writes=team.first,
+    )
+    return dict(module.state_dict()), history
 
 
 @torch.no_grad()
 def _hits(module: nn.Module, x: Tensor, y: Tensor, batch_size: int = 500) -> Tensor:
-    """How many images are classified as they should be."""
-    module.eval()
+    """The number of images that are classified right."""
     hits = torch.zeros((), device=y.device)
     for images, labels in zip(x.split(batch_size), y.split(batch_size), strict=True):
         images = (images.to(y.device).float() / 255).contiguous(memory_format=torch.channels_last)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +14,8 @@ from torch import Tensor
 
 from advbench import checks
 from advbench.device import bfloat16
-from advbench.loop import batches, train_in_epochs
-from advbench.seeds import derive, own_global_state, seed_global_state
+from advbench.loop import batches, descend, train_in_epochs
+from advbench.seeds import derive
 
 
 class StaticAdversarialTrainer(Trainer):
@@ -61,7 +61,7 @@ class StaticAdversarialTrainer(Trainer):
         :param each_epoch: is called after each epoch, the classifier in eval mode; what it returns joins the history.
         :param rate: the learning rate at a time in epochs, from 0 at the first step; by default the optimizer's own.
         :param seed: of the order of the images and of dropout.
-        :param checkpoint: a file to resume from and to keep each epoch in.
+        :param checkpoint: a file that each epoch is saved to and the training resumes from.
         :param label: what progress calls the training.
         :return: one dict an epoch: epoch, loss, what ``each_epoch`` returned, seconds.
         :raises ValueError: for images, labels, directions or eps of the wrong range or shape.
@@ -78,10 +78,6 @@ class StaticAdversarialTrainer(Trainer):
         module, images, clip = classifier.model, torch.from_numpy(x), classifier.clip_values
         module.to(memory_format=torch.channels_last)
 
-        def epoch_of(epoch: int) -> Iterator[Tensor]:
-            seed_global_state(derive(seed, "dropout", epoch))
-            return batches(2 * len(x), batch_size, epoch, None, derive(seed, "order"))
-
         def step(chosen: Tensor) -> dict[str, Tensor]:
             of = chosen % len(x)  # from N on they are the adversarial versions
             lengths = (steps[of] * (chosen >= len(x))).view(-1, 1, 1, 1)
@@ -90,21 +86,18 @@ class StaticAdversarialTrainer(Trainer):
                 batch = batch.clamp(float(clip[0]), float(clip[1]))
             batch = batch.to(device).contiguous(memory_format=torch.channels_last)
             with bfloat16(device, self.bfloat16):
-                logits = module.train()(batch)
-            loss = classifier.loss(logits.float(), labels[of].to(device))
-            classifier.optimizer.zero_grad()
-            loss.backward()
-            classifier.optimizer.step()
-            return {"loss": loss.detach()}
+                logits = module(batch)
+            return descend(classifier.optimizer, classifier.loss(logits.float(), labels[of].to(device)))
 
-        def evaluate() -> dict[str, float]:
-            module.eval()
-            return each_epoch() if each_epoch else {}
-
-        with own_global_state():
-            history = train_in_epochs(
-                label, module, classifier.optimizer, nb_epochs, epoch_of, step, evaluate, checkpoint, rate
-            )
-        classifier.optimizer.zero_grad()
-        module.eval()
-        return history
+        return train_in_epochs(
+            label,
+            module,
+            classifier.optimizer,
+            nb_epochs,
+            lambda epoch: batches(2 * len(x), batch_size, epoch, None, derive(seed, "order")),
+            step,
+            each_epoch or dict,
+            checkpoint,
+            rate,
+            global_seed=lambda epoch: derive(seed, "dropout", epoch),
+        )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from torch import Tensor
 from advbench import checks
 from advbench.device import bfloat16
 from advbench.loop import batches, train_in_epochs
-from advbench.seeds import derive, own_global_state, seed_global_state
+from advbench.seeds import derive
 
 
 class WeightedAdversarialTrainer(Trainer):
@@ -87,7 +87,7 @@ class WeightedAdversarialTrainer(Trainer):
             It may change the state of the optimizer.
         :param rate: the learning rate at a time in epochs, from 0 at the first step; by default the optimizer's own.
         :param seed: of the order of the images and of random attacks.
-        :param checkpoint: a file to resume from and to keep each epoch in.
+        :param checkpoint: a file that each epoch is saved to and the training resumes from.
         :param label: what progress calls the training.
         :return: one dict an epoch: epoch, loss (J'), what ``each_epoch`` returned, seconds.
         :raises ValueError: for images or labels out of range, or a targeted attack without targets.
@@ -102,10 +102,6 @@ class WeightedAdversarialTrainer(Trainer):
         module, images = classifier.model, torch.from_numpy(x)
         module.to(memory_format=torch.channels_last)
 
-        def epoch_of(epoch: int) -> Iterator[Tensor]:
-            seed_global_state(derive(seed, "attacks", epoch))
-            return batches(len(x), batch_size, epoch, None, derive(seed, "order"))
-
         def step(chosen: Tensor) -> dict[str, Tensor]:
             batch = images[chosen].to(device).contiguous(memory_format=torch.channels_last)
             classifier.optimizer.zero_grad()
@@ -113,17 +109,18 @@ class WeightedAdversarialTrainer(Trainer):
             classifier.optimizer.step()
             return {"loss": loss}
 
-        def evaluate() -> dict[str, float]:
-            module.eval()
-            return each_epoch() if each_epoch else {}
-
-        with own_global_state():
-            history = train_in_epochs(
-                label, module, classifier.optimizer, nb_epochs, epoch_of, step, evaluate, checkpoint, rate
-            )
-        classifier.optimizer.zero_grad()
-        module.eval()
-        return history
+        return train_in_epochs(
+            label,
+            module,
+            classifier.optimizer,
+            nb_epochs,
+            lambda epoch: batches(len(x), batch_size, epoch, None, derive(seed, "order")),
+            step,
+            each_epoch or dict,
+            checkpoint,
+            rate,
+            global_seed=lambda epoch: derive(seed, "attacks", epoch),
+        )
 
     def _backward(self, x: Tensor, y: Tensor, aims: Tensor) -> Tensor:
         """Put the gradient of J' on a batch into the parameters; returns J'."""

@@ -8,8 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from advbench import attacks
-from advbench.attacks import DeepFool
-from advbench.attacks import ATTACKS
+from advbench.attacks import ATTACKS, DeepFool
 
 BOUNDED = ("fgsm", "bim", "bim-l2", "pgd", "pgd-l2")
 

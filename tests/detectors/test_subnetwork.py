@@ -100,12 +100,11 @@ def test_it_learns_to_tell_adversarial_from_clean(detector, classifier, digits):
     assert accuracy > 0.85
 
 
-def test_the_frozen_classifier_is_untouched_bit_for_bit(trained_net, labelled, digits):
+def test_the_frozen_classifier_is_untouched_bit_for_bit(trained_net, labelled):
     trained_net.zero_grad()  # stock ART leaves gradients behind
     before = {name: tensor.clone() for name, tensor in trained_net.state_dict().items()}
     wrapped = estimators.classifier(trained_net, SHAPE, 10, device="cpu")
     SubnetworkDetector(wrapped, 2).fit(*labelled, nb_epochs=1)
-    SubnetworkDetector(wrapped, 1).fit_dynamic(digits[0][:128], digits[1][:128], nb_epochs=1, max_iter=2)
     assert all(torch.equal(before[name], tensor) for name, tensor in trained_net.state_dict().items())
     assert all(parameter.grad is None for parameter in trained_net.parameters())
 
@@ -154,43 +153,19 @@ def test_a_saved_detector_scores_the_same_on_its_classifier_and_is_refused_on_an
         SubnetworkDetector.load(tmp_path / "text", classifier)
 
 
-class Killed(Exception):
-    pass
-
-
-def killed_after(epochs, monkeypatch):
-    """Let training die right after it kept its n-th epoch."""
-    from advbench import checkpoint
-
-    save = checkpoint.Checkpoint.save
-
-    def save_and_die(self, module, optimizer, best, history):
-        save(self, module, optimizer, best, history)
-        if len(history) == epochs:
-            raise Killed
-
-    monkeypatch.setattr(checkpoint.Checkpoint, "save", save_and_die)
-
-
-@pytest.mark.parametrize("kind", ["static", "dynamic"])
 def test_training_is_the_same_twice_and_the_same_after_a_kill(
-    classifier, labelled, digits, tmp_path, monkeypatch, kind
+    classifier, labelled, digits, tmp_path, killed_after_two_epochs
 ):
     def train(checkpoint=None):
         detector = SubnetworkDetector(classifier, 1, lr=1e-3, seed=3)
-        if kind == "static":
-            held_out = labelled[0][300:500], labelled[1][300:500]
-            detector.fit(*labelled, nb_epochs=3, validation=held_out, checkpoint=checkpoint)
-        else:
-            detector.fit_dynamic(digits[0][:256], digits[1][:256], nb_epochs=3, max_iter=2, checkpoint=checkpoint)
+        held_out = labelled[0][300:500], labelled[1][300:500]
+        detector.fit(*labelled, nb_epochs=3, validation=held_out, checkpoint=checkpoint)
         return detector.scores(digits[2])
 
     whole, again = train(), train()
     np.testing.assert_array_equal(whole, again)
-    with monkeypatch.context() as patch:
-        killed_after(2, patch)
-        with pytest.raises(Killed):
-            train(tmp_path / "checkpoint")
+    with killed_after_two_epochs():
+        train(tmp_path / "checkpoint")
     np.testing.assert_array_equal(train(tmp_path / "checkpoint"), whole)
 
 

@@ -223,3 +223,9 @@ def test_bfloat16_gradients_agree_and_predictions_stay_float32(trained_net, clas
     assert not np.allclose(half, whole, rtol=1e-4)  # bfloat16 was really used
     assert (np.sign(half) == np.sign(whole)).mean() > 0.9
     np.testing.assert_array_equal(fast.predict(x), classifier.predict(x))
+
+
+def test_arts_own_estimator_is_on_the_device_that_is_named(trained_net, digits):
+    made = estimators.stock(trained_net.train(), SHAPE, 10, torch.device("cpu"))
+    assert type(made) is PyTorchClassifier and made.device == torch.device("cpu") and not trained_net.training
+    np.testing.assert_array_equal(made.predict(digits[2]), stock(trained_net).predict(digits[2]))
