@@ -33,17 +33,18 @@ def _figure(rows: pd.DataFrame, metric: str, library: str, **columns: object) ->
     return Figure(found.value.iloc[0], int(found.n.iloc[0])) if len(found) else Figure(nan, 0)
 
 
-def at_most(id: str, measured: str, figure: Callable[[pd.DataFrame], Figure], high: float) -> Claim:
+def cost(id: str, measured: str, library: str, source: str, high: float, **columns: object) -> Claim:
+    """A bound on the median time of one contender over that of another."""
+
+    def figure(rows: pd.DataFrame) -> Figure:
+        return _figure(rows, "cost", library, source=source, **columns)
+
     return Claim(id, SAYS[id], measured, figure, accept=(None, high))
 
 
-def cost(id: str, measured: str, library: str, source: str, high: float, **columns: object) -> Claim:
-    """A bound on the median time of one contender over that of another."""
-    return at_most(id, measured, lambda rows: _figure(rows, "cost", library, source=source, **columns), high)
-
-
 def number(id: str, measured: str, read: Callable[[pd.DataFrame], float], high: float) -> Claim:
-    return at_most(id, measured, lambda rows: Figure(read(rows), 0), high)
+    """A bound on a number that follows from several figures."""
+    return Claim(id, SAYS[id], measured, lambda rows: Figure(read(rows), 0), accept=(None, high))
 
 
 def _success(rows: pd.DataFrame, attack: str, library: str) -> float:

@@ -87,15 +87,16 @@ def _peers(
         return {}
     model = foolbox.PyTorchModel(net, bounds=(0, 1), device=device)
     steps, step = STEPS[name], (eps or 0) / 4
-    pgd = {"abs_stepsize": step, "steps": steps, "random_start": False}
-    peer = {
+    pgd: dict[str, Any] = {"abs_stepsize": step, "steps": steps, "random_start": False}
+    foolboxes: Contenders = {
         "fgsm": partial(foolbox.attacks.LinfFastGradientAttack, random_start=False),
         "pgd": partial(foolbox.attacks.LinfPGD, **pgd),
         "pgd-l2": partial(foolbox.attacks.L2PGD, **pgd),
         "deepfool-l2": partial(foolbox.attacks.L2DeepFoolAttack, steps=50),
         "deepfool-linf": partial(foolbox.attacks.LinfDeepFoolAttack, steps=50),
-    }[name]()
-    found = {"foolbox": lambda x, y: peer(model, x, y, epsilons=eps)[1]}
+    }
+    peer = foolboxes[name]()
+    found: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"foolbox": lambda x, y: peer(model, x, y, epsilons=eps)[1]}
     if name == "fgsm":
         found["torchattacks"] = torchattacks.FGSM(net, eps)
     elif eps is not None:

@@ -163,7 +163,7 @@ class Networks(Materials[GanMnist]):
         return attack.perturbation(x)
 
     @once
-    def attacked(self, game: Game, statistics: Statistics = "running") -> np.ndarray:
+    def attacked_by(self, game: Game, statistics: Statistics = "running") -> np.ndarray:
         """Every test image with A's perturbation added, not clipped."""
         x, label = self.test.x, f"{game.label}, {statistics} statistics"
         return in_parts(lambda part: x[part] + self.perturbed(game, x[part], statistics), len(x), label)
@@ -184,7 +184,7 @@ class Networks(Materials[GanMnist]):
         """Test images for the page, with each attacker's perturbation of them on its own C1; first seed."""
         games = [Game(mode, t, 0) for t in self.config.t for mode in MODES]
         attacked = [
-            Attacked(f"gan, {game.mode}", game.t, self.attacked(game), self.played(game)[0], f"C1, {game.label}")
+            Attacked(f"gan, {game.mode}", game.t, self.attacked_by(game), self.played(game)[0], f"C1, {game.label}")
             for game in games
         ]
         return bundle(self.test.x, self.test.y, self.study.test.classes, attacked)

@@ -42,7 +42,7 @@ def attacked(made: Networks, game: Game) -> Rows:
         accuracy, _ = accuracy_and_loss(classifier, made.test.x, made.test.y)
         yield accuracy.row("clean_accuracy", **columns)
         for statistics, end in STATISTICS.items():
-            x = made.attacked(game, statistics)
+            x = made.attacked_by(game, statistics)
             for images, clipped in ((x, ""), (x.clip(0, 1), "_clipped")):
                 accuracy, loss = accuracy_and_loss(classifier, images, made.test.y)
                 yield accuracy.row(f"attacked_accuracy{end}{clipped}", **columns)
@@ -55,7 +55,7 @@ def crossed(made: Networks, t: float, seed: int) -> Rows:
     for game in games:
         c1, _ = made.played(game)
         for other in games:
-            accuracy, _ = accuracy_and_loss(c1, made.attacked(other), made.test.y)
+            accuracy, _ = accuracy_and_loss(c1, made.attacked_by(other), made.test.y)
             yield accuracy.row("attacked_accuracy", **_on("C1", game), **_by(other))
 
 
@@ -70,7 +70,7 @@ def pgd(made: Networks, t: float, seed: int) -> Rows:
         columns = {**_on("C1", game), **attack}
         yield metrics.proportion(int(right.sum()), n).row("attacked_accuracy", attack="pgd", **columns)
         for other in games:
-            right &= c1.predict(made.attacked(other)[:n].clip(0, 1)).argmax(1) == made.test.y[:n]
+            right &= c1.predict(made.attacked_by(other)[:n].clip(0, 1)).argmax(1) == made.test.y[:n]
         yield metrics.proportion(int(right.sum()), n).row("worst_case_accuracy", attack="pgd and gan", **columns)
 
 

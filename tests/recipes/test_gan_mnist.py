@@ -13,10 +13,12 @@ from advbench import estimators
 from advbench.attacks import GANAttack
 from advbench.cli import main
 from advbench.data import load
-from advbench.study.registry import find
-from advbench.recipes import _gan_mnist_exhibits as exhibits
-from advbench.report.verdicts import verdicts
+from advbench.metrics import COLUMNS, Figure, where
+from advbench.recipes.gan_mnist.claims import CLAIMS
+from advbench.recipes.gan_mnist.measurements import accuracy_and_loss
 from advbench.seeds import derive
+from advbench.study import find
+from advbench.study.claims import judged
 from advbench.study.stages import stage_seconds
 
 TINY = {
@@ -40,15 +42,16 @@ ARGUMENTS += settings(TINY)
 
 
 def test_the_rows_say_what_they_are(rows):
-    assert set(rows.exhibit) == {"clean", "curves", "attacked", "crossed", "pgd", "variants", "targets"}
+    assert set(rows.exhibit) == {"clean", "curves", "attacked", "crossed", "pgd", "claims"}
     assert set(rows.target.dropna()) == {f"H{i}" for i in range(1, 7)}
     shares = rows[rows.metric.str.contains("accuracy") & rows.target.isna()]
     assert shares.value.between(0, 1).all() and (shares.n > 0).all()
     assert ((shares.ci_low <= shares.value) & (shares.value <= shares.ci_high)).all()
-    curves = rows[(rows.exhibit == "curves") & (rows.metric == "attacked_accuracy") & (rows.attack == "gan")]
+    curves = where(rows, exhibit="curves", metric="attacked_accuracy", variant=None)
     assert len(curves) == 2 * 2 * 2 * 2 * 2  # seeds, t, modes, C1 and C2, epochs
-    variants = set(rows[rows.exhibit == "variants"].attack)
-    assert variants == {f"gan-{name}" for name in ("clamp", "output-batch-norm", "ensemble", "fresh", "half-clean")}
+    assert set(curves.epoch) == {1, 2} and set(curves.train_seed) == {0, 1}
+    variants = set(where(rows, exhibit="attacked", metric="attacked_accuracy").variant.dropna())
+    assert variants == {"clamp", "output-batch-norm", "ensemble", "fresh", "half-clean"}
 
 
 def test_the_figures_are_those_of_the_kept_networks(run, rows):
@@ -57,8 +60,7 @@ def test_the_figures_are_those_of_the_kept_networks(run, rows):
     attack = GANAttack.load(run / "models" / "alternating-t0.32-seed1.safetensors", c1)
     test = load("digits", "test", shape=(1, 28, 28))
     chosen = np.random.default_rng(derive(0, "subset", "test")).permutation(len(test))[:20]
-    of = rows[(rows.exhibit == "attacked") & (rows.fit_attack == "alternating") & (rows.eps == 0.32)]
-    of = of[of.model == "C1, seed 1"].set_index("metric")
+    of = where(rows, exhibit="attacked", source="alternating", t=0.32, model="C1", train_seed=1).set_index("metric")
     right = c1.predict(attack.generate(test.x[chosen] / np.float32(255))).argmax(1) == test.y[chosen]
     assert of.value["attacked_accuracy"] == pytest.approx(right.mean())
     assert of.n["attacked_accuracy"] == 20
@@ -96,8 +98,8 @@ def test_a_finished_run_is_not_computed_again_and_a_lost_attacker_is(run):
 
 def test_every_exhibit_is_drawn(run):
     shown = {exhibit["name"]: exhibit for exhibit in json.loads((run / "exhibits.json").read_text())}
-    modes = [f"{mode}-{what}" for mode in ("consecutive", "alternating") for what in ("accuracy", "loss")]
-    assert set(shown) == {"perturbations", *modes, "accuracy", "compared", "pgd", "crossed", "variants"}
+    curves = [f"curves-{mode}-{what}" for mode in ("consecutive", "alternating") for what in ("accuracy", "loss")]
+    assert set(shown) == {"perturbations", *curves, "accuracy", "compared", "pgd", "crossed", "variants"}
     for name, exhibit in shown.items():
         assert "chart" in exhibit or name == "variants"
         assert "table" not in exhibit or exhibit["table"]["data"]
@@ -135,37 +137,35 @@ REPORTED = {  # by mode and model, over the grid; clean accuracy 0.99
 
 def made(values, clean=0.99, pgd=(0.9, 0.5), seeds=2):
     """Rows as the study would write them, every seed a little apart."""
-    common = {"n": 1000, "ci_low": 0.0, "ci_high": 1.0}
+    for model in ("C1", "C2"):
+        yield from seeded(seeds, clean, exhibit="clean", metric="clean_accuracy", model=model)
+    for (mode, model), accuracies in values.items():
+        for t, accuracy in zip(GRID, accuracies, strict=True):
+            of = {"exhibit": "attacked", "source": mode, "model": model, "t": t}
+            yield from seeded(seeds, accuracy, metric="attacked_accuracy", **of)
+            yield from seeded(seeds, 1.0, metric="attacked_accuracy", variant="clamp", **of)  # decides nothing
+            yield from seeded(seeds, clean, metric="clean_accuracy", **of)
+    for defence, accuracy in zip(("alternating", "none"), pgd, strict=True):
+        for t in (0.04, 0.08):
+            yield from seeded(seeds, accuracy, exhibit="pgd", metric="attacked_accuracy", defence=defence, t=t)
+
+
+def seeded(seeds, value, metric, **columns):
     for seed in range(seeds):
-        apart = 0.002 * seed
-        for name in ("C1", "C2"):
-            model = f"{name}, seed {seed}"
-            yield {**common, "exhibit": "clean", "metric": "clean_accuracy", "model": model, "value": clean - apart}
-        for (mode, name), accuracies in values.items():
-            for t, accuracy in zip(GRID, accuracies, strict=True):
-                row = {**common, "exhibit": "attacked", "model": f"{name}, seed {seed}", "fit_attack": mode, "eps": t}
-                yield {**row, "metric": "attacked_accuracy", "value": accuracy - apart}
-                yield {**row, "metric": "clean_accuracy", "value": clean - apart}
-        for defence, accuracy in zip(("alternating", "none"), pgd, strict=True):
-            for t in (0.04, 0.08):
-                row = {**common, "exhibit": "pgd", "model": f"C1, seed {seed}", "defence": defence, "eps": t}
-                yield {**row, "metric": "attacked_accuracy", "value": accuracy - apart}
+        figure = Figure(value - 0.0002 * seed, 1000, value - 0.001, value + 0.001)
+        yield figure.row(metric, train_seed=seed, **columns)
 
 
-def judged(rows):
-    frame = pd.DataFrame(
-        rows,
-        columns=["exhibit", "metric", "model", "fit_attack", "defence", "eps"] + ["value", "n"] + ["ci_low", "ci_high"],
-    )
+def words_of(rows):
     words = {}
-    for verdict in verdicts(pd.DataFrame(exhibits.targets(frame)).assign(note="")):
+    for verdict in judged(CLAIMS, pd.DataFrame(rows, columns=list(COLUMNS)).astype(COLUMNS)):
         words.setdefault(verdict.target, []).append(verdict.word)
     return words
 
 
 def test_the_reports_own_numbers_hold():
-    assert {word for words in judged(made(REPORTED)).values() for word in words} == {"holds"}
-    assert {word for words in judged(made(REPORTED, seeds=1)).values() for word in words} == {"holds"}
+    assert {word for words in words_of(made(REPORTED)).values() for word in words} == {"holds"}
+    assert {word for words in words_of(made(REPORTED, seeds=1)).values() for word in words} == {"holds"}
 
 
 @pytest.mark.parametrize(
@@ -181,24 +181,30 @@ def test_the_reports_own_numbers_hold():
     ],
 )
 def test_a_missed_part_is_seen(change, missed):
-    words = judged(made({**REPORTED, **change}))
+    words = words_of(made({**REPORTED, **change}))
     for target, parts in words.items():
         assert parts.count("missed") == missed.get(target, 0), target
 
 
 def test_low_clean_accuracy_and_a_defence_that_only_fits_its_attacker_are_seen():
-    assert judged(made(REPORTED, clean=0.985))["H1"] == ["missed", "missed"]
-    assert judged(made(REPORTED, pgd=(0.52, 0.5)))["H6"] == ["missed", "missed"]
+    assert words_of(made(REPORTED, clean=0.985))["H1"] == ["missed", "missed"]
+    assert words_of(made(REPORTED, pgd=(0.52, 0.5)))["H6"] == ["missed", "missed"]
 
 
 def test_what_no_row_measures_is_not_measured():
-    assert {word for words in judged([]).values() for word in words} == {"not measured"}
+    assert {word for words in words_of([]).values() for word in words} == {"not measured"}
+
+
+def test_a_classifier_that_no_t_hurts_is_measured_by_its_largest_drop():
+    unhurt = {**REPORTED, ("consecutive", "C1"): (0.98, 0.97, 0.96)}
+    (claim,) = [claim for claim in CLAIMS if claim.id == "H5" and "consecutive" in claim.measured]
+    row = claim.row(pd.DataFrame(made(unhurt), columns=list(COLUMNS)).astype(COLUMNS))
+    assert row["metric"] == "largest drop in accuracy at any t, consecutive C1"
+    assert row["value"] == pytest.approx(0.03) and row["accept_low"] == 0.05 and row["reported"] is None
 
 
 def test_loss_and_accuracy_are_those_of_torch(classifier, digits):
-    from advbench.recipes._gan_mnist_lab import figures
-
-    accuracy, loss = figures(classifier, digits[2], digits[3])
+    accuracy, loss = accuracy_and_loss(classifier, digits[2], digits[3])
     logits = torch.from_numpy(classifier.predict(digits[2]))
     assert loss.value == pytest.approx(
         float(torch.nn.functional.cross_entropy(logits, torch.from_numpy(digits[3]))), rel=1e-5
