@@ -12,8 +12,8 @@ import pytest
 from tiny import TINY
 from work import killed_once
 
-from advbench.study.cluster import Cluster
 from advbench.errors import UsageError
+from advbench.study.cluster import Cluster
 from advbench.study.registry import configure, find
 from advbench.study.study import start
 

@@ -8,8 +8,8 @@ import pytest
 
 from advbench import metrics
 from advbench.errors import UsageError
-from advbench.study.run import Run
 from advbench.seeds import derive
+from advbench.study.run import Run
 from advbench.study.stages import check, stage_seconds
 
 CONFIG = {"recipe": "r", "dataset": "d", "seed": 0, "note": "", "config": {"epochs": 3}}

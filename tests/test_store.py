@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from advbench.study import stages
 from advbench.errors import AdvbenchError, UsageError
+from advbench.study import stages
 from advbench.study.run import Run
 from advbench.study.store import Store
 
