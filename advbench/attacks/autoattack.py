@@ -8,13 +8,14 @@ from art.attacks.attack import EvasionAttack
 from art.estimators.classification import PyTorchClassifier
 
 from advbench import checks, device
+from advbench.attacks.batched import checked
 from advbench.seeds import own_global_state
 
 _NORMS = {np.inf: "Linf", 2.0: "L2"}
 
 
 class AutoAttack(EvasionAttack):
-    """APGD-CE, targeted APGD-DLR, targeted FAB and Square, each on the images that the ones before did not beat.
+    """APGD-CE, targeted APGD-DLR, targeted FAB and Square, each on the images that withstood the ones before.
 
     The authors' own code (package ``pyautoattack``) in version "standard".
 
@@ -59,7 +60,7 @@ class AutoAttack(EvasionAttack):
             )
 
     def generate(self, x: np.ndarray, y: np.ndarray | None = None, **kwargs: object) -> np.ndarray:
-        """Adversarial versions within eps of the images; those that no attack beats are returned unchanged.
+        """Adversarial versions within eps of the images; an image that withstands every attack is returned unchanged.
 
         :param x: float (N, C, H, W) in [0, 1].
         :param y: true labels, indices or one-hot; without them the predicted ones.
@@ -68,10 +69,7 @@ class AutoAttack(EvasionAttack):
         """
         from pyautoattack import AutoAttack as Ensemble
 
-        x = checks.images(x, "x", self.estimator.input_shape)
-        if y is None:
-            y = self.estimator.predict(x, batch_size=self.batch_size).argmax(1)
-        y = checks.labels(y, len(x), self.estimator.nb_classes)
+        x, y = checked(self.estimator, x, y, self.batch_size)
         n_classes = min(self.estimator.nb_classes - 1, 9)
         module = self.estimator.model.eval()
         with own_global_state(self.seed):

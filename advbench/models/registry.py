@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from advbench.errors import UsageError, did_you_mean
 from advbench.files import first_line
@@ -119,7 +119,8 @@ def load(path: Path) -> tuple[TappedModule, ModelSpec]:
         raise UsageError(f"no model at {path}")
     try:
         tensors, meta = load_tensors(path)
-        spec = ModelSpec(**{key: tuple(value) if isinstance(value, list) else value for key, value in meta.items()})
+        fields: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in meta.items()}
+        spec = ModelSpec(**fields)
         with torch.device("meta"):  # a file from someone else may ask for more weights than it holds
             expected = {name: tensor.shape for name, tensor in create(spec).state_dict().items()}
         if expected != {name: tensor.shape for name, tensor in tensors.items()}:
