@@ -1,4 +1,4 @@
-"""The reformer that report 003 names as future work: classify what a variational autoencoder makes of an image."""
+"""The reformer that report 003 names as future work: a variational autoencoder decodes each image before it is classified."""
 
 from __future__ import annotations
 
@@ -21,9 +21,8 @@ from advbench.seeds import derive
 class VAEReformer(PreprocessorPyTorch):
     """Replaces an image by the decoding of one draw of its latent Gaussian (after MagNet, Meng & Chen, 2017).
 
-    It is random and differentiable: who knows it attacks the composition ``in_front_of(module)``, with gradients
-    averaged over draws (:class:`advbench.estimators.expectation.ExpectationClassifier`). An attack on the classifier alone
-    overstates it.
+    It is random and differentiable: an adversary who knows it attacks the composition ``in_front_of(module)``, with gradients
+    averaged over draws (:class:`advbench.estimators.ExpectationClassifier`). An attack on the classifier alone overstates it.
 
     :param shape: (C, H, W) of the images, H and W multiples of 4.
     :param latent: dimensions of the latent space.
@@ -48,7 +47,7 @@ class VAEReformer(PreprocessorPyTorch):
         apply_predict: bool = True,
     ) -> None:
         super().__init__(device_type="cpu", is_fitted=True, apply_fit=apply_fit, apply_predict=apply_predict)
-        self._device = resolve_device(device)  # ART's constructor only knows "the" GPU
+        self._device = resolve_device(device)  # ART's constructor always takes the current GPU
         self.shape = tuple(shape)
         self.latent = int(checks.positive(latent, "latent"))
         self.width = int(checks.positive(width, "width"))
@@ -102,7 +101,7 @@ class VAEReformer(PreprocessorPyTorch):
         return self.network(x), y
 
     def in_front_of(self, module: nn.Module) -> nn.Module:
-        """The module that the defence makes of a classifier: what an attacker who knows it differentiates."""
+        """The defence and a classifier as one module, which an adversary who knows the defence differentiates."""
         return nn.Sequential(self.network, module).eval()
 
     def save(self, path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -54,14 +55,7 @@ def train_with_adam(
         predicted = classifier.predict(checks.images(validation[0]), batch_size=500).argmax(1)
         return {"accuracy": float((predicted == validation[1]).mean())}
 
-    order = derive(seed, "clean order")
-    return train_in_epochs(
-        "classifier",
-        module,
-        optimizer,
-        nb_epochs,
-        lambda epoch: batches(len(images), batch_size, epoch, epoch_images, order),
-        step,
-        evaluate,
-        checkpoint,
-    )
+    def batches_of(epoch: int) -> Iterator[Tensor]:
+        return batches(len(images), batch_size, epoch, epoch_images, derive(seed, "clean order"))
+
+    return train_in_epochs("classifier", module, optimizer, nb_epochs, batches_of, step, evaluate, checkpoint)
