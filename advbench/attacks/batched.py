@@ -16,18 +16,20 @@ from advbench import checks
 
 
 class BatchedAttack(EvasionAttack):
-    """An ART attack that is a dataclass: the fields that have a default are ART's ``attack_params``.
+    """An ART attack that is a dataclass: its fields with a default are ART's ``attack_params``, unless it lists them.
 
     A subclass defines ``_perturb``, or its own ``generate``, and ``_check_params``, which runs after each change of a field.
     """
 
     _estimator_requirements = (PyTorchClassifier,)
-    classifier: PyTorchClassifier
-    batch_size: int
+    classifier: Any
+    batch_size: Any
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        cls.attack_params = [*cls.attack_params, *(name for name in inspect.get_annotations(cls) if name in vars(cls))]
+        if "attack_params" not in vars(cls):
+            own = [name for name in inspect.get_annotations(cls) if name in vars(cls)]
+            cls.attack_params = [*cls.attack_params, *own]
 
     def __post_init__(self) -> None:
         super().__init__(estimator=self.classifier)

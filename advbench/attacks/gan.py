@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,6 +17,7 @@ from art.estimators.classification import PyTorchClassifier
 from torch import Tensor, nn
 
 from advbench import checks
+from advbench.attacks.batched import BatchedAttack
 from advbench.attacks.gan_network import attacker
 from advbench.checkpoint import load_tensors, save_tensors
 from advbench.device import float32
@@ -25,7 +28,8 @@ from advbench.seeds import derive
 Labelled = tuple[np.ndarray, np.ndarray]
 
 
-class GANAttack(EvasionAttack):
+@dataclass(eq=False, repr=False)
+class GANAttack(BatchedAttack):
     """x + A(x) with |A(x)| <= t; A is trained to raise the cross-entropy of frozen classifiers (report 004).
 
     :param classifier: an ART PyTorch classifier that returns logits for images in [0, 1], or several of the same
@@ -45,38 +49,27 @@ class GANAttack(EvasionAttack):
 
     # without the parameters that A was built with: a change of them would not change A
     attack_params = [*EvasionAttack.attack_params, "t", "bounded", "clip", "statistics", "lr", "batch_size"]
-    _estimator_requirements = (PyTorchClassifier,)
+    classifier: PyTorchClassifier | Sequence[PyTorchClassifier]
+    t: float = 0.08
+    bounded: Literal["tanh", "clamp"] = "tanh"
+    clip: bool = False
+    statistics: Literal["running", "batch"] = "running"
+    lr: float = 1e-3
+    width: int = 64
+    output_batch_norm: bool = False
+    seed: int = 0
+    batch_size: int = 100
 
-    def __init__(
-        self,
-        classifier: PyTorchClassifier | Sequence[PyTorchClassifier],
-        t: float = 0.08,
-        bounded: Literal["tanh", "clamp"] = "tanh",
-        clip: bool = False,
-        statistics: Literal["running", "batch"] = "running",
-        lr: float = 1e-3,
-        width: int = 64,
-        output_batch_norm: bool = False,
-        seed: int = 0,
-        batch_size: int = 100,
-    ) -> None:
-        self.classifiers = list(classifier) if isinstance(classifier, Sequence) else [classifier]
+    def __post_init__(self) -> None:
+        self.classifiers = list(self.classifier) if isinstance(self.classifier, Sequence) else [self.classifier]
         if not self.classifiers:
             raise ValueError("classifier must be one ART classifier or several, not an empty list")
-        super().__init__(estimator=self.classifiers[0])
+        EvasionAttack.__init__(self, estimator=self.classifiers[0])
         for other in self.classifiers[1:]:
             _same_shape(other, self.estimator.input_shape, self.estimator.nb_classes)
-        self.t = t
-        self.bounded = bounded
-        self.clip = clip
-        self.statistics = statistics
-        self.lr = lr
-        self.width = width
-        self.output_batch_norm = output_batch_norm
-        self.seed = seed
-        self.batch_size = batch_size
         self._check_params()
-        network = attacker(self.estimator.input_shape, width, output_batch_norm, derive(seed, "attacker weights"))
+        seed = derive(self.seed, "attacker weights")
+        network = attacker(self.estimator.input_shape, self.width, self.output_batch_norm, seed)
         self.network = network.to(self.estimator.device)
         self._trained = False
 
@@ -124,9 +117,8 @@ class GANAttack(EvasionAttack):
             self.finish_training()
             return self.attacked_figures(validation, watched)
 
-        def batches_of(epoch: int) -> Iterator[Tensor]:
-            return batches(len(images), batch_size, epoch, epoch_images, derive(self.seed, "attacker order"))
-
+        order = derive(self.seed, "attacker order")
+        batches_of = partial(batches, len(images), batch_size, epoch_images=epoch_images, seed=order)
         label = f"attacker, t = {self.t:g}"
         history = train_in_epochs(label, self.network, optimizer, nb_epochs, batches_of, step, evaluate, checkpoint)
         self.finish_training()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -90,10 +91,10 @@ class VAEReformer(PreprocessorPyTorch):
             network,
             optimizer,
             nb_epochs,
-            lambda epoch: batches(len(images), batch_size, epoch, None, derive(seed, "order")),
+            partial(batches, len(images), batch_size, epoch_images=None, seed=derive(seed, "order")),
             step,
             checkpoint=checkpoint,
-            global_seed=lambda epoch: derive(seed, "latent", epoch),
+            global_seed=partial(derive, seed, "latent"),
         )
 
     def forward(self, x: Tensor, y: Any | None = None) -> tuple[Tensor, Any | None]:

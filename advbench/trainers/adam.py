@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -55,7 +55,6 @@ def train_with_adam(
         predicted = classifier.predict(checks.images(validation[0]), batch_size=500).argmax(1)
         return {"accuracy": float((predicted == validation[1]).mean())}
 
-    def batches_of(epoch: int) -> Iterator[Tensor]:
-        return batches(len(images), batch_size, epoch, epoch_images, derive(seed, "clean order"))
-
+    order = derive(seed, "clean order")
+    batches_of = partial(batches, len(images), batch_size, epoch_images=epoch_images, seed=order)
     return train_in_epochs("classifier", module, optimizer, nb_epochs, batches_of, step, evaluate, checkpoint)

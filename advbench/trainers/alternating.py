@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -104,9 +105,8 @@ class AlternatingTrainer(Trainer):
             accuracy = float((clean == checks.labels(validation[1], len(clean), self.classifier.nb_classes)).mean())
             return {"clean_accuracy": accuracy, **attack.attacked_figures(validation, watched)}
 
-        def batches_of(epoch: int) -> Iterator[Tensor]:
-            return batches(len(images), batch_size, epoch, epoch_images, derive(self.seed, "alternating order"))
-
+        order = derive(self.seed, "alternating order")
+        batches_of = partial(batches, len(images), batch_size, epoch_images=epoch_images, seed=order)
         label, both = (
             f"alternating, t = {attack.t:g}",
             nn.ModuleDict({"attacker": attack.network, "classifier": module}),

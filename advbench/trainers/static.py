@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -94,10 +95,10 @@ class StaticAdversarialTrainer(Trainer):
             module,
             classifier.optimizer,
             nb_epochs,
-            lambda epoch: batches(2 * len(x), batch_size, epoch, None, derive(seed, "order")),
+            partial(batches, 2 * len(x), batch_size, epoch_images=None, seed=derive(seed, "order")),
             step,
             each_epoch or dict,
             checkpoint,
             rate,
-            global_seed=lambda epoch: derive(seed, "dropout", epoch),
+            global_seed=partial(derive, seed, "dropout"),
         )

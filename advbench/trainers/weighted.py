@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -114,12 +115,12 @@ class WeightedAdversarialTrainer(Trainer):
             module,
             classifier.optimizer,
             nb_epochs,
-            lambda epoch: batches(len(x), batch_size, epoch, None, derive(seed, "order")),
+            partial(batches, len(x), batch_size, epoch_images=None, seed=derive(seed, "order")),
             step,
             each_epoch or dict,
             checkpoint,
             rate,
-            global_seed=lambda epoch: derive(seed, "attacks", epoch),
+            global_seed=partial(derive, seed, "attacks"),
         )
 
     def _backward(self, x: Tensor, y: Tensor, aims: Tensor) -> Tensor:
