@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from operator import methodcaller
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from advbench.files import write
+from advbench.errors import UsageError
+from advbench.files import first_line, write
 from advbench.progress import log
 
 
@@ -41,6 +43,23 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     if checksum is not None and checksum != _checksum(tensors, meta):
         raise ValueError(f"{path} is damaged: its checksum does not fit its content")
     return tensors, meta
+
+
+@contextmanager
+def reading(path: Path, kind: str) -> Iterator[None]:
+    """Let every error of a block that reads a user's file name the file in one line.
+
+    :param kind: what the file should hold, such as "detector".
+    :raises UsageError: if there is no such file, or the block fails.
+    """
+    if not path.is_file():
+        raise UsageError(f"no {kind} at {path}")
+    try:
+        yield
+    except UsageError:
+        raise
+    except Exception as error:
+        raise UsageError(f"{path} is not a {kind} of advbench: {first_line(error)}") from error
 
 
 def _checksum(tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> str:

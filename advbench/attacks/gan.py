@@ -19,9 +19,8 @@ from torch import Tensor, nn
 from advbench import checks
 from advbench.attacks.batched import BatchedAttack
 from advbench.attacks.gan_network import attacker
-from advbench.checkpoint import load_tensors, save_tensors
+from advbench.checkpoint import load_tensors, reading, save_tensors
 from advbench.device import float32
-from advbench.errors import UsageError
 from advbench.loop import batches, train_in_epochs
 from advbench.seeds import derive
 
@@ -225,13 +224,9 @@ class GANAttack(BatchedAttack):
         :raises UsageError: if the file is missing or is not such an attack.
         :raises ValueError: for a classifier of another shape.
         """
-        if not Path(path).is_file():
-            raise UsageError(f"no attack at {path}")
-        try:
+        with reading(Path(path), "GANAttack"):
             tensors, meta = load_tensors(Path(path))
             shape = tuple(meta.pop("shape"))
-        except Exception as error:
-            raise UsageError(f"{path} is not a GANAttack of advbench") from error
         for one in classifier if isinstance(classifier, Sequence) else [classifier]:
             _same_shape(one, shape)
         attack = cls(classifier, **meta)

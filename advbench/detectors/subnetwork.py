@@ -14,13 +14,12 @@ from art.estimators.classification import PyTorchClassifier
 from torch import Tensor, nn
 
 from advbench import checks
-from advbench.checkpoint import fingerprint, load_tensors, save_tensors
+from advbench.checkpoint import fingerprint, load_tensors, reading, save_tensors
 from advbench.detectors.features import Rows
 from advbench.detectors.network import SUBNETWORKS, DetectorSubnetwork
 from advbench.device import float32
 from advbench.errors import UsageError
 from advbench.estimators import gradient_autocast, gradient_module
-from advbench.files import first_line
 from advbench.loop import descend, train_in_epochs
 from advbench.models.tapped import TappedModule
 from advbench.seeds import derive
@@ -297,15 +296,11 @@ class SubnetworkDetector(EvasionDetector):
 
         :raises UsageError: if the file is missing, is not a detector, or belongs to another classifier.
         """
-        if not Path(path).is_file():
-            raise UsageError(f"no detector at {path}")
-        try:
+        with reading(Path(path), "detector"):
             tensors, meta = load_tensors(Path(path))
             belongs_to = meta.pop("classifier")
             detector = cls(classifier, **meta)
             detector.subnetwork.load_state_dict(tensors)
-        except Exception as error:
-            raise UsageError(f"{path} is not a detector of advbench: {first_line(error)}") from error
         if belongs_to != fingerprint(classifier.model):
             raise UsageError(f"{path} was trained on another classifier")
         return detector

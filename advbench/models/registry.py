@@ -7,8 +7,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from advbench.errors import UsageError, did_you_mean
-from advbench.files import first_line
+from advbench.errors import did_you_mean
 
 if TYPE_CHECKING:
     from advbench.models.tapped import TappedModule
@@ -113,11 +112,9 @@ def load(path: Path) -> tuple[TappedModule, ModelSpec]:
     """
     import torch
 
-    from advbench.checkpoint import load_tensors
+    from advbench.checkpoint import load_tensors, reading
 
-    if not path.is_file():
-        raise UsageError(f"no model at {path}")
-    try:
+    with reading(path, "model"):
         tensors, meta = load_tensors(path)
         fields: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in meta.items()}
         spec = ModelSpec(**fields)
@@ -127,8 +124,4 @@ def load(path: Path) -> tuple[TappedModule, ModelSpec]:
             raise ValueError(f"its weights are not those of {spec.name} with {spec.classes} classes")
         module = create(spec)
         module.load_state_dict(tensors)
-    except UsageError:
-        raise
-    except Exception as error:
-        raise UsageError(f"{path} is not a model of advbench: {first_line(error)}") from error
-    return module, spec
+        return module, spec
