@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from operator import methodcaller
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from advbench.files import write
+from advbench.errors import UsageError
+from advbench.files import first_line, write
 from advbench.progress import log
 
 
@@ -29,18 +31,35 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor], meta: Mapping[str, A
 def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """The tensors and the metadata of a file that ``save_tensors`` wrote.
 
-    :raises ValueError: if one of its bits has changed since, or it is no such file.
+    :raises ValueError: if one of its bits has changed since, or ``save_tensors`` did not write it.
     """
     with safe_open(path, "pt") as stream:
-        kept = json.loads((stream.metadata() or {}).get("advbench", "null"))
+        entry = json.loads((stream.metadata() or {}).get("advbench", "null"))
         names = stream.keys()
         tensors = {name: stream.get_tensor(name) for name in names}
-    if not isinstance(kept, (dict, list)):
+    if not isinstance(entry, (dict, list)):
         raise ValueError(f"{path} was not written by advbench")
-    meta, checksum = (kept, None) if isinstance(kept, dict) else kept  # files of earlier versions have no checksum
+    meta, checksum = (entry, None) if isinstance(entry, dict) else entry  # files of earlier versions have no checksum
     if checksum is not None and checksum != _checksum(tensors, meta):
         raise ValueError(f"{path} is damaged: its checksum does not fit its content")
     return tensors, meta
+
+
+@contextmanager
+def reading(path: Path, kind: str) -> Iterator[None]:
+    """Let every error of a block that reads a user's file name the file in one line.
+
+    :param kind: what the file should hold, such as "detector".
+    :raises UsageError: if there is no such file, or the block fails.
+    """
+    if not path.is_file():
+        raise UsageError(f"no {kind} at {path}")
+    try:
+        yield
+    except UsageError:
+        raise
+    except Exception as error:
+        raise UsageError(f"{path} is not a {kind} of advbench: {first_line(error)}") from error
 
 
 def _checksum(tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> str:
@@ -61,7 +80,7 @@ def fingerprint(module: torch.nn.Module) -> str:
 class Checkpoint:
     """The state of a training between two epochs.
 
-    :param path: the file it lives in, or None for a training that is not to be resumed.
+    :param path: its file, or None for a training that will not be resumed.
     """
 
     def __init__(self, path: Path | None) -> None:
@@ -70,7 +89,7 @@ class Checkpoint:
     def save(
         self, module: torch.nn.Module, optimizer: torch.optim.Optimizer, best: Mapping[str, Tensor], history: list[dict]
     ) -> None:
-        """Keep the module, the optimizer's state, the best weights so far and one dict an epoch."""
+        """Save the module, the optimizer's state, the best weights so far and one dict an epoch."""
         if self.path is None:
             return
         state = optimizer.state_dict()["state"]
@@ -82,7 +101,7 @@ class Checkpoint:
     def restore(
         self, module: torch.nn.Module, optimizer: torch.optim.Optimizer
     ) -> tuple[dict[str, Tensor], list[dict]]:
-        """Put a kept state back; returns (best weights, history), both empty where nothing was kept."""
+        """Load the saved state; returns (best weights, history), both empty where there is none."""
         if self.path is None or not self.path.is_file():
             return {}, []
         try:
@@ -100,13 +119,8 @@ class Checkpoint:
         for name, tensor in parts["optimizer"].items():
             index, key = name.split("/", 1)
             parameter = parameters[int(index)]
-            if tensor.shape == parameter.shape:  # in its layout: a fused step pairs both by their place in memory
+            if tensor.shape == parameter.shape:  # in the parameter's layout: a fused step pairs both by place in memory
                 tensor = torch.empty_like(parameter, requires_grad=False).copy_(tensor)
             slots.setdefault(int(index), {})[key] = tensor
         optimizer.load_state_dict({"state": slots, "param_groups": optimizer.state_dict()["param_groups"]})
         return parts["best"], meta["history"]
-
-    def discard(self) -> None:
-        """Remove the file, once what it led to is kept elsewhere."""
-        if self.path is not None:
-            self.path.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""What the public functions ask of images, labels and numbers; each error names the argument."""
+"""Checks of the images, labels and numbers that public functions take; each error names the argument."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ def images(x: np.ndarray, name: str = "x", shape: tuple[int, ...] | None = None)
     """
     x = np.asarray(x)
     if x.ndim != 4 or len(x) == 0 or (shape is not None and x.shape[1:] != tuple(shape)):
-        wanted = "(N, C, H, W)" if shape is None else f"(N, {', '.join(map(str, shape))})"
-        raise ValueError(f"{name} must have shape {wanted} with N > 0, not {x.shape}")
+        required = "(N, C, H, W)" if shape is None else f"(N, {', '.join(map(str, shape))})"
+        raise ValueError(f"{name} must have shape {required} with N > 0, not {x.shape}")
     if not np.issubdtype(x.dtype, np.floating):
         raise ValueError(f"{name} must be floating point in [0, 1], not {x.dtype}; divide uint8 images by 255")
     low, high = float(x.min()), float(x.max())
     if not (low >= 0 and high <= 1):  # NaN fails both comparisons
         raise ValueError(f"{name} must lie in [0, 1], found {low:g}..{high:g}")
-    return np.require(x, np.float32, ("C", "W"))  # torch warns of arrays that it cannot write to
+    return np.require(x, np.float32, ("C", "W"))  # torch warns about read-only arrays
 
 
 def labels(y: np.ndarray, n: int, classes: int, name: str = "y") -> np.ndarray:

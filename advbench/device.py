@@ -1,4 +1,4 @@
-"""Which processor to compute on, and in which precision."""
+"""The processor to compute on, and the precision."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ def resolve_device(device: str | torch.device = "auto") -> torch.device:
 def images_at_a_time(input_shape: Sequence[int], device: torch.device, most: int = 128) -> int:
     """How many images of a shape (C, H, W) to compute on at once.
 
-    On a CPU, gradients of EfficientNet-Lite0 for 64 images of 224 x 224 pixels take three times as long an image as for
-    8. On a GPU it is their activations that need bounds.
+    On a CPU, gradients of EfficientNet-Lite0 take three times as long an image for 64 images of 224 x 224 pixels as for 8.
+    On a GPU the memory for activations sets the limit.
     """
     pixels = _PIXELS_ON_CPU if device.type == "cpu" else _PIXELS_ON_GPU
     return max(1, min(most, pixels // prod(input_shape[1:])))

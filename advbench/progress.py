@@ -1,4 +1,4 @@
-"""Progress of long work: a bar with the time left on a terminal, a log line now and then elsewhere."""
+"""Progress of long work: a bar with the remaining time on a terminal, a log line every 15 seconds elsewhere."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ _bars: Any = None  # the one live display of the process, shared by nested track
 
 
 def track(items: Iterable[T], label: str, total: int) -> Iterator[T]:
-    """Yield the items while showing how far the work is.
+    """Yield the items and show the progress.
 
-    :param total: the number of items, for the time left.
+    :param total: the number of items, for the remaining time.
     """
     return _on_terminal(items, label, total) if bars_allowed and sys.stderr.isatty() else _in_lines(items, label, total)
 
 
 def log_in_child() -> None:
-    """Log to the terminal from a process that another one started: in lines, for several cannot share one live display."""
+    """Log to the terminal from a child process: in lines, because several processes cannot share one live display."""
     global bars_allowed
     bars_allowed = False
     handler = logging.StreamHandler(sys.stderr)

@@ -1,4 +1,4 @@
-"""One seed a run; every stage derives its own, so that order, resume and workers change nothing."""
+"""One seed a run, from which every stage derives its own, so that order, resume and workers change nothing."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def seed_global_state(seed: int) -> None:
 
 @contextmanager
 def own_global_state(seed: int = 0) -> Iterator[None]:
-    """Seeded global generators of NumPy and torch, whose states are put back afterwards."""
+    """Seed the global generators of NumPy and torch, and restore their states afterwards."""
     import numpy as np
     import torch
 

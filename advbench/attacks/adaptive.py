@@ -3,48 +3,40 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from art.attacks.attack import EvasionAttack
 from art.defences.detector.evasion import EvasionDetector
 from art.estimators.classification import PyTorchClassifier
 from torch import Tensor
 
 from advbench import checks
-from advbench.attacks.batched import checked, in_batches
+from advbench.attacks.batched import BatchedAttack
 from advbench.estimators import gradient_autocast, joint
 from advbench.progress import track
 
 _MARGIN = 0.05  # added to the true logit: an image that is only just wrong does not count as fooled
 
 
-class _AdaptivePGD(EvasionAttack):
-    attack_params = [*EvasionAttack.attack_params, "norm", "eps", "eps_step", "max_iter", "batch_size"]
-    _estimator_requirements = (PyTorchClassifier,)
+@dataclass(eq=False, repr=False)
+class _AdaptivePGD(BatchedAttack):
+    classifier: PyTorchClassifier
+    detector: EvasionDetector
+    norm: float | str = np.inf
+    eps: float = 8 / 255
+    eps_step: float | None = None
+    max_iter: int = 1000
+    batch_size: int = 128
 
-    def __init__(
-        self,
-        classifier: PyTorchClassifier,
-        detector: EvasionDetector,
-        norm: float | str = np.inf,
-        eps: float = 8 / 255,
-        eps_step: float | None = None,
-        max_iter: int = 1000,
-        batch_size: int = 128,
-    ) -> None:
-        super().__init__(estimator=classifier)
-        self.detector = detector
-        self.norm = float(norm)
-        self.eps = eps
-        self.eps_step = eps / 10 if eps_step is None else eps_step
-        self.max_iter = max_iter
-        self.batch_size = batch_size
-        self._check_params()
-        self._joint = joint(classifier, detector)
+    def __post_init__(self) -> None:
+        self.eps_step = self.eps / 10 if self.eps_step is None else self.eps_step
+        super().__post_init__()
+        self._joint = joint(self.classifier, self.detector)
 
     def _check_params(self) -> None:
+        self.norm = float(self.norm)
         if self.norm not in (2.0, np.inf):
             raise ValueError(f"norm must be 2 or inf, not {self.norm}")
         for name in ("eps", "eps_step", "max_iter", "batch_size"):
@@ -56,24 +48,14 @@ class _AdaptivePGD(EvasionAttack):
 
         :param x: the images that loss and score were computed from.
         :param loss: of the classifier, (N,).
-        :param score: of the detector, (N,), larger for what it takes for adversarial.
+        :param score: of the detector, (N,), larger for images that look adversarial to it.
         :param fooled: bool (N,): whether the classifier is wrong, with a margin.
         """
 
-    def generate(self, x: np.ndarray, y: np.ndarray | None = None, **kwargs: object) -> np.ndarray:
-        """Perturb images so that they are classified wrong and score low in the detector.
-
-        :param x: float (N, C, H, W) in [0, 1].
-        :param y: true labels, indices or one-hot; without them the predicted ones.
-        :return: float32 (N, C, H, W) in [0, 1]: of all iterates that fooled the classifier the one with the lowest
-            detector score, or the last iterate where none did.
-        :raises ValueError: for images or labels out of range.
-        """
-        x, y = checked(self.estimator, x, y, self.batch_size)
-        return in_batches(self._perturb, self.estimator.device, self.batch_size, x, y)
-
-    def _perturb(self, x0: Tensor, y: Tensor) -> Tensor:
-        x = best = x0
+    def _perturb(self, x: Tensor, y: Tensor) -> Tensor:
+        """Of all iterates that fooled the classifier the one with the lowest detector score, or the last where none did."""
+        assert self.eps_step is not None
+        x0 = best = x
         lowest = torch.full((len(x0),), torch.inf, device=x0.device)
         for step in track(range(self.max_iter + 1), type(self).__name__, self.max_iter + 1):
             x = x.detach().contiguous(memory_format=torch.channels_last).requires_grad_(step < self.max_iter)
@@ -121,7 +103,7 @@ class SelectivePGD(_AdaptivePGD):
 
 
 class OrthogonalPGD(_AdaptivePGD):
-    """The same, each step orthogonal to the gradient of the other goal, so that what one won the other keeps.
+    """The same, each step orthogonal to the gradient of the other goal, so that progress on one does not undo the other.
 
     Section 4.1 of the paper, whose equation 6 is printed with the projection the other way round than its text. A step
     costs two passes back. Parameters and errors are those of :class:`SelectivePGD`.
@@ -135,7 +117,7 @@ class OrthogonalPGD(_AdaptivePGD):
 
 
 def _without(g: Tensor, other: Tensor) -> Tensor:
-    """g less its projection on the other, image by image; a zero gradient takes nothing away."""
+    """g less its projection on the other, image by image; a zero gradient changes nothing."""
     other = other / _length(other)
     return g - (g * other).flatten(1).sum(1)[:, None, None, None] * other
 

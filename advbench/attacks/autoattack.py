@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import torch
-from art.attacks.attack import EvasionAttack
 from art.estimators.classification import PyTorchClassifier
 
 from advbench import checks, device
+from advbench.attacks.batched import BatchedAttack, checked
 from advbench.seeds import own_global_state
 
 _NORMS = {np.inf: "Linf", 2.0: "L2"}
 
 
-class AutoAttack(EvasionAttack):
-    """APGD-CE, targeted APGD-DLR, targeted FAB and Square, each on the images that the ones before did not beat.
+@dataclass(eq=False, repr=False)
+class AutoAttack(BatchedAttack):
+    """APGD-CE, targeted APGD-DLR, targeted FAB and Square, each on the images that withstood the ones before.
 
     The authors' own code (package ``pyautoattack``) in version "standard".
 
@@ -26,40 +29,31 @@ class AutoAttack(EvasionAttack):
     :raises ValueError: for another norm, a non-positive eps or too few classes.
     """
 
-    attack_params = [*EvasionAttack.attack_params, "norm", "eps", "seed", "batch_size"]
-    _estimator_requirements = (PyTorchClassifier,)
+    classifier: PyTorchClassifier
+    norm: float | str = np.inf
+    eps: float = 8 / 255
+    seed: int = 0
+    batch_size: int | None = None
 
-    def __init__(
-        self,
-        classifier: PyTorchClassifier,
-        norm: float | str = np.inf,
-        eps: float = 8 / 255,
-        seed: int = 0,
-        batch_size: int | None = None,
-    ) -> None:
-        super().__init__(estimator=classifier)
-        self.norm = float(norm)
-        self.eps = eps
-        self.seed = seed
-        self.batch_size = (
-            device.images_at_a_time(classifier.input_shape, classifier.device, most=250)
-            if batch_size is None
-            else batch_size
-        )
-        self._check_params()
+    def __post_init__(self) -> None:
+        if self.batch_size is None:
+            shape, where = self.classifier.input_shape, self.classifier.device
+            self.batch_size = device.images_at_a_time(shape, where, most=250)
+        super().__post_init__()
 
     def _check_params(self) -> None:
+        self.norm = float(self.norm)
         if self.norm not in _NORMS:
             raise ValueError(f"norm must be inf or 2, not {self.norm}")
         checks.positive(self.eps, "eps")
-        checks.positive(self.batch_size, "batch_size")
+        checks.positive(self.batch_size or 0, "batch_size")
         if self.estimator.nb_classes < 4:
             raise ValueError(
                 f"classifier must have at least 4 classes for the DLR loss, not {self.estimator.nb_classes}"
             )
 
     def generate(self, x: np.ndarray, y: np.ndarray | None = None, **kwargs: object) -> np.ndarray:
-        """Adversarial versions within eps of the images; those that no attack beats are returned unchanged.
+        """Adversarial versions within eps of the images; an image that withstands every attack is returned unchanged.
 
         :param x: float (N, C, H, W) in [0, 1].
         :param y: true labels, indices or one-hot; without them the predicted ones.
@@ -68,15 +62,17 @@ class AutoAttack(EvasionAttack):
         """
         from pyautoattack import AutoAttack as Ensemble
 
-        x = checks.images(x, "x", self.estimator.input_shape)
-        if y is None:
-            y = self.estimator.predict(x, batch_size=self.batch_size).argmax(1)
-        y = checks.labels(y, len(x), self.estimator.nb_classes)
+        assert self.batch_size is not None
+        x, y = checked(self.estimator, x, y, self.batch_size)
         n_classes = min(self.estimator.nb_classes - 1, 9)
         module = self.estimator.model.eval()
         with own_global_state(self.seed):
             ensemble = Ensemble(
-                module, eps=self.eps, norm=_NORMS[self.norm], seed=self.seed % 2**32, device=self.estimator.device
+                module,
+                eps=self.eps,
+                norm=_NORMS[float(self.norm)],
+                seed=self.seed % 2**32,
+                device=self.estimator.device,
             )
             ensemble.apgd_targeted.n_target_classes = ensemble.fab.n_target_classes = n_classes
             adversarial, _ = ensemble.run_standard_evaluation(

@@ -1,15 +1,54 @@
-"""What every attack of ours does around its work on one batch: check images and labels, and go through them."""
+"""The base of our attacks: parameters as the fields of a dataclass, and work on one batch of tensors at a time."""
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
+from art.attacks.attack import EvasionAttack
 from art.estimators.classification import PyTorchClassifier
 from torch import Tensor
 
 from advbench import checks
+
+
+class BatchedAttack(EvasionAttack):
+    """An ART attack that is a dataclass: its fields with a default are ART's ``attack_params``, unless it lists them.
+
+    A subclass defines ``_perturb``, or its own ``generate``, and ``_check_params``, which runs after each change of a field.
+    """
+
+    _estimator_requirements = (PyTorchClassifier,)
+    classifier: Any
+    batch_size: Any
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "attack_params" not in vars(cls):
+            own = [name for name in inspect.get_annotations(cls) if name in vars(cls)]
+            cls.attack_params = [*cls.attack_params, *own]
+
+    def __post_init__(self) -> None:
+        super().__init__(estimator=self.classifier)
+        self._check_params()
+
+    def generate(self, x: np.ndarray, y: np.ndarray | None = None, **kwargs: object) -> np.ndarray:
+        """Adversarial versions of images.
+
+        :param x: float (N, C, H, W) in [0, 1].
+        :param y: true labels, indices or one-hot; without them the predicted ones.
+        :return: float32 (N, C, H, W) in [0, 1].
+        :raises ValueError: for images or labels out of range.
+        """
+        x, y = checked(self.estimator, x, y, self.batch_size)
+        return in_batches(self._perturb, self.estimator.device, self.batch_size, x, y)
+
+    def _perturb(self, x: Tensor, y: Tensor) -> Tensor:
+        """The attack on one batch of tensors on the classifier's device: images (N, C, H, W) and label indices (N,)."""
+        raise NotImplementedError
 
 
 def checked(

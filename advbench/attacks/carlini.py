@@ -5,72 +5,50 @@ ART's own follows single gradients with a line search in NumPy, which costs seve
 
 from __future__ import annotations
 
-import numpy as np
+from dataclasses import dataclass
+
 import torch
-from art.attacks.attack import EvasionAttack
 from art.estimators.classification import PyTorchClassifier
 from torch import Tensor
 
 from advbench import checks
-from advbench.attacks.batched import checked, in_batches
+from advbench.attacks.batched import BatchedAttack
 from advbench.estimators import gradient_autocast, gradient_module
 from advbench.progress import track
 
 _INSIDE = 1 - 1e-6  # of [-1, 1]: the arctanh of a black pixel must be finite
 _LARGE = 1e10
 _MARGIN = 1e-4  # by which an image must be over the boundary, so that rounding in another batch cannot undo it
-_STALLED = 0.9999  # a loss above this share of what it was a tenth of the steps ago has stopped falling
+_STALLED = 0.9999  # a loss above this share of the loss a tenth of the steps ago has stopped falling
 
 
-class CarliniWagnerL2(EvasionAttack):
+@dataclass(eq=False, repr=False)
+class CarliniWagnerL2(BatchedAttack):
     """min ||x' - x||_2^2 + c f(x') over x' = (tanh w + 1) / 2 with Adam, c found by binary search for each image.
 
-    f(x') = max(max_{i in own} Z_i - max_{i not in own} Z_i, -kappa): own is the label and every class of ``never``.
+    f(x') = max(max_{i in own} Z_i - max_{i not in own} Z_i, -kappa): own holds the label and every class of ``never``.
 
     :param classifier: an ART PyTorch classifier that returns logits Z for images in [0, 1].
     :param confidence: kappa.
     :param learning_rate: of Adam.
     :param binary_search_steps: values of c that are tried.
-    :param max_iter: steps for each c; the last ones are left out once the loss of the batch has stopped falling.
+    :param max_iter: steps for each c; fewer where the loss of the batch stops falling.
     :param initial_const: the first c.
-    :param never: classes that an image must not be taken for either, such as "adversarial" of a
+    :param never: classes that do not count as success either, such as "adversarial" of a
         :class:`~advbench.detectors.CombinedModel`.
     :raises ValueError: for a parameter out of range.
 
     A step costs one gradient.
     """
 
-    attack_params = [
-        *EvasionAttack.attack_params,
-        "confidence",
-        "learning_rate",
-        "binary_search_steps",
-        "max_iter",
-        "initial_const",
-        "batch_size",
-    ]
-    _estimator_requirements = (PyTorchClassifier,)
-
-    def __init__(
-        self,
-        classifier: PyTorchClassifier,
-        confidence: float = 0.0,
-        learning_rate: float = 0.01,
-        binary_search_steps: int = 3,
-        max_iter: int = 1000,
-        initial_const: float = 0.1,
-        never: tuple[int, ...] = (),
-        batch_size: int = 128,
-    ) -> None:
-        super().__init__(estimator=classifier)
-        self.confidence = confidence
-        self.learning_rate = learning_rate
-        self.binary_search_steps = binary_search_steps
-        self.max_iter = max_iter
-        self.initial_const = initial_const
-        self.never = never
-        self.batch_size = batch_size
-        self._check_params()
+    classifier: PyTorchClassifier
+    confidence: float = 0.0
+    learning_rate: float = 0.01
+    binary_search_steps: int = 3
+    max_iter: int = 1000
+    initial_const: float = 0.1
+    never: tuple[int, ...] = ()
+    batch_size: int = 128
 
     def _check_params(self) -> None:
         checks.positive(self.confidence, "confidence", zero=True)
@@ -79,34 +57,24 @@ class CarliniWagnerL2(EvasionAttack):
         if not all(0 <= c < self.estimator.nb_classes for c in self.never):
             raise ValueError(f"never must hold classes 0..{self.estimator.nb_classes - 1}, not {self.never}")
 
-    def generate(self, x: np.ndarray, y: np.ndarray | None = None, **kwargs: object) -> np.ndarray:
-        """The nearest image found that is taken for another class.
-
-        :param x: float (N, C, H, W) in [0, 1].
-        :param y: true labels, indices or one-hot; without them the predicted ones.
-        :return: float32 (N, C, H, W) in [0, 1]; an image for which none was found is returned unchanged.
-        :raises ValueError: for images or labels out of range.
-        """
-        x, y = checked(self.estimator, x, y, self.batch_size)
-        return in_batches(self._perturb, self.estimator.device, self.batch_size, x, y)
-
-    def _perturb(self, x0: Tensor, y: Tensor) -> Tensor:
-        own = torch.zeros(len(x0), self.estimator.nb_classes, dtype=torch.bool, device=x0.device)
-        own[torch.arange(len(x0)), y] = True
+    def _perturb(self, x: Tensor, y: Tensor) -> Tensor:
+        """The nearest images found that are classified otherwise; where none was found, the image itself."""
+        own = torch.zeros(len(x), self.estimator.nb_classes, dtype=torch.bool, device=x.device)
+        own[torch.arange(len(x)), y] = True
         own[:, list(self.never)] = True
-        low, high = (torch.full((len(x0),), bound, device=x0.device) for bound in (0.0, _LARGE))
+        low, high = (torch.full((len(x),), bound, device=x.device) for bound in (0.0, _LARGE))
         c = torch.full_like(low, self.initial_const)
-        best, nearest = x0.clone(), torch.full_like(low, torch.inf)
+        best, nearest = x.clone(), torch.full_like(low, torch.inf)
         for search in range(self.binary_search_steps):
             label = f"Carlini & Wagner, c {search + 1}/{self.binary_search_steps}"
-            found = self._descend(x0, own, c, best, nearest, label)
+            found = self._descend(x, own, c, best, nearest, label)
             high = torch.where(found, torch.minimum(high, c), high)
             low = torch.where(found, low, torch.maximum(low, c))
             c = torch.where(high < _LARGE, (low + high) / 2, c * 10)
         return best
 
     def _descend(self, x0: Tensor, own: Tensor, c: Tensor, best: Tensor, nearest: Tensor, label: str) -> Tensor:
-        """Minimise for one c an image, put what is nearer into ``best``; returns bool (N,): whether any was adversarial."""
+        """Minimise for one c an image and put nearer images into ``best``; returns whether any was adversarial, bool (N,)."""
         module = gradient_module(self.estimator)
         w = torch.atanh((2 * x0 - 1) * _INSIDE).contiguous(memory_format=torch.channels_last).requires_grad_(True)
         optimizer = torch.optim.Adam([w], self.learning_rate)

@@ -5,13 +5,15 @@ ART's own is l2 only, never lets a finished image leave the batch and applies it
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import torch
-from art.attacks.attack import EvasionAttack
 from art.estimators.classification import PyTorchClassifier
 from torch import Tensor, nn
 
 from advbench import checks
+from advbench.attacks.batched import BatchedAttack
 from advbench.estimators import gradient_module
 
 _SLACK = 1e-4  # added to every step, as foolbox does: an image whose pixels meet the clip creeps on instead of stalling
@@ -19,43 +21,32 @@ _SLACK = 1e-4  # added to every step, as foolbox does: an image whose pixels mee
 _MARGIN = 1e-4  # by which another logit must win, so that rounding in another batch cannot undo it
 
 
-class DeepFool(EvasionAttack):
+@dataclass(eq=False, repr=False)
+class DeepFool(BatchedAttack):
     """The nearest decision boundary by repeated linearisation at the current iterate.
 
     :param classifier: an ART PyTorch classifier that returns logits for images in [0, 1].
     :param norm: 2 or ``inf``: the norm in which the perturbation is to be small.
     :param max_iter: linearisations an image at most.
     :param overshoot: eta of the paper: every iterate is x + (1 + eta) r, clipped to [0, 1].
-    :param candidates: how many of the other classes are linearised, the highest logits first; None for all. The authors' code
-        takes ten.
-    :param batch_size: images in work at a time; a finished one gives its place to the next.
+    :param candidates: other classes that are linearised, the highest logits first; None for all. The authors' code takes
+        ten.
+    :param batch_size: images at a time; a finished one gives its place to the next.
     :raises ValueError: for another norm or a non-positive number.
 
-    An iteration costs ``candidates`` backward passes and two forward passes an image, one of them to see whether it
-    has flipped, so that no gradient is computed for one that has.
+    An iteration costs ``candidates`` backward passes and two forward passes an image. One of these checks whether the image
+    has flipped, so that no gradient is computed for it any more.
     """
 
-    attack_params = [*EvasionAttack.attack_params, "norm", "max_iter", "overshoot", "candidates", "batch_size"]
-    _estimator_requirements = (PyTorchClassifier,)
-
-    def __init__(
-        self,
-        classifier: PyTorchClassifier,
-        norm: float | str = 2,
-        max_iter: int = 50,
-        overshoot: float = 0.02,
-        candidates: int | None = 10,
-        batch_size: int = 128,
-    ) -> None:
-        super().__init__(estimator=classifier)
-        self.norm = float(norm)
-        self.max_iter = max_iter
-        self.overshoot = overshoot
-        self.candidates = candidates
-        self.batch_size = batch_size
-        self._check_params()
+    classifier: PyTorchClassifier
+    norm: float | str = 2
+    max_iter: int = 50
+    overshoot: float = 0.02
+    candidates: int | None = 10
+    batch_size: int = 128
 
     def _check_params(self) -> None:
+        self.norm = float(self.norm)
         if self.norm not in (2.0, np.inf):
             raise ValueError(f"norm must be 2 or inf, not {self.norm}")
         for name in ("max_iter", "batch_size"):

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 import torch
-from art.attacks.attack import EvasionAttack
 from art.estimators.classification import PyTorchClassifier
 from torch import Tensor
 
 from advbench import checks
-from advbench.attacks.batched import checked, in_batches
+from advbench.attacks.batched import BatchedAttack, checked, in_batches
 
 
 class AttachedDetector(Protocol):
@@ -25,7 +25,8 @@ class AttachedDetector(Protocol):
         """sgn(grad J_cls(x, y)) and sgn(grad J_det(x, 1)); a number stands in place of the one that is not needed."""
 
 
-class DynamicDetectorAttack(EvasionAttack):
+@dataclass(eq=False, repr=False)
+class DynamicDetectorAttack(BatchedAttack):
     """x <- Clip_eps(x + alpha [(1 - sigma) sgn(grad J_cls(x, y)) + sigma sgn(grad J_det(x, 1))]).
 
     J_det(x, 1) is the detector's cross-entropy for "adversarial": ascending it lowers p_adv. The clip is to the
@@ -43,27 +44,13 @@ class DynamicDetectorAttack(EvasionAttack):
     sign; where every sigma is 0 or every sigma is 1, one.
     """
 
-    attack_params = [*EvasionAttack.attack_params, "eps", "eps_step", "max_iter", "sigma", "batch_size"]
-    _estimator_requirements = (PyTorchClassifier,)
-
-    def __init__(
-        self,
-        classifier: PyTorchClassifier,
-        detector: AttachedDetector,
-        eps: float = 1 / 255,
-        eps_step: float = 1 / 255,
-        max_iter: int = 10,
-        sigma: float | np.ndarray = 0.5,
-        batch_size: int = 128,
-    ) -> None:
-        super().__init__(estimator=classifier)
-        self.detector = detector
-        self.eps = eps
-        self.eps_step = eps_step
-        self.max_iter = max_iter
-        self.sigma = sigma
-        self.batch_size = batch_size
-        self._check_params()
+    classifier: PyTorchClassifier
+    detector: AttachedDetector
+    eps: float = 1 / 255
+    eps_step: float = 1 / 255
+    max_iter: int = 10
+    sigma: float | np.ndarray = 0.5
+    batch_size: int = 128
 
     def _check_params(self) -> None:
         checks.positive(self.eps, "eps", zero=True)

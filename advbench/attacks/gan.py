@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,18 +17,19 @@ from art.estimators.classification import PyTorchClassifier
 from torch import Tensor, nn
 
 from advbench import checks
+from advbench.attacks.batched import BatchedAttack
 from advbench.attacks.gan_network import attacker
-from advbench.checkpoint import load_tensors, save_tensors
+from advbench.checkpoint import load_tensors, reading, save_tensors
 from advbench.device import float32
-from advbench.errors import UsageError
 from advbench.loop import batches, train_in_epochs
 from advbench.seeds import derive
 
 Labelled = tuple[np.ndarray, np.ndarray]
 
 
-class GANAttack(EvasionAttack):
-    """x + A(x) with |A(x)| <= t; A is trained on minus the cross-entropy of frozen classifiers (report 004).
+@dataclass(eq=False, repr=False)
+class GANAttack(BatchedAttack):
+    """x + A(x) with |A(x)| <= t; A is trained to raise the cross-entropy of frozen classifiers (report 004).
 
     :param classifier: an ART PyTorch classifier that returns logits for images in [0, 1], or several of the same
         shape: A then raises the average of their losses. They are never changed here.
@@ -34,50 +37,38 @@ class GANAttack(EvasionAttack):
     :param bounded: ``tanh`` for t times the network's tanh; ``clamp`` for the tanh clamped to [-t, t], whose gradient
         vanishes wherever it exceeds t.
     :param clip: whether x + A(x) is clipped to [0, 1], in training and afterwards; the report does not.
-    :param statistics: of A's batch norm outside training: its ``running`` averages, or those of each ``batch`` of
-        ``batch_size`` images, so that an image's perturbation depends on its neighbours.
+    :param statistics: of A's batch norm outside training: its ``running`` averages, or the statistics of each ``batch`` of
+        ``batch_size`` images, with which an image's perturbation depends on the other images.
     :param lr: of Adam.
-    :param width: maps of A's first layer, see :class:`~advbench.attacks.gan_network.AttackerNetwork`.
-    :param output_batch_norm: batch norm before A's tanh.
+    :param width: as of :class:`~advbench.attacks.gan_network.AttackerNetwork`, and so is ``output_batch_norm``.
     :param seed: of A's weights and of the order of the batches.
-    :param batch_size: images in work at a time outside training.
+    :param batch_size: images at a time outside training.
     :raises ValueError: for an argument out of range, or classifiers of different shapes.
     """
 
-    # not those that A was built with: it would not follow them
+    # without the parameters that A was built with: a change of them would not change A
     attack_params = [*EvasionAttack.attack_params, "t", "bounded", "clip", "statistics", "lr", "batch_size"]
-    _estimator_requirements = (PyTorchClassifier,)
+    classifier: PyTorchClassifier | Sequence[PyTorchClassifier]
+    t: float = 0.08
+    bounded: Literal["tanh", "clamp"] = "tanh"
+    clip: bool = False
+    statistics: Literal["running", "batch"] = "running"
+    lr: float = 1e-3
+    width: int = 64
+    output_batch_norm: bool = False
+    seed: int = 0
+    batch_size: int = 100
 
-    def __init__(
-        self,
-        classifier: PyTorchClassifier | Sequence[PyTorchClassifier],
-        t: float = 0.08,
-        bounded: Literal["tanh", "clamp"] = "tanh",
-        clip: bool = False,
-        statistics: Literal["running", "batch"] = "running",
-        lr: float = 1e-3,
-        width: int = 64,
-        output_batch_norm: bool = False,
-        seed: int = 0,
-        batch_size: int = 100,
-    ) -> None:
-        self.classifiers = list(classifier) if isinstance(classifier, Sequence) else [classifier]
+    def __post_init__(self) -> None:
+        self.classifiers = list(self.classifier) if isinstance(self.classifier, Sequence) else [self.classifier]
         if not self.classifiers:
             raise ValueError("classifier must be one ART classifier or several, not an empty list")
-        super().__init__(estimator=self.classifiers[0])
+        EvasionAttack.__init__(self, estimator=self.classifiers[0])
         for other in self.classifiers[1:]:
             _same_shape(other, self.estimator.input_shape, self.estimator.nb_classes)
-        self.t = t
-        self.bounded = bounded
-        self.clip = clip
-        self.statistics = statistics
-        self.lr = lr
-        self.width = width
-        self.output_batch_norm = output_batch_norm
-        self.seed = seed
-        self.batch_size = batch_size
         self._check_params()
-        network = attacker(self.estimator.input_shape, width, output_batch_norm, derive(seed, "attacker weights"))
+        seed = derive(self.seed, "attacker weights")
+        network = attacker(self.estimator.input_shape, self.width, self.output_batch_norm, seed)
         self.network = network.to(self.estimator.device)
         self._trained = False
 
@@ -107,12 +98,12 @@ class GANAttack(EvasionAttack):
         :param x: clean images, float (N, C, H, W) in [0, 1].
         :param y: their true labels, indices or one-hot.
         :param epoch_images: images an epoch, which may be less or more than N; default N.
-        :param validation: (x, y) that are attacked after each epoch, for the history alone.
-        :param watched: further classifiers under that attack, by name.
-        :param checkpoint: a file to resume from and to keep each epoch in.
+        :param validation: (x, y) that are attacked after each epoch, only for the history.
+        :param watched: further classifiers that are evaluated under that attack, by name.
+        :param checkpoint: a file that each epoch is saved to and the training resumes from.
         :return: one dict an epoch: epoch, loss (the classifiers' cross-entropy on the attacked batches, which A raises),
-            seconds, and with ``validation`` the accuracy and the cross-entropy on attacked images, attacked_accuracy
-            and attacked_loss of the first classifier, attacked_accuracy_NAME and attacked_loss_NAME of a watched one.
+            seconds, and with ``validation`` the figures on attacked images: attacked_accuracy and attacked_loss of the
+            first classifier, attacked_accuracy_NAME and attacked_loss_NAME of a watched one.
         :raises ValueError: for images or labels out of range.
         """
         images, labels = self.tensors(x, y)
@@ -125,17 +116,10 @@ class GANAttack(EvasionAttack):
             self.finish_training()
             return self.attacked_figures(validation, watched)
 
-        seed = derive(self.seed, "attacker order")
-        history = train_in_epochs(
-            f"attacker, t = {self.t:g}",
-            self.network,
-            optimizer,
-            nb_epochs,
-            lambda epoch: batches(len(images), batch_size, epoch, epoch_images, seed),
-            step,
-            evaluate,
-            checkpoint,
-        )
+        order = derive(self.seed, "attacker order")
+        batches_of = partial(batches, len(images), batch_size, epoch_images=epoch_images, seed=order)
+        label = f"attacker, t = {self.t:g}"
+        history = train_in_epochs(label, self.network, optimizer, nb_epochs, batches_of, step, evaluate, checkpoint)
         self.finish_training()
         return history
 
@@ -149,14 +133,14 @@ class GANAttack(EvasionAttack):
         return torch.from_numpy(x).to(self.estimator.device), torch.from_numpy(y).to(self.estimator.device)
 
     def train_batch(self, optimizer: torch.optim.Optimizer, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        """One step of A on images (N, C, H, W) with label indices; the classifiers are in eval mode and stay as they are.
+        """One step of A on images (N, C, H, W) with label indices; the classifiers are in eval mode and do not change.
 
-        :return: the classifiers' average cross-entropy before the step, and the attacked images that it is of.
+        :return: the classifiers' average cross-entropy before the step, and the attacked images.
         """
         self.network.train()
         attacked = self._attacked(x)
         loss = self.loss(attacked, y)
-        (-loss).backward(inputs=list(self.network.parameters()))  # and not the classifiers' gradients
+        (-loss).backward(inputs=list(self.network.parameters()))  # leaves the classifiers' gradients alone
         optimizer.step()
         optimizer.zero_grad()
         return loss.detach(), attacked.detach()
@@ -167,7 +151,7 @@ class GANAttack(EvasionAttack):
         return torch.stack(losses).mean()
 
     def finish_training(self) -> None:
-        """From now on A uses ``statistics`` and may generate."""
+        """Let A use ``statistics`` and generate from now on."""
         self.network.eval()
         self._trained = True
 
@@ -186,7 +170,11 @@ class GANAttack(EvasionAttack):
         self._require_training()
         x = checks.images(x, "x", self.estimator.input_shape)
         self.network.eval()
-        with torch.no_grad(), float32(), _own_statistics(self.network, self.statistics == "batch"):
+        with (
+            torch.no_grad(),
+            float32(),
+            _batch_statistics(self.network) if self.statistics == "batch" else nullcontext(),
+        ):
             parts = [
                 self._bounded(self.network(batch.to(self.estimator.device))).cpu()
                 for batch in torch.from_numpy(x).split(self.batch_size)
@@ -197,7 +185,7 @@ class GANAttack(EvasionAttack):
         """The attacked images x + A(x), one forward pass of A an image.
 
         :param x: float (N, C, H, W) in [0, 1].
-        :param y: not looked at: A does not know the label.
+        :param y: is not used: A does not know the label.
         :return: float32 (N, C, H, W), in [-t, 1 + t] or, with ``clip``, in [0, 1].
         :raises ValueError: for images of another shape or range, or before A was trained.
         """
@@ -236,13 +224,9 @@ class GANAttack(EvasionAttack):
         :raises UsageError: if the file is missing or is not such an attack.
         :raises ValueError: for a classifier of another shape.
         """
-        if not Path(path).is_file():
-            raise UsageError(f"no attack at {path}")
-        try:
+        with reading(Path(path), "GANAttack"):
             tensors, meta = load_tensors(Path(path))
             shape = tuple(meta.pop("shape"))
-        except Exception as error:
-            raise UsageError(f"{path} is not a GANAttack of advbench") from error
         for one in classifier if isinstance(classifier, Sequence) else [classifier]:
             _same_shape(one, shape)
         attack = cls(classifier, **meta)
@@ -259,17 +243,15 @@ def _same_shape(classifier: Any, shape: tuple[int, ...], classes: int | None = N
     if not isinstance(classifier, PyTorchClassifier):
         raise ValueError(f"classifier must be an ART PyTorchClassifier, not {type(classifier).__name__}")
     if tuple(classifier.input_shape) != tuple(shape) or classes not in (None, classifier.nb_classes):
-        wanted = f"input_shape {tuple(shape)}" + (f" and {classes} classes" if classes else "")
-        raise ValueError(
-            f"classifier must have {wanted}, not input_shape {tuple(classifier.input_shape)} "
-            f"and {classifier.nb_classes} classes"
-        )
+        required = f"input_shape {tuple(shape)}" + (f" and {classes} classes" if classes else "")
+        found = f"input_shape {tuple(classifier.input_shape)} and {classifier.nb_classes} classes"
+        raise ValueError(f"classifier must have {required}, not {found}")
 
 
 @contextmanager
-def _own_statistics(network: nn.Module, wanted: bool) -> Iterator[None]:
-    """Batch norm of each batch's own statistics, without a trace in the running ones."""
-    layers = [m for m in network.modules() if isinstance(m, nn.BatchNorm2d)] if wanted else []
+def _batch_statistics(network: nn.Module) -> Iterator[None]:
+    """Batch norm with the statistics of each batch, without a change of the running ones."""
+    layers = [m for m in network.modules() if isinstance(m, nn.BatchNorm2d)]
     for layer in layers:
         layer.training, layer.track_running_stats = True, False
     try:

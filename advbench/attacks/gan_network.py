@@ -13,9 +13,9 @@ _SLOPE = 0.2  # of every leaky ReLU; the report's prototype has 0.01 in the firs
 class AttackerNetwork(nn.Module):
     """Conv1..Conv4 halve height and width, FSC1..FSC4 double them again; the output is a tanh, in [-1, 1].
 
-    :param shape: (C, H, W) of the images; an odd size is rounded up on the way down and met again on the way up.
+    :param shape: (C, H, W) of the images; half of an odd size is rounded up, and doubling it gives the odd size again.
     :param width: maps of the first layer; the next have two, four and eight times as many. The report's is 64.
-    :param output_batch_norm: batch norm before the tanh, as the report's table has it and its prototype has not.
+    :param output_batch_norm: batch norm before the tanh, as in the report's table but not in its prototype.
     :raises ValueError: for a shape that is not three positive numbers, or a width that is not positive.
 
     Images (N, C, H, W) -> (N, C, H, W). For 1 x 28 x 28 and width 64 it has 8,608,897 parameters and the layers'

@@ -1,4 +1,4 @@
-"""ART's projected gradient descent without the two predictions an image that it makes for a log line."""
+"""ART's projected gradient descent without its two predictions an image, which only serve a log line."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from advbench import checks
 class PGD(ProjectedGradientDescentPyTorch):
     """Madry et al. (2018, https://arxiv.org/abs/1706.06083); parameters and results are ART's, to the bit.
 
-    With a mask, several random starts or bounds that differ it *is* ART's, predictions included.
+    With a mask, several random starts or a bound for each image, ART's own code runs, predictions included.
     """
 
     def generate(self, x: np.ndarray, y: np.ndarray | None = None, **kwargs: Any) -> np.ndarray:

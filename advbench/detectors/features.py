@@ -1,4 +1,4 @@
-"""Activations of a frozen classifier that were computed once and lie on disk."""
+"""Activations of a frozen classifier that were computed once and stored on disk."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 
 
 class Rows(Protocol):
-    """An array (N, ...) of which the rows of an index array can be had: NumPy's own, or :class:`FeatureFiles`."""
+    """An array (N, ...) whose rows an index array selects: NumPy's own, or :class:`FeatureFiles`."""
 
     def __len__(self) -> int: ...
 
@@ -18,7 +18,7 @@ class Rows(Protocol):
 
 
 class FeatureFiles:
-    """The arrays of several npy files, one after another; only the rows that are asked for are read.
+    """The arrays of several npy files, one after another, of which only the requested rows are read.
 
     :param paths: of arrays (n, C, H, W) of one shape and type beyond n.
     :raises ValueError: without any file.
@@ -52,5 +52,5 @@ class FeatureFiles:
         return found
 
     def _open(self, file: int) -> np.ndarray:
-        # mapped for this read only: a mapping that stays would count all it ever read as the process's memory
+        # mapped for this read only: with a lasting mapping, all that was ever read counts as the process's memory
         return np.load(self._paths[file], mmap_mode="r")

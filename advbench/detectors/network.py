@@ -17,7 +17,7 @@ class DetectorSubnetwork(nn.Module):
 
     :param in_channels: channels of the activations.
     :param widths: maps of each 3x3 convolution.
-    :param pools: how many of these, the first ones, a 2x2 max-pooling follows.
+    :param pools: the number of these, from the first, that a 2x2 max-pooling follows.
 
     Activations (N, C, H, W) -> logits (N, 2) for clean (0) and adversarial (1).
     """
@@ -36,7 +36,7 @@ class DetectorSubnetwork(nn.Module):
 
 
 def cifar(in_channels: int, size: int) -> DetectorSubnetwork:
-    """The one of CIFAR-10, figure 1: three 3x3 convolutions.
+    """The subnetwork for CIFAR-10, figure 1: three 3x3 convolutions.
 
     Max-pooling follows the first and the second as long as the maps are larger than 8 x 8: both at AD(0)..AD(2) of a
     32 x 32 network, one at AD(3), none at AD(4).
@@ -48,11 +48,11 @@ def cifar(in_channels: int, size: int) -> DetectorSubnetwork:
 
 
 def imagenet(in_channels: int, size: int) -> DetectorSubnetwork:
-    """The one of ten ImageNet classes, section 4.2: five 3x3 convolutions of 196 maps, max-pooling after the first.
+    """The subnetwork for ten ImageNet classes, section 4.2: five 3x3 convolutions of 196 maps, max-pooling after the first.
 
-    The paper says that its 1x1 convolution maps onto the ten classes; a detector has two, and so has this one.
+    In the paper its 1x1 convolution maps onto the ten classes; a detector has two classes, so here it maps onto two.
 
-    :param size: height of the activations, at least 2; it changes nothing.
+    :param size: height of the activations, at least 2; it is not used.
     """
     return DetectorSubnetwork(in_channels, _IMAGENET_WIDTHS, 1)
 

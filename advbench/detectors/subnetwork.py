@@ -14,7 +14,7 @@ from art.estimators.classification import PyTorchClassifier
 from torch import Tensor, nn
 
 from advbench import checks
-from advbench.checkpoint import fingerprint, load_tensors, save_tensors
+from advbench.checkpoint import fingerprint, load_tensors, reading, save_tensors
 from advbench.detectors.features import Rows
 from advbench.detectors.network import SUBNETWORKS, DetectorSubnetwork
 from advbench.device import float32
@@ -28,7 +28,7 @@ Read = Callable[[Tensor], Tensor]
 """Indices of images -> their activations."""
 
 T = TypeVar("T")
-_IN_WORK = 256  # images whose features are scored at a time
+_IN_WORK = 256  # images at a time
 
 
 class SubnetworkDetector(EvasionDetector):
@@ -80,6 +80,7 @@ class SubnetworkDetector(EvasionDetector):
         return _Attached(self.classifier.model, self.subnetwork, self.position)
 
     def features(self, x: Tensor) -> Tensor:
+        """The classifier's activations at AD(position) for images x (N, C, H, W) in [0, 1], on its device."""
         model = self.classifier.model
         assert isinstance(model, TappedModule)
         return model.eval().features(x, self.position)
@@ -98,81 +99,73 @@ class SubnetworkDetector(EvasionDetector):
 
         :param x: float (N, C, H, W) in [0, 1].
         :param y: 0 for clean, 1 for adversarial, indices or one-hot, (N,).
-        :param validation: (x, y) that select the best epoch; without them the last one stays.
-        :param checkpoint: a file to resume from and to keep each epoch in.
-        :return: one dict an epoch.
+        :param validation: (x, y) that select the best epoch; without them the last epoch's weights stay.
+        :param checkpoint: a file that each epoch is saved to and the training resumes from.
+        :return: one dict an epoch: epoch, loss, with ``validation`` its validation_accuracy, seconds.
         :raises ValueError: for images or labels out of range, or only one kind of image.
 
         The classifier is frozen, so its activations are computed once and kept in half precision.
         """
-        held_out = self._prepare(*validation, "validation ") if validation else None
-        return self._fit(*self._prepare(x, y, ""), batch_size, nb_epochs, held_out, checkpoint)
+        held_out = validation and (self._activations(validation[0], "validation x"), validation[1])
+        return self.fit_features(self._activations(x, "x"), y, batch_size, nb_epochs, held_out, checkpoint)
 
     def fit_features(
         self,
-        features: Rows,
+        features: Rows | Tensor,
         y: np.ndarray,
         batch_size: int = 128,
         nb_epochs: int = 20,
-        validation: tuple[Rows, np.ndarray] | None = None,
+        validation: tuple[Rows | Tensor, np.ndarray] | None = None,
         checkpoint: Path | None = None,
     ) -> list[dict]:
-        """As :meth:`fit`, on activations that were computed before, of which only a batch is in memory at a time.
+        """As :meth:`fit`, on activations that were computed before, of which only a batch is read at a time.
 
-        :param features: activations at AD(position), (N, C, H, W), such as :class:`FeatureFiles`; on a GPU that has
-            room for them they are copied there once.
+        :param features: activations at AD(position), (N, C, H, W): a tensor on the classifier's device, an array, or
+            :class:`FeatureFiles`. The last two are copied to a GPU once where it has room for them.
         :param y: 0 for clean, 1 for adversarial, (N,).
-        :param validation: (features, y) that select the best epoch; without them the last one stays.
+        :param validation: (features, y) that select the best epoch; without them the last epoch's weights stay.
         :raises ValueError: for labels out of range, or only one kind of image.
         """
+        labels = self._labels(y, len(features), "y")
+        if len(labels.unique()) < 2:
+            raise ValueError("y must hold both clean (0) and adversarial (1) images")
+        batch_size = min(batch_size, len(labels))
+        read = self._reader(features)
 
-        def prepared(rows: Rows, labels: np.ndarray) -> tuple[Read, Tensor]:
-            target = torch.from_numpy(checks.labels(labels, len(rows), 2))
-            return self._reader(rows), target.to(self.classifier.device)
+        def batches_of(generator: torch.Generator) -> Sequence[Tensor]:
+            order = _stratified(labels.cpu(), generator).to(labels.device)
+            return order[: len(order) // batch_size * batch_size].split(batch_size)
 
-        held_out = prepared(*validation) if validation else None
-        return self._fit(*prepared(features, y), batch_size, nb_epochs, held_out, checkpoint)
+        def labelled(chosen: Tensor) -> tuple[Tensor, Tensor]:
+            return read(chosen), labels[chosen]
+
+        if validation is None:
+            return self.train(nb_epochs, batches_of, labelled, checkpoint=checkpoint)
+        truth = self._labels(validation[1], len(validation[0]), "validation y")
+        read_validation = self._reader(validation[0])
+
+        def evaluate() -> dict[str, float]:
+            flagged = self._p_adv(read_validation, len(truth)) > 0.5
+            return {"validation_accuracy": float((flagged.long() == truth).float().mean())}
+
+        return self.train(nb_epochs, batches_of, labelled, evaluate, checkpoint, best="validation_accuracy")
+
+    def _labels(self, y: np.ndarray, n: int, name: str) -> Tensor:
+        return torch.from_numpy(checks.labels(y, n, 2, name)).to(self.classifier.device)
 
     def scores_of(self, features: Rows) -> np.ndarray:
         """p_adv of each image from its activations at AD(position), (N, C, H, W); float32 (N,)."""
         with float32():
             return self._p_adv(self._reader(features), len(features)).cpu().numpy()
 
-    def _reader(self, rows: Rows) -> Read:
+    def _reader(self, rows: Rows | Tensor) -> Read:
         """A function that reads the activations of some images, float32 on the classifier's device."""
         device = self.classifier.device
-        if device.type == "cuda" and (whole := _whole(rows, device)) is not None:
-            return lambda chosen: whole[chosen].float()
+        if isinstance(rows, Tensor):
+            return lambda chosen: rows[chosen].float()
+        if (whole := _on_gpu(rows, device)) is not None:
+            return self._reader(whole)
         return lambda chosen: torch.from_numpy(rows[chosen.cpu().numpy()]).to(device).float()
-
-    def _fit(
-        self,
-        read: Read,
-        labels: Tensor,
-        batch_size: int,
-        nb_epochs: int,
-        validation: tuple[Read, Tensor] | None,
-        checkpoint: Path | None,
-    ) -> list[dict]:
-        if len(labels.unique()) < 2:
-            raise ValueError("y must hold both clean (0) and adversarial (1) images")
-        batch_size = min(batch_size, len(labels))
-
-        def batches_of(generator: torch.Generator) -> Sequence[Tensor]:
-            order = _stratified(labels.cpu(), generator).to(labels.device)
-            return order[: len(order) // batch_size * batch_size].split(batch_size)
-
-        def evaluate() -> dict[str, float]:
-            if validation is None:
-                return {}
-            read_validation, truth = validation
-            flagged = self._p_adv(read_validation, len(truth)) > 0.5
-            return {"validation_accuracy": float((flagged.long() == truth).float().mean())}
-
-        best = None if validation is None else "validation_accuracy"
-        return self.train(
-            nb_epochs, batches_of, lambda chosen: (read(chosen), labels[chosen]), evaluate, checkpoint, best
-        )
 
     def train(
         self,
@@ -209,16 +202,15 @@ class SubnetworkDetector(EvasionDetector):
         )
 
     @torch.no_grad()
-    def _prepare(self, x: np.ndarray, y: np.ndarray, kind: str) -> tuple[Read, Tensor]:
-        x = checks.images(x, f"{kind}x", self.classifier.input_shape)
-        target = torch.from_numpy(checks.labels(y, len(x), 2, f"{kind}y")).to(self.classifier.device)
+    def _activations(self, x: np.ndarray, name: str) -> Tensor:
+        """The activations at AD(position) in half precision, (N, C, H, W), of images that are checked first."""
+        images = torch.from_numpy(checks.images(x, name, self.classifier.input_shape))
         device = self.classifier.device
-        shape = (len(x), *self.features(torch.from_numpy(x[:1]).to(device)).shape[1:])
-        features = torch.empty(shape, dtype=torch.float16, device=device, memory_format=torch.channels_last)
-        for start in range(0, len(x), 256):
-            batch = torch.from_numpy(x[start : start + 256])
-            features[start : start + 256] = self.features(batch.to(device))
-        return lambda chosen: features[chosen].float(), target
+        shape = (len(images), *self.features(images[:1].to(device)).shape[1:])
+        activations = torch.empty(shape, dtype=torch.float16, device=device, memory_format=torch.channels_last)
+        for part, batch in zip(activations.split(_IN_WORK), images.split(_IN_WORK), strict=True):
+            part.copy_(self.features(batch.to(device)))
+        return activations
 
     @torch.no_grad()
     def _p_adv(self, read: Read, n: int) -> Tensor:
@@ -304,24 +296,18 @@ class SubnetworkDetector(EvasionDetector):
 
         :raises UsageError: if the file is missing, is not a detector, or belongs to another classifier.
         """
-        if not Path(path).is_file():
-            raise UsageError(f"no detector at {path}")
-        try:
+        with reading(Path(path), "detector"):
             tensors, meta = load_tensors(Path(path))
             belongs_to = meta.pop("classifier")
             detector = cls(classifier, **meta)
             detector.subnetwork.load_state_dict(tensors)
-        except Exception as error:
-            raise UsageError(
-                f"{path} is not a detector of advbench: {(str(error).splitlines() or ['unreadable'])[0]}"
-            ) from error
         if belongs_to != fingerprint(classifier.model):
             raise UsageError(f"{path} was trained on another classifier")
         return detector
 
 
 def threshold_on(scores: np.ndarray, fpr: float) -> float:
-    """The lowest of the scores (N,) of clean images above which at most a share ``fpr`` of them lies.
+    """The lowest of the scores (N,) of clean images that at most a share ``fpr`` of them exceeds.
 
     :raises ValueError: if fpr is not in [0, 1).
     """
@@ -339,15 +325,15 @@ class _Attached(nn.Module):
         return self.subnetwork(self.classifier.features(x, self.position))
 
 
-def _whole(rows: Rows, device: torch.device) -> Tensor | None:
-    """All rows on a GPU, or None where they would take more than half of its free memory."""
+def _on_gpu(rows: Rows, device: torch.device) -> Tensor | None:
+    """All rows on a GPU; None for another device, or where they would take more than half of the free memory."""
     first = rows[np.arange(1)]
-    if len(rows) * first.nbytes > torch.cuda.mem_get_info(device)[0] // 2:
+    if device.type != "cuda" or len(rows) * first.nbytes > torch.cuda.mem_get_info(device)[0] // 2:
         return None
-    held = torch.empty(len(rows), *first.shape[1:], dtype=torch.from_numpy(first).dtype, device=device)
+    whole = torch.empty(len(rows), *first.shape[1:], dtype=torch.from_numpy(first).dtype, device=device)
     for chosen in np.array_split(np.arange(len(rows)), -(-len(rows) // _IN_WORK)):
-        held[chosen[0] : chosen[-1] + 1] = torch.from_numpy(rows[chosen]).to(device)
-    return held
+        whole[chosen[0] : chosen[-1] + 1] = torch.from_numpy(rows[chosen]).to(device)
+    return whole
 
 
 def _stratified(target: Tensor, generator: torch.Generator) -> Tensor:

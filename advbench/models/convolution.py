@@ -1,7 +1,7 @@
-"""Convolutions as matrix products, for the two shapes at which oneDNN is slow on a CPU; elsewhere they are PyTorch's own.
+"""Convolutions as matrix products, for the two shapes at which oneDNN is slow on a CPU; elsewhere PyTorch's own.
 
-A 5 x 5 convolution onto a map of 2 x 2 runs at an eighth of the processor's speed, and the gradient towards an image of
-one channel at less: a matrix product over the patches of the map does both at nearly all of it.
+A 5 x 5 convolution onto a map of 2 x 2 runs at an eighth of the processor's speed, and the gradient at an image of one
+channel is slower still: a matrix product over the patches of the map computes both at nearly full speed.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 SMALL_MAP = 16
-"""Positions of the smaller map up to which the matrix product is the faster."""
+"""Positions of the smaller map up to which the matrix product is faster."""
 
 
 class Conv2d(nn.Conv2d):
@@ -57,6 +57,12 @@ class Patches(NamedTuple):
     stride: tuple[int, ...]
     padding: tuple[int, ...]
 
+    @property
+    def padded(self) -> tuple[int, ...]:
+        """The size of the large map with its padding, and at least that of all windows."""
+        sizes = zip(self.large, self.small, self.kernel, self.stride, self.padding, strict=True)
+        return tuple(max(n + 2 * p, (m - 1) * s + k) for n, m, k, s, p in sizes)
+
     def gather(self, x: Tensor) -> Tensor:
         """Channels-last maps (N, H, W, C) -> one window a row, (N * h * w, kh * kw * C)."""
         (h, w), (kh, kw), (sh, sw), (ph, pw) = self.small, self.kernel, self.stride, self.padding
@@ -67,9 +73,7 @@ class Patches(NamedTuple):
         """The adjoint of ``gather``: windows are added up where they overlap, -> (N, H, W, channels)."""
         (h, w), (kh, kw), (sh, sw), (ph, pw) = self.small, self.kernel, self.stride, self.padding
         windows = rows.view(-1, h, w, kh, kw, channels)
-        height = max(self.large[0] + 2 * ph, (h - 1) * sh + kh)
-        width = max(self.large[1] + 2 * pw, (w - 1) * sw + kw)
-        out = rows.new_zeros(len(windows), height, width, channels)
+        out = rows.new_zeros(len(windows), *self.padded, channels)
         for i in range(kh):
             for j in range(kw):
                 out[:, i : i + (h - 1) * sh + 1 : sh, j : j + (w - 1) * sw + 1 : sw] += windows[:, :, :, i, j]
@@ -91,7 +95,7 @@ def _applies(layer: nn.Conv2d | nn.ConvTranspose2d, x: Tensor) -> bool:
 
 
 def _padding(layer: nn.Conv2d | nn.ConvTranspose2d) -> tuple[int, ...]:
-    assert not isinstance(layer.padding, str)  # those are left to PyTorch
+    assert not isinstance(layer.padding, str)  # PyTorch's own code takes these
     return layer.padding
 
 
@@ -161,7 +165,7 @@ class _Up(torch.autograd.Function):
 
 
 class _OneChannel(torch.autograd.Function):
-    """A convolution of images of one channel: only the gradient towards them is a matrix product."""
+    """A convolution of images with one channel: only the gradient at the images is a matrix product."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, patches: Patches) -> Tensor:
@@ -180,29 +184,17 @@ class _OneChannel(torch.autograd.Function):
             g = gradient.permute(0, 2, 3, 1).reshape(-1, len(weight))
             dx = _scatter_one_channel(patches, _matrix(weight).t() @ g.t())
         if weight_needed or bias_needed:
-            _, dw, db = torch.ops.aten.convolution_backward(
-                gradient,
-                x,
-                weight,
-                [len(weight)],
-                patches.stride,
-                patches.padding,
-                (1, 1),
-                False,
-                (0, 0),
-                1,
-                (False, weight_needed, bias_needed),
-            )
+            shape = (patches.stride, patches.padding, (1, 1), False, (0, 0), 1)  # dilation 1, not transposed, one group
+            needed = (False, weight_needed, bias_needed)
+            _, dw, db = torch.ops.aten.convolution_backward(gradient, x, weight, [len(weight)], *shape, needed)
         return dx, dw, db, None
 
 
 def _scatter_one_channel(patches: Patches, columns: Tensor) -> Tensor:
-    """``Patches.scatter`` for (kh * kw, N * h * w): one channel has no run of values to add, but a whole map has."""
+    """``Patches.scatter`` for one channel, (kh * kw, N * h * w): adds whole maps, since a single channel has no runs of values."""
     (h, w), (kh, kw), (sh, sw), (ph, pw) = patches.small, patches.kernel, patches.stride, patches.padding
     shifts = columns.view(kh, kw, -1, h, w)
-    height = max(patches.large[0] + 2 * ph, (h - 1) * sh + kh)
-    width = max(patches.large[1] + 2 * pw, (w - 1) * sw + kw)
-    out = columns.new_zeros(shifts.shape[2], height, width)
+    out = columns.new_zeros(shifts.shape[2], *patches.padded)
     for i in range(kh):
         for j in range(kw):
             out[:, i : i + (h - 1) * sh + 1 : sh, j : j + (w - 1) * sw + 1 : sw] += shifts[i, j]

@@ -5,10 +5,9 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from advbench.errors import UsageError, did_you_mean
-from advbench.files import first_line
+from advbench.errors import did_you_mean
 
 if TYPE_CHECKING:
     from advbench.models.tapped import TappedModule
@@ -113,21 +112,16 @@ def load(path: Path) -> tuple[TappedModule, ModelSpec]:
     """
     import torch
 
-    from advbench.checkpoint import load_tensors
+    from advbench.checkpoint import load_tensors, reading
 
-    if not path.is_file():
-        raise UsageError(f"no model at {path}")
-    try:
+    with reading(path, "model"):
         tensors, meta = load_tensors(path)
-        spec = ModelSpec(**{key: tuple(value) if isinstance(value, list) else value for key, value in meta.items()})
+        fields: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in meta.items()}
+        spec = ModelSpec(**fields)
         with torch.device("meta"):  # a file from someone else may ask for more weights than it holds
             expected = {name: tensor.shape for name, tensor in create(spec).state_dict().items()}
         if expected != {name: tensor.shape for name, tensor in tensors.items()}:
             raise ValueError(f"its weights are not those of {spec.name} with {spec.classes} classes")
         module = create(spec)
         module.load_state_dict(tensors)
-    except UsageError:
-        raise
-    except Exception as error:
-        raise UsageError(f"{path} is not a model of advbench: {first_line(error)}") from error
-    return module, spec
+        return module, spec

@@ -1,7 +1,8 @@
-"""The reformer that report 003 names as future work: classify what a variational autoencoder makes of an image."""
+"""The reformer that report 003 names as future work: a variational autoencoder decodes each image before it is classified."""
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +22,8 @@ from advbench.seeds import derive
 class VAEReformer(PreprocessorPyTorch):
     """Replaces an image by the decoding of one draw of its latent Gaussian (after MagNet, Meng & Chen, 2017).
 
-    It is random and differentiable: who knows it attacks the composition ``in_front_of(module)``, with gradients
-    averaged over draws (:class:`advbench.estimators.averaged.ExpectationClassifier`). An attack on the classifier alone
-    overstates it.
+    It is random and differentiable: an adversary who knows it attacks the composition ``in_front_of(module)``, with gradients
+    averaged over draws (:class:`advbench.estimators.ExpectationClassifier`). An attack on the classifier alone overstates it.
 
     :param shape: (C, H, W) of the images, H and W multiples of 4.
     :param latent: dimensions of the latent space.
@@ -48,7 +48,7 @@ class VAEReformer(PreprocessorPyTorch):
         apply_predict: bool = True,
     ) -> None:
         super().__init__(device_type="cpu", is_fitted=True, apply_fit=apply_fit, apply_predict=apply_predict)
-        self._device = resolve_device(device)  # ART's constructor only knows "the" GPU
+        self._device = resolve_device(device)  # ART's constructor always takes the current GPU
         self.shape = tuple(shape)
         self.latent = int(checks.positive(latent, "latent"))
         self.width = int(checks.positive(width, "width"))
@@ -91,10 +91,10 @@ class VAEReformer(PreprocessorPyTorch):
             network,
             optimizer,
             nb_epochs,
-            lambda epoch: batches(len(images), batch_size, epoch, None, derive(seed, "order")),
+            partial(batches, len(images), batch_size, epoch_images=None, seed=derive(seed, "order")),
             step,
             checkpoint=checkpoint,
-            global_seed=lambda epoch: derive(seed, "latent", epoch),
+            global_seed=partial(derive, seed, "latent"),
         )
 
     def forward(self, x: Tensor, y: Any | None = None) -> tuple[Tensor, Any | None]:
@@ -102,7 +102,7 @@ class VAEReformer(PreprocessorPyTorch):
         return self.network(x), y
 
     def in_front_of(self, module: nn.Module) -> nn.Module:
-        """The module that the defence makes of a classifier: what an attacker who knows it differentiates."""
+        """The defence and a classifier as one module, which an adversary who knows the defence differentiates."""
         return nn.Sequential(self.network, module).eval()
 
     def save(self, path: Path) -> None:

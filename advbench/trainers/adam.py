@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -55,13 +56,5 @@ def train_with_adam(
         return {"accuracy": float((predicted == validation[1]).mean())}
 
     order = derive(seed, "clean order")
-    return train_in_epochs(
-        "classifier",
-        module,
-        optimizer,
-        nb_epochs,
-        lambda epoch: batches(len(images), batch_size, epoch, epoch_images, order),
-        step,
-        evaluate,
-        checkpoint,
-    )
+    batches_of = partial(batches, len(images), batch_size, epoch_images=epoch_images, seed=order)
+    return train_in_epochs("classifier", module, optimizer, nb_epochs, batches_of, step, evaluate, checkpoint)

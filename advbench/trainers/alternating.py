@@ -1,8 +1,9 @@
-"""Training a classifier and the network that attacks it batch by batch (report 004, alternating mode)."""
+"""Training a classifier and the network that attacks it, in turn on each batch (report 004, alternating mode)."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ class AlternatingTrainer(Trainer):
     """One step of the attacker A, then one step of the classifier on the same batch, attacked.
 
     A's step sees the classifier in eval mode; the classifier's step is in training mode and takes the attacked images
-    of A's step as constants. Both have an Adam of their own, kept through all epochs.
+    of A's step as constants. Both have an Adam of their own, whose state lasts through all epochs.
 
     :param classifier: an ART PyTorch classifier that returns logits for images in [0, 1]; trained in place.
     :param attack: the attack on that classifier alone; trained in place.
@@ -67,10 +68,8 @@ class AlternatingTrainer(Trainer):
 
         :param x: clean images, float (N, C, H, W) in [0, 1].
         :param y: their true labels, indices or one-hot.
-        :param epoch_images: images an epoch, which may be less or more than N; default N.
-        :param validation: (x, y) that are attacked after each epoch, for the history alone.
-        :param watched: further classifiers under that attack, by name.
-        :param checkpoint: a file to resume from and to keep each epoch in.
+        :param epoch_images: as of :meth:`GANAttack.fit`, and so are ``validation`` and ``watched``.
+        :param checkpoint: a file that each epoch is saved to and the training resumes from.
         :return: one dict an epoch, as of :meth:`GANAttack.fit`, with classifier_loss and, where there is ``validation``,
             clean_accuracy.
         :raises ValueError: for images or labels out of range.
@@ -78,7 +77,7 @@ class AlternatingTrainer(Trainer):
         attack, module = self.attack, self.classifier.model
         images, labels = attack.tensors(x, y)
         module.to(memory_format=torch.channels_last)
-        # one Adam for two networks: it leaves out parameters without a gradient, so neither step moves the other network
+        # one Adam for two networks: it skips parameters without a gradient, so neither step moves the other network
         optimizer = torch.optim.Adam(
             [
                 {"params": list(attack.network.parameters()), "lr": attack.lr},
@@ -90,8 +89,8 @@ class AlternatingTrainer(Trainer):
         def step(chosen: Tensor) -> dict[str, Tensor]:
             clean, truth = images[chosen], labels[chosen]
             attack_loss, seen = attack.train_batch(optimizer, clean, truth)
-            kept = round(self.clean_share * len(clean))
-            seen[:kept] = clean[:kept]
+            n_clean = round(self.clean_share * len(clean))
+            seen[:n_clean] = clean[:n_clean]
             loss = F.cross_entropy(module.train()(seen), truth)
             loss.backward()
             optimizer.step()
@@ -99,27 +98,19 @@ class AlternatingTrainer(Trainer):
             return {"loss": attack_loss, "classifier_loss": loss.detach()}
 
         def evaluate() -> dict[str, float]:
-            self._finish()
+            attack.finish_training()
             if validation is None:
                 return {}
             clean = self.classifier.predict(checks.images(validation[0]), batch_size=500).argmax(1)
             accuracy = float((clean == checks.labels(validation[1], len(clean), self.classifier.nb_classes)).mean())
             return {"clean_accuracy": accuracy, **attack.attacked_figures(validation, watched)}
 
-        seed = derive(self.seed, "alternating order")
-        history = train_in_epochs(
+        order = derive(self.seed, "alternating order")
+        batches_of = partial(batches, len(images), batch_size, epoch_images=epoch_images, seed=order)
+        label, both = (
             f"alternating, t = {attack.t:g}",
             nn.ModuleDict({"attacker": attack.network, "classifier": module}),
-            optimizer,
-            nb_epochs,
-            lambda epoch: batches(len(images), batch_size, epoch, epoch_images, seed),
-            step,
-            evaluate,
-            checkpoint,
         )
-        self._finish()
+        history = train_in_epochs(label, both, optimizer, nb_epochs, batches_of, step, evaluate, checkpoint)
+        attack.finish_training()
         return history
-
-    def _finish(self) -> None:
-        self.attack.finish_training()
-        self.classifier.model.eval()

@@ -18,10 +18,9 @@ class GradAlignTrainer(WeightedAdversarialTrainer):
     (https://arxiv.org/abs/2007.02617, section 4): where the loss is not linear within eps one step misjudges it, and
     training on that step overfits catastrophically.
 
-    Gradients at images are those of the network in eval mode, so that neither dropout nor the statistics of a batch
-    turn one against the other; J(x') is in training mode. Both gradients are differentiated, as the formula has it; the
-    authors' code holds the first constant, and starts FGSM at x itself. Images at which a gradient is exactly zero do not
-    count.
+    Gradients at images are computed in eval mode, so that they differ neither by dropout nor by the statistics of a batch;
+    J(x') in train mode. Both gradients are differentiated, as in the formula; the authors' code holds the first constant,
+    and starts FGSM at x itself. Images at which a gradient is exactly zero do not count.
 
     :param classifier: an ART PyTorch classifier for images in [0, 1] that has an optimizer; J is its loss, which must be
         a sum or a mean over images and differentiable twice.
@@ -69,14 +68,14 @@ def misalignment(first: Tensor, second: Tensor) -> Tensor:
     """
     first, second = first.flatten(1), second.flatten(1)
     largest = [gradient.detach().abs().amax(1, keepdim=True) for gradient in (first, second)]
-    kept = ((largest[0] > 0) & (largest[1] > 0)).squeeze(1)
+    nonzero = ((largest[0] > 0) & (largest[1] > 0)).squeeze(1)
     # a cosine has no scale: divided by the largest entry, squares of tiny gradients do not underflow
-    a, b = first[kept] / largest[0][kept], second[kept] / largest[1][kept]
+    a, b = first[nonzero] / largest[0][nonzero], second[nonzero] / largest[1][nonzero]
     if not len(a):
         return (first.sum() + second.sum()) * 0
     return 1 - torch.nn.functional.cosine_similarity(a, b, dim=1).mean()
 
 
 def paper_weight(eps: float) -> float:
-    """lambda of the paper for CIFAR-10: 0.02 * 10^(255 eps / 8), so 0.2 at 8/255; beyond 16/255, its largest, the 2 of there."""
+    """lambda of the paper for CIFAR-10: 0.02 * 10^(255 eps / 8), so 0.2 at 8/255; at most 2, its value at 16/255."""
     return min(0.02 * 10 ** (255 * eps / 8), 2.0)

@@ -1,4 +1,4 @@
-"""Losses that reports attack with and PyTorch does not have as they need them."""
+"""Losses of the reports that PyTorch does not have."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from torch import Tensor, nn
 class SoftmaxMSE(nn.Module):
     """The squared error between softmax and one-hot label, mean over the classes, sum over the images (report 000).
 
-    A sum, so that the gradient at an image does not depend on the size of its batch: where the softmax is saturated
-    the division alone would make it exactly zero.
+    With a sum, the gradient at an image does not depend on the size of its batch: where the softmax is saturated, dividing by
+    the size could make it exactly zero.
 
     Takes logits (N, classes) and labels, indices (N,) or one-hot (N, classes); returns a scalar.
     """

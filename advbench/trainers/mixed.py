@@ -14,9 +14,9 @@ from advbench.trainers.weighted import WeightedAdversarialTrainer, is_fgsm
 class MixedAdversarialTrainer(WeightedAdversarialTrainer):
     """Minimises the mean loss of a batch of N clean images and their N adversarial versions.
 
-    Without batch norm the two halves do not meet, and the gradient is that of the weighted loss with weights 1/2:
-    it is computed that way, in two passes. With batch norm both halves share their statistics, so the batch is
-    crafted first and then passed whole.
+    Without batch norm the two halves are independent, and the gradient is that of the weighted loss with weights 1/2: it is
+    computed that way, in two passes. With batch norm both halves share their statistics, so the adversarial half is made
+    first and one pass takes the whole batch.
 
     :param classifier: an ART PyTorch classifier for images in [0, 1] that has an optimizer.
     :param attack: an ART evasion attack on that classifier.

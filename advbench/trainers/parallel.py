@@ -23,11 +23,11 @@ T = TypeVar("T")
 
 
 class Team:
-    """The processes of a training; of this class itself, one process alone.
+    """The processes of a training; this class itself is one process alone.
 
-    :ivar size: how many there are.
-    :ivar first: whether this is the one that keeps what is found.
-    :ivar part: which images of every batch are this one's.
+    :ivar size: the number of processes.
+    :ivar first: whether this process saves the results.
+    :ivar part: the share of every batch that this process computes.
     """
 
     size = 1
@@ -70,9 +70,9 @@ class _Several(Team):
 def in_parallel(
     work: Callable[Concatenate[Team, P], T], device: torch.device, devices: int, *args: P.args, **kwargs: P.kwargs
 ) -> T:
-    """What ``work`` returns in the first of several processes, each of which is handed the team.
+    """Run ``work`` in several processes, each with the team as its first argument; returns the result of the first.
 
-    :param work: a function of a module that other processes can import; returns tensors, numbers and words, in lists,
+    :param work: a function of a module that other processes can import; returns tensors, numbers and strings, in lists,
         tuples and dicts.
     :raises UsageError: if there are not so many devices, or Lightning Fabric is not installed.
     """
@@ -84,9 +84,9 @@ def in_parallel(
         raise UsageError(f"there are {torch.cuda.device_count()} GPUs, not {devices}")
     fabric = Fabric(accelerator=device.type, devices=devices, strategy="ddp_spawn")
     with TemporaryDirectory(prefix="advbench-") as folder:
-        # by a file: what goes through Fabric's pipe is read only after the process that wrote it has ended
+        # through a file: Fabric's pipe is read only after the process that wrote to it has ended
         found = Path(folder) / "found.pt"
-        # as bytes: torch would hand all processes the same memory, and each trains a module of its own
+        # as bytes: torch would give all processes the same memory, but each trains a module of its own
         task = pickle.dumps((work, args, kwargs))
         fabric.launch(partial(_begin, found=found, task=task))
         return torch.load(found, weights_only=True)

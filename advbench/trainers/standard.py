@@ -29,7 +29,7 @@ class Schedule:
         (progressive resizing); the shares sum to 1, height 0 stands for the native one;
         images are never enlarged.
     :param pad: pixels of zero padding before the random crop.
-    :param flip: whether images are mirrored at random; digits and letters should not be.
+    :param flip: whether images are mirrored at random, which does not suit digits and letters.
     :param bfloat16: compute in bfloat16 where the processor has it.
     """
 
@@ -120,11 +120,11 @@ def train_classifier(
 
     :param train: uint8 images (N, C, H, W) and int64 labels (N,); so is ``validation``.
     :param checkpoint: a file that each epoch is saved to and the training resumes from; the caller removes it.
-    :param devices: so many processes, each on a device of its own, share every batch and average their gradients:
-        the same training as on one, up to rounding. Batch norm takes its statistics over the whole batch on GPUs, on
-        CPUs over the share of each process, which is another training.
+    :param devices: the number of processes, each on a device of its own, that share every batch and average their
+        gradients: the same training as on one, up to rounding. On CPUs batch norm takes its statistics from the share of
+        each process, which is another training; on GPUs from the whole batch.
     :return: one dict an epoch: epoch, loss, validation_accuracy, seconds.
-    :raises UsageError: if the batches cannot be shared equally, or there are not so many devices.
+    :raises UsageError: if the batches cannot be shared equally, or there are too few devices.
 
     The result is the same whether or not it was interrupted: each epoch derives its own generator.
     """

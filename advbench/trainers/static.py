@@ -1,8 +1,9 @@
-"""Training on clean images and on adversarial ones that were made once, before it (report 000)."""
+"""Training on clean images and on adversarial ones that were made once, before the training (report 000)."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ class StaticAdversarialTrainer(Trainer):
     """Minimises the loss over N clean images and their N adversarial versions x + eps d, which never change.
 
     The directions d may be made on any classifier, and eps may differ from image to image. The images are not clipped
-    to [0, 1] unless the classifier has clip values. What is trained this way has not met an adversary who knows it.
+    to [0, 1] unless the classifier has clip values. A model that is trained this way has not met an adversary who knows it.
 
     :param classifier: an ART PyTorch classifier for images in [0, 1] that has an optimizer.
     :param bfloat16: compute in bfloat16 where the processor has it.
@@ -58,12 +59,12 @@ class StaticAdversarialTrainer(Trainer):
             memory-mapped.
         :param eps: the length of the step along d, a number or one an image (N,).
         :param batch_size: drawn from the 2 N images of an epoch.
-        :param each_epoch: is called after each epoch, the classifier in eval mode; what it returns joins the history.
+        :param each_epoch: figures after an epoch, the classifier in eval mode, for the history.
         :param rate: the learning rate at a time in epochs, from 0 at the first step; by default the optimizer's own.
         :param seed: of the order of the images and of dropout.
         :param checkpoint: a file that each epoch is saved to and the training resumes from.
-        :param label: what progress calls the training.
-        :return: one dict an epoch: epoch, loss, what ``each_epoch`` returned, seconds.
+        :param label: names the training in the progress display.
+        :return: one dict an epoch: epoch, loss, the figures of ``each_epoch``, seconds.
         :raises ValueError: for images, labels, directions or eps of the wrong range or shape.
         """
         classifier, device = self.classifier, self.classifier.device
@@ -94,10 +95,10 @@ class StaticAdversarialTrainer(Trainer):
             module,
             classifier.optimizer,
             nb_epochs,
-            lambda epoch: batches(2 * len(x), batch_size, epoch, None, derive(seed, "order")),
+            partial(batches, 2 * len(x), batch_size, epoch_images=None, seed=derive(seed, "order")),
             step,
             each_epoch or dict,
             checkpoint,
             rate,
-            global_seed=lambda epoch: derive(seed, "dropout", epoch),
+            global_seed=partial(derive, seed, "dropout"),
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +24,8 @@ from advbench.seeds import derive
 class WeightedAdversarialTrainer(Trainer):
     """Minimises J'(x) = a0 J(x) + a1 J(p1(x)) + ... + an J(pn(x)), each p an attack on the current weights.
 
-    Attacks are crafted each batch with the true labels, and the perturbation counts as constant. No attacks and the
-    weight 1 are standard training.
+    Adversarial images are made for each batch with the true labels, and the perturbation counts as constant. Without attacks
+    and with the weight 1 it is standard training.
 
     :param classifier: an ART PyTorch classifier for images in [0, 1] that has an optimizer; J is its loss.
     :param attacks: ART evasion attacks on that classifier, p1 .. pn.
@@ -34,9 +35,9 @@ class WeightedAdversarialTrainer(Trainer):
     :raises ValueError: for weights of another number or sum, an attack on another classifier, a classifier without
         an optimizer or with ART preprocessing that changes images.
 
-    A step costs a forward and a backward pass for each loss, and what the attacks cost. Untargeted l-inf FGSM costs
-    nothing more: the pass over the clean batch that gives the weight gradient gives the input gradient too, with the
-    network in the mode it trains in. So does a0 = 0.
+    A step costs a forward and a backward pass for each loss, besides the attacks. Untargeted l-inf FGSM costs nothing more:
+    the pass over the clean batch gives the gradients of weights and of images, with the network in train mode. That holds
+    for a0 = 0 too.
     """
 
     def __init__(
@@ -83,13 +84,13 @@ class WeightedAdversarialTrainer(Trainer):
         :param x: float (N, C, H, W) in [0, 1].
         :param y: true labels, indices or one-hot.
         :param targets: the labels that targeted attacks aim at, indices or one-hot.
-        :param each_epoch: is called after each epoch, the classifier in eval mode; what it returns joins the history.
-            It may change the state of the optimizer.
+        :param each_epoch: figures after an epoch, the classifier in eval mode, for the history. It may change the state of
+            the optimizer.
         :param rate: the learning rate at a time in epochs, from 0 at the first step; by default the optimizer's own.
         :param seed: of the order of the images and of random attacks.
         :param checkpoint: a file that each epoch is saved to and the training resumes from.
-        :param label: what progress calls the training.
-        :return: one dict an epoch: epoch, loss (J'), what ``each_epoch`` returned, seconds.
+        :param label: names the training in the progress display.
+        :return: one dict an epoch: epoch, loss (J'), the figures of ``each_epoch``, seconds.
         :raises ValueError: for images or labels out of range, or a targeted attack without targets.
         """
         classifier, device = self.classifier, self.classifier.device
@@ -114,12 +115,12 @@ class WeightedAdversarialTrainer(Trainer):
             module,
             classifier.optimizer,
             nb_epochs,
-            lambda epoch: batches(len(x), batch_size, epoch, None, derive(seed, "order")),
+            partial(batches, len(x), batch_size, epoch_images=None, seed=derive(seed, "order")),
             step,
             each_epoch or dict,
             checkpoint,
             rate,
-            global_seed=lambda epoch: derive(seed, "attacks", epoch),
+            global_seed=partial(derive, seed, "attacks"),
         )
 
     def _backward(self, x: Tensor, y: Tensor, aims: Tensor) -> Tensor:

@@ -210,7 +210,7 @@ def test_classifiers_that_do_not_fit_are_refused(classifier, trained, tmp_path):
 
 
 def test_another_file_is_refused(classifier, tmp_path):
-    with pytest.raises(UsageError, match="no attack at"):
+    with pytest.raises(UsageError, match="no GANAttack at"):
         GANAttack.load(tmp_path / "none", classifier)
     (tmp_path / "text").write_text("not safetensors")
     with pytest.raises(UsageError, match="not a GANAttack"):
