@@ -49,7 +49,7 @@ def data_fetch(names: tuple[str, ...], data_dir: Path | None) -> None:
 @click.argument("names", nargs=-1)
 @one_line
 def data_verify(names: tuple[str, ...]) -> None:
-    """Check what the cache holds (by default all of it) against the published checksums."""
+    """Verify the data sets in the cache (by default all) against the published checksums."""
     from advbench.data import DATASETS, cache_dir
 
     here = tuple(filter(_is_here, DATASETS))

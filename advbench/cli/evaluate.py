@@ -67,14 +67,14 @@ def evaluate(
     from advbench.evaluation.options import Options
     from advbench.evaluation.options import floors as parse_floors
 
-    asked, wanted = Options.parse(**given), parse_floors(floors)  # before the slow imports
-    if "joint_accuracy" in wanted and asked.detector is None:
+    parsed, wanted = Options.parse(**given), parse_floors(floors)  # before the slow imports
+    if "joint_accuracy" in wanted and parsed.detector is None:
         raise UsageError("--fail-under joint_accuracy needs a --detector")
     log_to_terminal()
     from advbench.evaluation import start
     from advbench.evaluation.exhibits import figures
 
-    run = start(asked, out, device, seed, data_dir)
+    run = start(parsed, out, device, seed, data_dir)
     present(run, as_json)
     found = figures(run)
     below = [f"{name} is {found[name]:.4f}, below {floor:g}" for name, floor in wanted.items() if found[name] < floor]

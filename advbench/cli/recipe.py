@@ -45,11 +45,11 @@ from advbench.cli.terminal import log_to_terminal, one_line, present
 @click.option(
     "--set", "settings", multiple=True, metavar="KEY=VALUE", help="Any field of the recipe's config; repeatable."
 )
-@click.option("--track", "tracker", help="Hand epochs and results to tensorboard or mlflow at the end.")
+@click.option("--track", "tracker", help="Send epochs and results to tensorboard or mlflow at the end.")
 @options.rows_as_json
 @one_line
 def recipe(name: str, settings: tuple[str, ...], classes: str | None, **given: Any) -> None:
-    """Run a study, or go on with it where it was stopped.
+    """Run a study, or continue it where it was stopped.
 
     NAME is a recipe from 'advbench list recipes', or the path of a Python file that declares one.
 
@@ -97,7 +97,7 @@ def _run_recipe(name: str, as_json: bool, tracker: str | None = None, **given: A
 @options.rows_as_json
 @one_line
 def bench(model: Path | None, **given: Any) -> None:
-    """Measure what attacks and trainings cost beside ART, foolbox and torchattacks; leave the machine alone meanwhile.
+    """Measure the cost of attacks and trainings beside ART, foolbox and torchattacks; leave the machine idle meanwhile.
 
     It is the recipe of that name, which takes further settings.
 

@@ -1,4 +1,4 @@
-"""`advbench show`, `report` and `compare`: read what a run found."""
+"""`advbench show`, `report` and `compare`: the results of finished runs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from advbench.cli.terminal import one_line
 @click.argument("run", type=options.folder)
 @one_line
 def show(run: Path) -> None:
-    """Print what a run found.
+    """Print the results of a run.
 
     \b
     advbench show runs/small
@@ -31,10 +31,10 @@ def show(run: Path) -> None:
     "--figures", type=options.folder, help="Write each chart and each table (CSV, Markdown, LaTeX) to this folder."
 )
 @click.option("--format", "form", default="svg", show_default=True, help="Of the charts: svg, pdf or png.")
-@click.option("--track", "tracker", help="Hand epochs and results to tensorboard or mlflow.")
+@click.option("--track", "tracker", help="Send epochs and results to tensorboard or mlflow.")
 @one_line
 def report(run: Path, docs: Path | None, figures: Path | None, form: str, tracker: str | None) -> None:
-    """Write report.html of a run again, from its directory alone; or what else a document needs of it.
+    """Write report.html of a run again, from its directory alone; or its charts and tables for a document.
 
     \b
     advbench report runs/small

@@ -42,7 +42,7 @@ def one_line(command: Callable) -> Callable:
         except BrokenPipeError:  # of "| head", which click ends quietly
             raise
         except OSError as error:
-            click.echo(f"advbench: {error}; what was finished is kept", err=True)
+            click.echo(f"advbench: {error}; finished stages are not lost", err=True)
             sys.exit(1)
         except KeyboardInterrupt as interrupt:
             click.echo("advbench: stopped; the same command goes on from here", err=True)
