@@ -7,7 +7,8 @@ from pathlib import Path
 
 import click
 
-from advbench.cli.terminal import Group, data_dir_option, list_json_option, one_line
+from advbench.cli import options
+from advbench.cli.terminal import Group, one_line
 from advbench.errors import UsageError
 
 
@@ -17,26 +18,23 @@ def data() -> None:
 
 
 @data.command("list")
-@list_json_option
+@options.as_json
 def data_list(as_json: bool) -> None:
-    """List the data sets and where they are kept."""
+    """List the data sets and the folder of the cache."""
     from advbench.data import DATASETS, cache_dir
 
-    rows = {
-        name: {"what": text, "kept": (cache_dir() / name).is_dir() or name == "digits"}
-        for name, text in DATASETS.items()
-    }
+    rows = {name: {"what": text, "kept": _is_here(name)} for name, text in DATASETS.items()}
     if as_json:
         click.echo(json.dumps(rows, indent=2))
         return
     for name, row in rows.items():
         click.echo(f"{name:10} {'here' if row['kept'] else 'not here':9} {row['what']}")
-    click.echo(f"kept in {cache_dir()}")
+    click.echo(f"cache: {cache_dir()}")
 
 
 @data.command("fetch")
 @click.argument("names", nargs=-1, required=True)
-@data_dir_option
+@options.data_dir
 @one_line
 def data_fetch(names: tuple[str, ...], data_dir: Path | None) -> None:
     """Bring data sets into the cache, verified.
@@ -51,14 +49,20 @@ def data_fetch(names: tuple[str, ...], data_dir: Path | None) -> None:
 @click.argument("names", nargs=-1)
 @one_line
 def data_verify(names: tuple[str, ...]) -> None:
-    """Check what the cache holds (by default all of it) against the published checksums."""
+    """Verify the data sets in the cache (by default all) against the published checksums."""
     from advbench.data import DATASETS, cache_dir
 
-    kept = [name for name in DATASETS if name == "digits" or (cache_dir() / name).is_dir()]
-    missing = [name for name in names if name in DATASETS and name not in kept]
+    here = tuple(filter(_is_here, DATASETS))
+    missing = [name for name in names if name in DATASETS and name not in here]
     if missing:
         raise UsageError(f"{', '.join(missing)} is not in {cache_dir()}; advbench data fetch {' '.join(missing)}")
-    _load_each(names or tuple(kept), None)
+    _load_each(names or here, None)
+
+
+def _is_here(name: str) -> bool:
+    from advbench.data import cache_dir
+
+    return name == "digits" or (cache_dir() / name).is_dir()
 
 
 def _load_each(names: tuple[str, ...], data_dir: Path | None) -> None:

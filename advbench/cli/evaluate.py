@@ -8,16 +8,8 @@ from typing import Any
 
 import click
 
-from advbench.cli.terminal import (
-    data_dir_option,
-    device_option,
-    json_option,
-    log_to_terminal,
-    one_line,
-    out_option,
-    present,
-    seed_option,
-)
+from advbench.cli import options
+from advbench.cli.terminal import log_to_terminal, one_line, present
 from advbench.errors import UsageError
 
 
@@ -38,10 +30,10 @@ class _Evaluate(click.Command):
 
 @click.command(cls=_Evaluate)
 @click.argument("model")
-@data_dir_option
-@out_option
-@device_option
-@seed_option
+@options.data_dir
+@options.out
+@options.device
+@options.seed
 @click.option(
     "--fail-under",
     "floors",
@@ -50,7 +42,7 @@ class _Evaluate(click.Command):
     help="Exit code 1 where robust_accuracy or joint_accuracy (at the largest eps), clean_accuracy or checks_passed is "
     "lower; repeatable.",
 )
-@json_option
+@options.rows_as_json
 @one_line
 def evaluate(
     out: Path | None,
@@ -75,14 +67,14 @@ def evaluate(
     from advbench.evaluation.options import Options
     from advbench.evaluation.options import floors as parse_floors
 
-    options, wanted = Options.parse(**given), parse_floors(floors)  # before the slow imports
-    if "joint_accuracy" in wanted and options.detector is None:
+    parsed, wanted = Options.parse(**given), parse_floors(floors)  # before the slow imports
+    if "joint_accuracy" in wanted and parsed.detector is None:
         raise UsageError("--fail-under joint_accuracy needs a --detector")
     log_to_terminal()
     from advbench.evaluation import start
     from advbench.evaluation.exhibits import figures
 
-    run = start(options, out, device, seed, data_dir)
+    run = start(parsed, out, device, seed, data_dir)
     present(run, as_json)
     found = figures(run)
     below = [f"{name} is {found[name]:.4f}, below {floor:g}" for name, floor in wanted.items() if found[name] < floor]

@@ -9,7 +9,8 @@ from typing import Any
 
 import click
 
-from advbench.cli.terminal import list_json_option, one_line
+from advbench.cli import options
+from advbench.cli.terminal import one_line
 from advbench.errors import did_you_mean
 
 _TABLES = {
@@ -24,7 +25,7 @@ _TABLES = {
 
 @click.command("list")
 @click.argument("kind", required=False)
-@list_json_option
+@options.as_json
 @one_line
 def list_(kind: str | None, as_json: bool) -> None:
     """List recipes, models, attacks, detectors, trainers or data; or the claims of all recipes.

@@ -8,17 +8,8 @@ from typing import Any
 
 import click
 
-from advbench.cli.terminal import (
-    data_dir_option,
-    dataset_option,
-    device_option,
-    json_option,
-    log_to_terminal,
-    one_line,
-    out_option,
-    present,
-    seed_option,
-)
+from advbench.cli import options
+from advbench.cli.terminal import log_to_terminal, one_line, present
 
 
 @click.command()
@@ -29,15 +20,15 @@ from advbench.cli.terminal import (
     show_default=True,
     help="quick (minutes), small (two hours), paper (everything, a GPU).",
 )
-@dataset_option
-@data_dir_option
+@options.dataset
+@options.data_dir
 @click.option(
     "--classes", help="WordNet ids of ImageNet classes, in recipes that have them; as --set classes=ID,ID,..."
 )
 @click.option("--weights", help="A file of published weights, in recipes that take one; as --set weights=FILE.")
-@out_option
-@device_option
-@seed_option
+@options.out
+@options.device
+@options.seed
 @click.option(
     "--workers",
     type=click.IntRange(min=1),
@@ -54,20 +45,11 @@ from advbench.cli.terminal import (
 @click.option(
     "--set", "settings", multiple=True, metavar="KEY=VALUE", help="Any field of the recipe's config; repeatable."
 )
-@click.option("--track", "tracker", help="Hand epochs and results to tensorboard or mlflow at the end.")
-@json_option
+@click.option("--track", "tracker", help="Send epochs and results to tensorboard or mlflow at the end.")
+@options.rows_as_json
 @one_line
-def recipe(
-    name: str,
-    as_json: bool,
-    tracker: str | None,
-    settings: tuple[str, ...],
-    classes: str | None,
-    weights: str | None,
-    devices: int | None,
-    **options: Any,
-) -> None:
-    """Run a study, or go on with it where it was stopped.
+def recipe(name: str, settings: tuple[str, ...], classes: str | None, **given: Any) -> None:
+    """Run a study, or continue it where it was stopped.
 
     NAME is a recipe from 'advbench list recipes', or the path of a Python file that declares one.
 
@@ -78,20 +60,20 @@ def recipe(
     advbench recipe detector-imagenet10 --data-dir photos --weights vgg16.safetensors
     advbench recipe training-mnist --store s3://bucket/studies --scheduler tcp://10.0.0.1:8786
     """
-    if classes is not None:
-        settings += (f"classes={json.dumps(classes.split(','))}",)
-    if weights is not None:
-        settings += (f"weights={json.dumps(weights)}",)
-    if devices is not None:
-        settings += (f"devices={devices}",)
-    _run_recipe(name, as_json, tracker, settings=settings, **options)
+    fields = {
+        "classes": None if classes is None else classes.split(","),
+        "weights": given.pop("weights"),
+        "devices": given.pop("devices"),
+    }
+    settings += tuple(f"{field}={json.dumps(value)}" for field, value in fields.items() if value is not None)
+    _run_recipe(name, settings=settings, **given)
 
 
-def _run_recipe(name: str, as_json: bool, tracker: str | None = None, **options: Any) -> None:
+def _run_recipe(name: str, as_json: bool, tracker: str | None = None, **given: Any) -> None:
     from advbench.study import configure, find
 
     found = find(name)
-    configure(found.preset(options["preset"]), options["settings"])  # before the data are loaded
+    configure(found.preset(given["preset"]), given["settings"])  # before the data are loaded
     if tracker is not None:
         from advbench.report import check_tracker
 
@@ -100,7 +82,7 @@ def _run_recipe(name: str, as_json: bool, tracker: str | None = None, **options:
     from advbench.report import track
     from advbench.study import start
 
-    run = start(found, **options)
+    run = start(found, **given)
     present(run, as_json)
     if tracker is not None:
         click.echo(track(run.directory, tracker), err=True)
@@ -108,14 +90,14 @@ def _run_recipe(name: str, as_json: bool, tracker: str | None = None, **options:
 
 @click.command()
 @click.option("--preset", default="small", show_default=True, help="quick, small or paper.")
-@click.option("--model", type=click.Path(path_type=Path), help="A run directory whose classifier is attacked.")
-@dataset_option
-@out_option
-@device_option
-@json_option
+@click.option("--model", type=options.folder, help="A run directory whose classifier is attacked.")
+@options.dataset
+@options.out
+@options.device
+@options.rows_as_json
 @one_line
-def bench(model: Path | None, as_json: bool, **options: Any) -> None:
-    """Measure what attacks and trainings cost beside ART, foolbox and torchattacks; leave the machine alone meanwhile.
+def bench(model: Path | None, **given: Any) -> None:
+    """Measure the cost of attacks and trainings beside ART, foolbox and torchattacks; leave the machine idle meanwhile.
 
     It is the recipe of that name, which takes further settings.
 
@@ -124,4 +106,4 @@ def bench(model: Path | None, as_json: bool, **options: Any) -> None:
     advbench bench --model runs/small --json
     """
     settings = () if model is None else (f"model={json.dumps(str(model))}",)
-    _run_recipe("bench", as_json, settings=settings, **options)
+    _run_recipe("bench", settings=settings, **given)

@@ -1,4 +1,4 @@
-"""`advbench show`, `report` and `compare`: read what a run found."""
+"""`advbench show`, `report` and `compare`: the results of finished runs."""
 
 from __future__ import annotations
 
@@ -6,14 +6,15 @@ from pathlib import Path
 
 import click
 
+from advbench.cli import options
 from advbench.cli.terminal import one_line
 
 
 @click.command()
-@click.argument("run", type=click.Path(path_type=Path))
+@click.argument("run", type=options.folder)
 @one_line
 def show(run: Path) -> None:
-    """Print what a run found.
+    """Print the results of a run.
 
     \b
     advbench show runs/small
@@ -24,20 +25,16 @@ def show(run: Path) -> None:
 
 
 @click.command()
-@click.argument("run", type=click.Path(path_type=Path))
+@click.argument("run", type=options.folder)
+@click.option("--docs", type=options.folder, help="Write results.csv, charts and a Markdown page to this folder.")
 @click.option(
-    "--docs", type=click.Path(path_type=Path), help="Write results.csv, charts and a Markdown page to this folder."
-)
-@click.option(
-    "--figures",
-    type=click.Path(path_type=Path),
-    help="Write each chart and each table (CSV, Markdown, LaTeX) to this folder.",
+    "--figures", type=options.folder, help="Write each chart and each table (CSV, Markdown, LaTeX) to this folder."
 )
 @click.option("--format", "form", default="svg", show_default=True, help="Of the charts: svg, pdf or png.")
-@click.option("--track", "tracker", help="Hand epochs and results to tensorboard or mlflow.")
+@click.option("--track", "tracker", help="Send epochs and results to tensorboard or mlflow.")
 @one_line
 def report(run: Path, docs: Path | None, figures: Path | None, form: str, tracker: str | None) -> None:
-    """Write report.html of a run again, from its directory alone; or what else a document needs of it.
+    """Write report.html of a run again, from its directory alone; or its charts and tables for a document.
 
     \b
     advbench report runs/small
@@ -58,8 +55,8 @@ def report(run: Path, docs: Path | None, figures: Path | None, form: str, tracke
 
 
 @click.command()
-@click.argument("runs", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option("--out", type=click.Path(path_type=Path), help="Write a page to this file or folder as well.")
+@click.argument("runs", nargs=-1, required=True, type=options.folder)
+@click.option("--out", type=options.folder, help="Write a page to this file or folder as well.")
 @one_line
 def compare(runs: tuple[Path, ...], out: Path | None) -> None:
     """Differences between the first run and the others, with intervals, and the settings that differ.

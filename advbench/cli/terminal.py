@@ -1,4 +1,4 @@
-"""Shared by the commands: their common options, errors and signals in one line, the log on the terminal."""
+"""Shared by all commands: errors and signals in one line, the log on the terminal."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import wraps
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -18,19 +17,6 @@ from advbench.errors import AdvbenchError, did_you_mean
 
 if TYPE_CHECKING:
     from advbench.study import Run
-
-
-dataset_option = click.option(
-    "--dataset", default="auto", show_default=True, help="auto, or a name from 'advbench list data'."
-)
-data_dir_option = click.option(
-    "--data-dir", type=click.Path(path_type=Path), help="A folder that already holds the data set."
-)
-out_option = click.option("--out", type=click.Path(path_type=Path), help="The run directory; by default under runs/.")
-device_option = click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
-seed_option = click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0))
-json_option = click.option("--json", "as_json", is_flag=True, help="Print the result rows as JSON at the end.")
-list_json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
 class Group(click.Group):
@@ -56,7 +42,7 @@ def one_line(command: Callable) -> Callable:
         except BrokenPipeError:  # of "| head", which click ends quietly
             raise
         except OSError as error:
-            click.echo(f"advbench: {error}; what was finished is kept", err=True)
+            click.echo(f"advbench: {error}; finished stages are not lost", err=True)
             sys.exit(1)
         except KeyboardInterrupt as interrupt:
             click.echo("advbench: stopped; the same command goes on from here", err=True)

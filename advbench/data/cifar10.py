@@ -23,7 +23,7 @@ MD5 = {
 
 
 def problem(split: str, x: np.ndarray, y: np.ndarray) -> str | None:
-    """What is wrong with these arrays as the given split of CIFAR-10, or None where they are the official bytes."""
+    """The difference between these arrays and the given split of CIFAR-10, None where they are the official bytes."""
     names = BATCHES[split]
     if x.shape != (10_000 * len(names), 3, 32, 32) or y.shape != (len(x),):
         return f"the {split} images have shape {x.shape}, labels {y.shape}"

@@ -1,4 +1,4 @@
-"""What every data set looks like, whatever its source."""
+"""A data set as arrays, the same for every source."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Dataset:
     :param classes: the class names, in label order.
     :param ids: the WordNet ids of the classes, of a set of ImageNet images.
     :param unreadable: the files that were left out because they are no images.
-    :param note: in what the images are not those of the report; empty for a set that its name fixes.
+    :param note: how the images differ from those of the report; empty where the name of the set fixes them.
     """
 
     name: str

@@ -39,7 +39,7 @@ class Images:
     @property
     def fingerprint(self) -> str:
         """The first 16 hex digits of the SHA-256 over images and labels."""
-        return fingerprint(self.x.kept, self.y)
+        return fingerprint(self.x.stored, self.y)
 
 
 def find(
@@ -58,7 +58,7 @@ def find(
         centre-cropped. Other data sets have their own.
     :param labels: the model's output for each class folder in alphabetical order; by default 0, 1, 2, ...
     :param n: the number of images, chosen at random; all where None.
-    :raises UsageError: for anything that is not images and labels; the line says what was found.
+    :raises UsageError: for anything that is not images and labels; the message names what was found.
     :raises DataUnavailable: where a named set cannot be had.
     """
     path = Path(source)

@@ -44,7 +44,7 @@ def wordnet_ids() -> tuple[str, ...]:
     return tuple((files("advbench.data") / "imagenet_synsets.txt").read_text().split())
 
 
-def load(root: Path, split: str, shape: tuple[int, int, int], classes: Sequence[str], kept: Path) -> Dataset:
+def load(root: Path, split: str, shape: tuple[int, int, int], classes: Sequence[str], cache_folder: Path) -> Dataset:
     """One split of a folder ``train/CLASS/*``, ``val/CLASS/*``, in which CLASS is a WordNet id of ImageNet.
 
     The images are brought to the shape (shorter side, then centre crop) one at a time, written to a file of uint8 and
@@ -52,14 +52,14 @@ def load(root: Path, split: str, shape: tuple[int, int, int], classes: Sequence[
 
     :param shape: (C, H, W).
     :param classes: the ten WordNet ids in label order; by default all folders, in alphabetical order.
-    :param kept: the folder of the decoded files.
+    :param cache_folder: the folder of the decoded files.
     :return: its ``unreadable`` names the files that are no images; they are left out.
-    :raises UsageError: if the folders, the classes or the images are not that; the line says what was found.
+    :raises UsageError: if the folders, the classes or the images are not that; the message names what was found.
     """
     folder = root / FOLDERS[split]
     ids = _chosen(folder, classes)
     listed = [(label, path) for label, name in enumerate(ids) for path in _images(folder / name)]
-    x, y, unreadable = _decoded(folder, listed, shape, kept)
+    x, y, unreadable = _decoded(folder, listed, shape, cache_folder)
     missing = [name for label, name in enumerate(ids) if label not in y]
     if missing:
         raise UsageError(f"{folder / missing[0]} holds no image that can be read")
@@ -80,7 +80,7 @@ def download(folder: Path, split: str) -> Path:
 
 
 def _difference(ids: Sequence[str], shape: tuple[int, int, int]) -> str:
-    """In what the images are not the report's."""
+    """How the images differ from the report's."""
     parts = [f"{shape[2]} pixels wide instead of {SIZE}"] if shape[2] != SIZE else []
     if set(ids) != set(REPORT):
         parts.insert(0, f"the ImageNet classes {', '.join(_names(ids))} instead of the report's ten")
@@ -125,14 +125,14 @@ def _images(folder: Path) -> list[Path]:
 
 
 def _decoded(
-    folder: Path, listed: Sequence[tuple[int, Path]], shape: tuple[int, int, int], kept: Path
+    folder: Path, listed: Sequence[tuple[int, Path]], shape: tuple[int, int, int], cache_folder: Path
 ) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
-    """The images, their labels and the names of those that cannot be read, from the kept file or decoded into it."""
+    """The images, their labels and the names of those that cannot be read, from the cached file or decoded into it."""
     state = [
         (label, str(path.relative_to(folder)), (s := path.stat()).st_size, s.st_mtime_ns) for label, path in listed
     ]
     key = hashlib.sha256(json.dumps([shape, state]).encode()).hexdigest()[:16]
-    pixels, about = kept / f"{key}.uint8", kept / f"{key}.json"
+    pixels, about = cache_folder / f"{key}.uint8", cache_folder / f"{key}.json"
     if about.is_file() and (found := _read(pixels, about)):
         return found
     labels, unreadable, digest = [], [], hashlib.sha256()
@@ -148,21 +148,21 @@ def _decoded(
             labels.append(label)
 
     write(pixels, decode)
-    # written last, it says that the pixels are complete
-    said = {"shape": shape, "labels": labels, "unreadable": unreadable, "sha256": digest.hexdigest()}
-    write_text(about, json.dumps(said))
+    # written last: it marks the pixels as complete
+    content = {"shape": shape, "labels": labels, "unreadable": unreadable, "sha256": digest.hexdigest()}
+    write_text(about, json.dumps(content))
     return _read(pixels, about) or (np.empty((0, *shape), np.uint8), np.empty(0, np.int64), tuple(unreadable))
 
 
 def _read(pixels: Path, about: Path) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]] | None:
-    """What is kept, or None where it is damaged or empty."""
+    """The cached images, labels and unreadable names, None where they are damaged or empty."""
     try:
-        said: dict[str, Any] = read_json(about)
-        y = np.asarray(said["labels"], np.int64)
-        if sha256(pixels) != said["sha256"] or not len(y):
+        content: dict[str, Any] = read_json(about)
+        y = np.asarray(content["labels"], np.int64)
+        if sha256(pixels) != content["sha256"] or not len(y):
             return None
-        x = np.memmap(pixels, np.uint8, "r", shape=(len(y), *said["shape"]))
-        return x, y, tuple(said["unreadable"])
+        x = np.memmap(pixels, np.uint8, "r", shape=(len(y), *content["shape"]))
+        return x, y, tuple(content["unreadable"])
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
@@ -176,7 +176,7 @@ def _image(path: Path, shape: tuple[int, int, int]) -> bytes | None:
         with Image.open(path) as image:
             image.draft("RGB", (2 * width, 2 * height))  # a JPEG may be decoded at a fraction of its size
             plain = image.convert("RGB" if channels == 3 else "L")
-    except Exception:  # Pillow's plugins raise what they like on a damaged file
+    except Exception:  # Pillow's plugins raise errors of any kind on a damaged file
         return None
     fitted = ImageOps.fit(plain, (width, height), Image.Resampling.BILINEAR)
     return np.asarray(fitted).reshape(height, width, channels).transpose(2, 0, 1).tobytes()

@@ -21,7 +21,7 @@ MD5 = {
 
 
 def problem(split: str, x: np.ndarray, y: np.ndarray) -> str | None:
-    """What is wrong with these arrays as the given split of MNIST, or None where they are the official bytes."""
+    """The difference between these arrays and the given split of MNIST, None where they are the official bytes."""
     n = SIZE[split]
     if x.shape != (n, 1, 28, 28) or y.shape != (n,):
         return f"the {split} images have shape {x.shape}, labels {y.shape}"

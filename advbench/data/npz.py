@@ -30,7 +30,7 @@ def read(path: Path, names: tuple[str, ...], choose: Callable[[int], np.ndarray]
 
     :param path: an npz file, compressed or not.
     :param names: of the arrays.
-    :param choose: from the length of the first array to the ascending indices of the rows that are kept; memory holds them
+    :param choose: from the length of the first array to the ascending indices of the chosen rows; memory holds them
         where they are few, a file otherwise.
     :raises UsageError: if it is no npz file, lacks an array, is damaged, or holds Python objects; nothing is unpickled.
     """
@@ -77,11 +77,11 @@ def _header(stream: IO[bytes], name: str) -> _Header:
 
 def _rows(stream: IO[bytes], header: _Header, chosen: np.ndarray) -> np.ndarray:
     try:
-        kept = room((len(chosen), *header.shape[1:]), header.dtype)
+        result = room((len(chosen), *header.shape[1:]), header.dtype)
     except ValueError as error:  # more bytes than an address can number
         raise MemoryError from error
-    if not kept.size:
-        return kept
+    if not result.size:
+        return result
     at_once = max(1, _CHUNK // header.bytes_a_row)
     for start in range(0, header.shape[0], at_once):
         count = min(at_once, header.shape[0] - start)
@@ -91,6 +91,6 @@ def _rows(stream: IO[bytes], header: _Header, chosen: np.ndarray) -> np.ndarray:
         low, high = np.searchsorted(chosen, (start, start + count))
         if high > low:
             rows = np.frombuffer(content, header.dtype).reshape(count, *header.shape[1:])
-            kept[low:high] = rows[chosen[low:high] - start]
-            let_go(kept)
-    return kept
+            result[low:high] = rows[chosen[low:high] - start]
+            let_go(result)
+    return result

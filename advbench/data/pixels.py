@@ -1,4 +1,4 @@
-"""Images that need not fit into memory: kept as they came, read as float32 a part at a time."""
+"""Images that need not fit into memory: stored in their own type, read as float32 a part at a time."""
 
 from __future__ import annotations
 
@@ -21,32 +21,32 @@ _IN_MEMORY = 1 << 26  # bytes up to which an array is not put into a file
 class Pixels:
     """Images (N, C, H, W) whose parts are float32 in [0, 1].
 
-    :param kept: uint8 in 0..255 or floats in [0, 1], possibly a mapped file.
+    :param stored: uint8 in 0..255 or floats in [0, 1], possibly a mapped file.
     """
 
-    def __init__(self, kept: np.ndarray) -> None:
-        self.kept = kept
+    def __init__(self, stored: np.ndarray) -> None:
+        self.stored = stored
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
         """(N, C, H, W)."""
-        n, c, h, w = self.kept.shape
+        n, c, h, w = self.stored.shape
         return n, c, h, w
 
     def __len__(self) -> int:
-        return len(self.kept)
+        return len(self.stored)
 
     def __getitem__(self, part: slice | np.ndarray) -> np.ndarray:
         """The images that a slice or an index array picks, float32."""
         if isinstance(part, slice):
-            chosen = np.ascontiguousarray(self.kept[part], np.float32)
-            let_go(self.kept)
+            chosen = np.ascontiguousarray(self.stored[part], np.float32)
+            let_go(self.stored)
         else:
             chosen = np.empty((len(part), *self.shape[1:]), np.float32)
             for start in range(0, len(part), _SCATTERED):
-                chosen[start : start + _SCATTERED] = self.kept[part[start : start + _SCATTERED]]
-                let_go(self.kept)
-        if self.kept.dtype == np.uint8:
+                chosen[start : start + _SCATTERED] = self.stored[part[start : start + _SCATTERED]]
+                let_go(self.stored)
+        if self.stored.dtype == np.uint8:
             chosen /= 255  # in place: it is a copy
         return chosen
 
@@ -65,12 +65,12 @@ class Pixels:
         return max(1, PART // (4 * prod(self.shape[1:])))
 
 
-def fingerprint(kept: np.ndarray, y: np.ndarray) -> str:
-    """The first 16 hex digits of the SHA-256 over images (N, C, H, W) as they are kept, and labels (N,)."""
+def fingerprint(stored: np.ndarray, y: np.ndarray) -> str:
+    """The first 16 hex digits of the SHA-256 over images (N, C, H, W) as they are stored, and labels (N,)."""
     digest = hashlib.sha256()
-    for part in Pixels(kept).parts():
-        digest.update(kept[part].tobytes())
-        let_go(kept)
+    for part in Pixels(stored).parts():
+        digest.update(stored[part].tobytes())
+        let_go(stored)
     digest.update(y.tobytes())
     return digest.hexdigest()[:16]
 
@@ -93,8 +93,8 @@ def room(shape: tuple[int, ...], dtype: np.dtype | type) -> np.ndarray:
         return np.memmap(file, dtype, "w+", shape=shape)
 
 
-def let_go(kept: np.ndarray) -> None:
+def let_go(stored: np.ndarray) -> None:
     """Give back the pages of a mapped file: all that were ever touched would count as this process's memory."""
-    mapping = getattr(kept, "_mmap", None)
-    if isinstance(mapping, mmap.mmap) and getattr(kept, "mode", "") in ("r", "w+") and hasattr(mmap, "MADV_DONTNEED"):
+    mapping = getattr(stored, "_mmap", None)
+    if isinstance(mapping, mmap.mmap) and getattr(stored, "mode", "") in ("r", "w+") and hasattr(mmap, "MADV_DONTNEED"):
         mapping.madvise(mmap.MADV_DONTNEED)

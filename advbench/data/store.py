@@ -34,7 +34,7 @@ Arrays = tuple[np.ndarray, np.ndarray]
 
 
 def cache_dir() -> Path:
-    """Where verified data sets are kept: ``$ADVBENCH_CACHE`` or ``~/.cache/advbench``."""
+    """The folder of verified data sets: ``$ADVBENCH_CACHE`` or ``~/.cache/advbench``."""
     return Path(os.environ.get("ADVBENCH_CACHE") or Path.home() / ".cache" / "advbench")
 
 
@@ -89,15 +89,15 @@ def _obtain(name: str, source: ModuleType, split: str, data_dir: Path | None) ->
             return None
         return x, y
 
-    kept = cache_dir() / name / split
-    if (kept / "y.npy").is_file():
-        found = verified("cache", lambda: (np.load(kept / "x.npy", mmap_mode="r"), np.load(kept / "y.npy")))
+    cached = cache_dir() / name / split
+    if (cached / "y.npy").is_file():
+        found = verified("cache", lambda: (np.load(cached / "x.npy", mmap_mode="r"), np.load(cached / "y.npy")))
         if found:
             return found
     if data_dir is not None:
         found = verified(f"--data-dir {data_dir}", lambda: source.from_folder(data_dir, split))
         if found:
-            return _keep(kept, *found)
+            return _cache(cached, *found)
         raise DataUnavailable(
             f"{name} ({split}) could not be read. Tried {'; '.join(tried)}. "
             "Ways out: --data-dir with a folder that holds it, or --dataset digits."
@@ -111,8 +111,8 @@ def _obtain(name: str, source: ModuleType, split: str, data_dir: Path | None) ->
                 # the download holds the other split too; in the cache, it is not fetched again
                 companion = verified(label, partial(source.from_folder, folder, other), other)
                 if companion:
-                    _keep(cache_dir() / name / other, *companion)
-                return _keep(kept, *found)
+                    _cache(cache_dir() / name / other, *companion)
+                return _cache(cached, *found)
     raise DataUnavailable(
         f"{name} ({split}) could not be had. Tried {'; '.join(tried)}. "
         "Ways out: --data-dir with a folder that holds it, or --dataset digits."
@@ -121,19 +121,19 @@ def _obtain(name: str, source: ModuleType, split: str, data_dir: Path | None) ->
 
 def _imagenette() -> Path:
     """The folder of Imagenette, fetched through torchvision where it is not in the cache yet, whole or not at all."""
-    kept = cache_dir() / "imagenet10"
-    if kept.is_dir():
-        return kept
+    cached = cache_dir() / "imagenet10"
+    if cached.is_dir():
+        return cached
     cache_dir().mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="imagenette-", dir=cache_dir()) as scratch:
         try:
-            _official(imagenet, Path(scratch), "train").replace(kept)
+            _official(imagenet, Path(scratch), "train").replace(cached)
         except Exception as error:  # torchvision and the network have errors of many kinds
             raise DataUnavailable(
                 f"imagenet10 could not be had. Tried Imagenette by torchvision: {first_line(error)[:160]}. Ways out: "
                 "--data-dir with a folder of train/CLASS and val/CLASS, or --dataset digits."
             ) from error
-    return kept
+    return cached
 
 
 def _official(source: ModuleType, folder: Path, split: str) -> Any:
@@ -160,8 +160,8 @@ def _npm(source: ModuleType, folder: Path, split: str) -> Arrays:
     return source.from_folder(folder, split)
 
 
-def _keep(folder: Path, x: np.ndarray, y: np.ndarray) -> Arrays:
-    """Keep a verified split, whole or not at all: the labels, renamed last, say that it is complete."""
+def _cache(folder: Path, x: np.ndarray, y: np.ndarray) -> Arrays:
+    """Cache a verified split, whole or not at all: the labels, renamed last, mark it as complete."""
     for file, array in (("x.npy", x), ("y.npy", y)):
         write(folder / file, partial(np.save, arr=np.ascontiguousarray(array)))
     return np.load(folder / "x.npy", mmap_mode="r"), np.load(folder / "y.npy")

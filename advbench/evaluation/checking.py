@@ -78,7 +78,11 @@ def preprocessings(channels: int, given: Statistics) -> dict[str, Callable[[np.n
     def apply(other: Statistics, x: np.ndarray) -> np.ndarray:
         return (x - _by_channel(other[0])) / _by_channel(other[1]) * std + mean
 
-    known = {**{3: _COLOUR, 1: _GREY}.get(channels, {}), **_ANY, "images in 0..255": ((0,), (1 / 255,))}
+    known: dict[str, Statistics] = {
+        **(_COLOUR if channels == 3 else _GREY if channels == 1 else {}),
+        **_ANY,
+        "images in 0..255": ((0,), (1 / 255,)),
+    }
     if given[0]:
         known["no normalisation"] = ((0,), (1,))
     return {name: partial(apply, statistics) for name, statistics in known.items() if statistics != given}

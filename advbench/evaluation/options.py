@@ -45,7 +45,7 @@ class Options(BaseModel):
     mean: Annotated[tuple[float, ...], _LIST] = Field(
         (), description="Subtracted from images in [0, 1] in front of the model, such as 0.485,0.456,0.406."
     )
-    std: Annotated[tuple[float, ...], _LIST] = Field((), description="What they are then divided by.")
+    std: Annotated[tuple[float, ...], _LIST] = Field((), description="The images are then divided by it.")
     shape: Annotated[tuple[PositiveInt, PositiveInt, PositiveInt] | None, _LIST] = Field(
         None, description="C,H,W of the model, to which digits and the files of a folder are scaled and cropped."
     )

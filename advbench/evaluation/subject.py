@@ -1,4 +1,4 @@
-"""What an evaluation is of: a model as an estimator, images, and the options."""
+"""The subject of an evaluation: a model as an estimator, images, and the options."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class Subject:
     """The model, the images and the options of one evaluation.
 
     :param mean: subtracted from images in [0, 1] in front of the model, a number a channel; empty for nothing.
-    :param std: what they are then divided by.
+    :param std: they are then divided by it.
     """
 
     classifier: TorchClassifier

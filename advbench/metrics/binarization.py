@@ -1,4 +1,4 @@
-"""The binarization test of Zimmermann et al. (2022, https://arxiv.org/abs/2206.13991): can the attack find what was planted?"""
+"""The binarization test of Zimmermann et al. (2022, https://arxiv.org/abs/2206.13991): does the attack find planted adversarial images?"""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class BinarizedModel(nn.Module):
         self._seen = inputs[0]
 
     def features(self, x: Tensor) -> Tensor:
-        """What the readout sees of images (N, C, H, W): (N, D)."""
+        """The input of the readout (N, D) for images (N, C, H, W)."""
         self._seen = None
         logits = self.module(x)
         return (logits if self._seen is None or len(self._seen) != len(x) else self._seen).flatten(1)
@@ -68,8 +68,8 @@ class BinarizedModel(nn.Module):
             return False
         self.weight = torch.from_numpy(weight / width).to(device, torch.float32)
         self.bias = -float(nearest + _CLOSENESS * (target - nearest)) / width
-        said = features @ self.weight + self.bias > 0  # as the model will compute it, in float32
-        return bool((said.cpu().numpy() == label).all())
+        flagged = features @ self.weight + self.bias > 0  # as the model will compute it, in float32
+        return bool((flagged.cpu().numpy() == label).all())
 
 
 class _Readout(TorchClassifier):

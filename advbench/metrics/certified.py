@@ -1,4 +1,4 @@
-"""What a bound on the Lipschitz constant proves (Tsuzuku et al., 2018, https://arxiv.org/abs/1802.04034, proposition 1)."""
+"""Robustness that a bound on the Lipschitz constant proves (Tsuzuku et al., 2018, https://arxiv.org/abs/1802.04034, proposition 1)."""
 
 from __future__ import annotations
 

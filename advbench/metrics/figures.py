@@ -60,10 +60,10 @@ COLUMNS = {
 class Figure:
     """One measured number.
 
-    :param n: on how many images, or seeds, it rests.
+    :param n: the number of images, or seeds, behind it.
     :param ci_low: the lower end of its 95 % interval, NaN where none is known.
     :param ci_high: the upper end.
-    :param unit: what n counts.
+    :param unit: of n.
     """
 
     value: float
@@ -73,7 +73,7 @@ class Figure:
     unit: Unit = "images"
 
     def row(self, metric: str, **context: object) -> dict[str, object]:
-        """The figure as a row of results.csv; ``context`` fills the columns that say what it is of.
+        """The figure as a row of results.csv; ``context`` fills the columns that identify it.
 
         :raises ValueError: for a column that results.csv does not have.
         """

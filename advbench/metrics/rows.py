@@ -1,4 +1,4 @@
-"""Result rows as tables: the rows that are asked for, their values by seed, their means over seeds."""
+"""Result rows as tables: selected rows, their values by seed, their means over seeds."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def lead(first: pd.DataFrame, second: pd.DataFrame) -> Figure:
 
 
 def by_seed(rows: pd.DataFrame) -> pd.Series:
-    """The values by seed, so that differences are of what was trained from the same weights in the same order."""
+    """The values by seed: a difference is then between trainings from the same weights in the same order."""
     return rows.set_index("seed").value.sort_index()
 
 

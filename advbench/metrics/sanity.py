@@ -2,7 +2,7 @@
 
 After Carlini et al., "On Evaluating Adversarial Robustness" (2019, https://arxiv.org/abs/1902.06705), sections 4 and 5,
 and Athalye et al. (2018, https://arxiv.org/abs/1802.00420), section 3.1. Each function measures one thing on a
-classifier; :class:`Check` says in which range it must lie, what it means where it does not, and what to do then.
+classifier; the :class:`Rule` of a check has the accepted range, the meaning of a measurement outside of it, and advice.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ MakeAttack = Callable[[PyTorchClassifier, float, int], EvasionAttack]
 
 @dataclass(frozen=True)
 class Rule:
-    """What is asked of a measurement.
+    """The accepted range of a measurement, and advice where it lies outside.
 
     :param low: the smallest value that passes.
     :param high: the largest one.
     :param measured: the measurement in words, with ``{value}``, ``{n}`` and ``{found}``.
-    :param means: what it means where it is outside.
-    :param do: what to do then.
+    :param means: the meaning of a measurement outside of the range.
+    :param do: the advice then.
     """
 
     low: float
@@ -45,7 +45,7 @@ RULES = {
         -inf,
         0.01,
         "the gradient of the loss is zero or not finite for {value:.1%} of {n} images",
-        "gradients are masked: attacks that follow them stand still, so that accuracy under them says nothing",
+        "gradients are masked: attacks that follow them stand still, so accuracy under them shows nothing",
         "look for rounding, detach, NumPy or a saturated softmax in the model; attack a differentiable stand-in (BPDA)",
     ),
     "deterministic": Rule(
@@ -59,7 +59,7 @@ RULES = {
         1,
         inf,
         "at eps = 0 the prediction is the clean one for {value:.1%} of {n} images",
-        "the attack leaves its bound or is judged on something other than what it returns",
+        "the attack leaves its bound, or other images are judged than those that it returns",
         "do not use any figure of this run; check the range of the images and the model's own preprocessing",
     ),
     "falls with eps": Rule(
@@ -120,7 +120,7 @@ class Check:
 
     :param name: in ``RULES``.
     :param figure: the measurement.
-    :param found: what else belongs to it, such as the name of the best alternative.
+    :param found: a further result, such as the name of the best alternative.
     """
 
     name: str
@@ -129,7 +129,7 @@ class Check:
 
     @property
     def rule(self) -> Rule:
-        """The range it must lie in, and what follows where it does not."""
+        """The accepted range and the advice."""
         return RULES[self.name]
 
     @property
@@ -144,12 +144,12 @@ class Check:
 
     @property
     def means(self) -> str:
-        """What the measurement means, empty where it passes."""
+        """The meaning of a failure, empty where the check passes."""
         return "" if self.passed else self.rule.means
 
     @property
     def do(self) -> str:
-        """What to do, empty where it passes."""
+        """The advice after a failure, empty where the check passes."""
         return "" if self.passed else self.rule.do
 
     def row(self, **context: object) -> dict[str, object]:
@@ -212,9 +212,9 @@ def noise(
     seed: int,
     draws: int = 10,
 ) -> Check:
-    """The share of images that some draw of noise of norm eps beats and that the attack did not.
+    """The share of images that some draw of noise of norm eps beats and the attack does not.
 
-    :param beaten: bool (N,): what the attack at eps beat.
+    :param beaten: bool (N,): the images that the attack at eps beat.
     :param norm: ``linf`` (random signs) or ``l2`` (a random direction).
     """
     generator = np.random.default_rng(seed)
@@ -234,10 +234,10 @@ def more_steps(classifier: PyTorchClassifier, make: MakeAttack, x: np.ndarray, y
 
 
 def transfer(classifier: PyTorchClassifier, adversarial: np.ndarray, beaten: np.ndarray, y: np.ndarray) -> Check:
-    """The share of images that beat the classifier when made on another network and that the attack on itself left.
+    """The share of images that an attack on another network beats and the attack on the classifier itself does not.
 
     :param adversarial: made on a surrogate within the same bound.
-    :param beaten: bool (N,): what the attack on the classifier itself beat.
+    :param beaten: bool (N,): the images that the attack on the classifier itself beat.
     """
     hit = ~_correct(classifier, adversarial, y)
     return Check("transfer is weaker", proportion(int((hit & ~beaten).sum()), len(y)))

@@ -1,4 +1,4 @@
-"""What one piece of code costs beside another, on the same machine in the same minutes."""
+"""The cost of pieces of code beside each other, on the same machine in the same minutes."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ class Network:
     :param module: images (N, C, H, W) -> logits, before ``--mean`` and ``--std``.
     :param shape: (C, H, W) of its images, None where it does not say.
     :param mean: subtracted from images in [0, 1] by its publisher, per channel; empty where the model does that itself.
-    :param std: what they are then divided by.
+    :param std: they are then divided by it.
     """
 
     module: nn.Module

@@ -63,7 +63,7 @@ def _state_dict(path: Path) -> dict[str, Tensor]:
 def fill(module: nn.Module, state: dict[str, Tensor], path: Path) -> None:
     """Put a state dict into a module, every name and shape in its place.
 
-    :raises UsageError: if they are the weights of another network; the line names what differs.
+    :raises UsageError: if they are the weights of another network; the message names the differences.
     """
     wanted = module.state_dict()
     missing = [name for name in wanted if name not in state]

@@ -11,14 +11,14 @@ from advbench.study.claims import HOLDS, MISSED, NOT_MEASURED, OPEN, Verdict, by
 
 
 def answer(config: dict[str, Any], found: list[Verdict]) -> list[str]:
-    """What the study found about the report's claims: how many hold, are open, are missed, and which.
+    """The result of the study for the report's claims: how many hold, are open or are missed, and which.
 
     A claim that holds is named by its first part; of the others every part that is open or missed is named.
     """
     if not found:
-        return ["The study sets no number beside a report; what it measured is below."]
+        return ["The study compares no number with a report; its measurements are below."]
     if all(verdict.note for verdict in found):
-        return [f"Nothing is decided about the report: {found[0].note}. What the study measured is below."]
+        return [f"Nothing is decided about the report: {found[0].note}. The measurements are below."]
     words, first_parts = by_claim(found), {verdict.target: verdict for verdict in reversed(found)}
     count = Counter(words.values())
     parts = {word: [verdict for verdict in found if verdict.word == word] for word in (OPEN, MISSED)}

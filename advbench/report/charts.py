@@ -1,6 +1,6 @@
 """The chart forms of the exhibits, as Altair charts: one specification serves the page and the figures for a paper.
 
-Every chart by groups has a parameter ``hidden``: the page lists there what its reader has switched off.
+Every chart by groups has a parameter ``hidden``: the page lists there the groups that its reader has switched off.
 """
 
 from __future__ import annotations

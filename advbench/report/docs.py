@@ -17,7 +17,7 @@ NOTES = "<!-- below this line the page is written by hand and kept -->"
 
 
 def write_docs(directory: Path, out: Path) -> Path:
-    """Write results.csv, exhibits and README.md of a run to a folder; what stands below its notes line is kept.
+    """Write results.csv, exhibits and README.md of a run to a folder; the text below its notes line stays.
 
     :raises UsageError: if it is not a run directory.
     """
@@ -26,13 +26,11 @@ def write_docs(directory: Path, out: Path) -> Path:
     shutil.copyfile(directory / "results.csv", out / "results.csv")
     for exhibit in run["exhibits"]:
         if "chart" in exhibit:
-            shutil.copyfile(
-                (directory / exhibit["chart"]).with_suffix("").with_suffix(".svg"), out / f"{exhibit['name']}.svg"
-            )
+            picture = f"{exhibit['name']}.svg"
+            shutil.copyfile(directory / "charts" / picture, out / picture)
         else:
-            table = exhibit["table"]
-            rows = [[cell(value) for value in row] for row in table["data"]]
-            write_text(out / f"{exhibit['name']}.csv", pd.DataFrame(rows, columns=table["columns"]).to_csv(index=False))
+            table = pd.DataFrame(exhibit["table"]["data"], columns=exhibit["table"]["columns"], dtype=object)
+            write_text(out / f"{exhibit['name']}.csv", table.map(cell).to_csv(index=False))
     page = out / "README.md"
     notes = page.read_text().partition(NOTES)[2] if page.is_file() else "\n"
     write_text(page, "\n".join([*_head(run), claims(run["results"]), *_exhibits(run), NOTES]) + notes)
@@ -48,8 +46,9 @@ def claims(results: pd.DataFrame) -> str:
 def _head(run: dict[str, Any]) -> list[str]:
     config, machine = run["config"], run["environment"]
     versions = ", ".join(f"{name} {number}" for name, number in machine["versions"].items())
-    minutes, judged = sum(run["seconds"].values()) / 60, verdicts(run["results"])
-    held = f"Of the report's claims: {summary(judged)}. " if judged else ""
+    minutes, found = sum(run["seconds"].values()) / 60, verdicts(run["results"])
+    reason = f" ({found[0].note})" if found and found[0].note and not config["note"] else ""
+    claimed = f"Of the report's claims: {summary(found)}{reason}. " if found else ""
     return [
         f"# {config['recipe']}: preset {config['preset']} on {config['dataset']}, seed {config['seed']}",
         "",
@@ -60,7 +59,7 @@ def _head(run: dict[str, Any]) -> list[str]:
         f"Ran on {machine['device']}: {machine['processor']}, {machine['cores']} cores, {machine['system']}; "
         f"{minutes:.0f} minutes of work, peak memory {machine['peak memory']}. Python {machine['python']}, {versions}; commit {machine['commit']}.",
         "",
-        f"{held}Every number is a row of [results.csv](results.csv).",
+        f"{claimed}Every number is a row of [results.csv](results.csv).",
         "",
     ]
 

@@ -28,7 +28,7 @@ class Attacked:
 
     :param attack: its name, and ``eps`` its bound in [0, 1], None where it has none.
     :param x: the adversarial images, floats (N, C, H, W) in the order of the clean ones.
-    :param classifier: the attacked ART classifier, from images to logits; ``model`` is what it is called.
+    :param classifier: the attacked ART classifier, from images to logits; ``model`` is its name.
     :param detector: anything with ``scores(x)``, one number an image, high for adversarial; None for no detector.
     :param threshold: the score above which an image is flagged.
     """
@@ -74,7 +74,7 @@ def bundle(x: np.ndarray, y: np.ndarray, classes: Sequence[str], attacked: Seque
 
 
 def read(directory: Path) -> dict[str, Any] | None:
-    """What the page embeds, the images as data URIs; None where a run has no explorer."""
+    """The explorer of a run for the page, the images as data URIs; None where a run has none."""
     folder = directory / "explorer"
     if not (folder / "explorer.json").is_file():
         return None

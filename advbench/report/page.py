@@ -45,7 +45,7 @@ def write_report(directory: Path) -> Path:
 def render(template: str, data: dict[str, Any], **context: Any) -> str:
     """A template of the folder ``web`` as one page that asks no host for anything.
 
-    :param data: what the scripts draw; ``specs`` are Vega-Lite specifications by name.
+    :param data: of the scripts; ``specs`` are Vega-Lite specifications by name.
     """
     from jinja2 import Environment, PackageLoader, StrictUndefined
 

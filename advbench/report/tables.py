@@ -11,7 +11,7 @@ from advbench.study.claims import Verdict
 
 
 def claims_table(found: Sequence[Verdict]) -> pd.DataFrame:
-    """Each claim beside what was measured, with its verdict and what an open one needs."""
+    """Each claim with its measurement and its verdict; an open one with the images or seeds that it needs."""
     columns = ["claim", "measured", "ours", "95 % interval", "report", "accepted", "verdict"]
     rows = [
         [v.target, v.metric, v.value, v.interval, v.reported, v.accepted, ": ".join(filter(None, (v.word, v.needs)))]

@@ -22,7 +22,7 @@ _STYLE = {"holds": "green", "open": "yellow", "missed": "red", "not measured": "
 
 
 def show_comparison(directories: Sequence[Path]) -> None:
-    """Print what differs between runs: settings first, then the largest differences.
+    """Print the differences between runs: settings first, then the largest differences of figures.
 
     :raises UsageError: as ``compare`` does.
     """
@@ -48,7 +48,7 @@ def show_comparison(directories: Sequence[Path]) -> None:
 
 
 def show(directory: Path) -> None:
-    """Print what a run found: the report's claims with verdicts, then each exhibit's table.
+    """Print the result of a run: the report's claims with verdicts, then each exhibit's table.
 
     :raises UsageError: if it is not a run directory.
     """

@@ -1,4 +1,4 @@
-"""A finished run handed to an experiment tracker, from its directory alone and through the tracker's own library."""
+"""A finished run in an experiment tracker, from its directory alone and through the tracker's own library."""
 
 from __future__ import annotations
 

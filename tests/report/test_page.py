@@ -30,7 +30,7 @@ def test_a_run_that_decides_nothing_says_why(finished_run, reason):
     table = pd.read_csv(finished_run / "results.csv").assign(note=reason)
     (only,) = answer({"preset": "small", "note": ""}, verdicts(table))
     assert only.startswith(f"Nothing is decided about the report: {reason}.")
-    assert "no number beside a report" in answer({"note": ""}, [])[0]
+    assert "compares no number with a report" in answer({"note": ""}, [])[0]
 
 
 def test_the_page_shows_each_claim_with_its_verdict_and_what_it_needs(finished_run):
