@@ -48,9 +48,9 @@ class Undefended(Network):
     text = "Adam on clean images"
 
     def train(self, made: Comparison, module: Any, checkpoint: Path) -> History:
-        images, classifier, options = made.train, made.wrapped(module, made.spec), made.schedule()
-        options |= {"lr": made.config.lr, "seed": made.study.seed_of("none"), "checkpoint": checkpoint}
-        return trainers.train_with_adam(classifier, images.x, images.y, **options)
+        images, classifier = made.train, made.wrapped(module, made.spec)
+        options = {**made.schedule(), "lr": made.config.lr, "seed": made.study.seed_of("none")}
+        return trainers.train_with_adam(classifier, images.x, images.y, **options, checkpoint=checkpoint)
 
 
 class ByArt(Network):
