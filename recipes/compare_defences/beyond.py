@@ -61,21 +61,17 @@ def train(module: SelfSupervised, images: Images, batch_size: int, epochs: int, 
 
     def step(chosen: Tensor) -> dict[str, Tensor]:
         batch, truth = x[chosen].to(device), y[chosen].to(device)
-        features = [module.backbone(augmented(batch)) for _ in range(2)]
-        first, second = (module.projector(view) for view in features)
-        agreement = _agreement(module, first, second) + _agreement(module, second, first)
+        first, second = (module.projector(module.backbone(augmented(batch))) for _ in range(2))
+        pairs = ((first, second), (second, first))
+        agreements = [F.cosine_similarity(module.predictor(one), other.detach()).mean() for one, other in pairs]
         clean = module.backbone(batch).detach()
-        loss = F.cross_entropy(module.classifier(clean), truth) - agreement / 2
+        loss = F.cross_entropy(module.classifier(clean), truth) - sum(agreements) / 2
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
         return {"loss": loss.detach()}
 
-    def of_epoch(epoch: int) -> Iterator[Tensor]:
+    def epoch_of(epoch: int) -> Iterator[Tensor]:
         return batches(len(x), batch_size, epoch, None, seed)
 
-    return train_in_epochs("beyond", module, optimizer, epochs, of_epoch, step, dict, checkpoint=None)
-
-
-def _agreement(module: SelfSupervised, one: Tensor, other: Tensor) -> Tensor:
-    return F.cosine_similarity(module.predictor(one), other.detach(), dim=1).mean()
+    return train_in_epochs("beyond", module, optimizer, epochs, epoch_of, step, dict, checkpoint=None)

@@ -168,10 +168,10 @@ class Static(Detector):
         return self.detector(made).subnetwork
 
     def train(self, made: Comparison, module: nn.Module, checkpoint: Path) -> History:
-        schedule = made.schedule(made.config.detector_epochs)
-        return self.detector(made, module).fit(*made.labelled(), **schedule, checkpoint=checkpoint)
+        (x, y), schedule = made.labelled(), made.schedule(made.config.detector_epochs)
+        return self.detector(made, module).fit(x, y, **schedule, checkpoint=checkpoint)
 
-    def detector(self, made: Comparison, module: nn.Module | None = None) -> SubnetworkDetector:
+    def detector(self, made: Comparison, module: Any = None) -> SubnetworkDetector:
         config, seed = made.config, made.study.seed_of("subnetwork")
         detector = SubnetworkDetector(made.baseline, config.position, config.lr, seed)
         detector.subnetwork = module or detector.subnetwork
@@ -189,8 +189,8 @@ class Dynamic(Static):
     def train(self, made: Comparison, module: nn.Module, checkpoint: Path) -> History:
         config, eps = made.config, made.bounds.fit_eps
         images, detector = made.train.first(config.detector_images), self.detector(made, module)
-        schedule, adversary = made.schedule(config.dynamic_epochs), {"eps": eps, "eps_step": eps / 4}
-        adversary["max_iter"] = config.fit_steps
+        schedule = made.schedule(config.dynamic_epochs)
+        adversary = {"eps": eps, "eps_step": eps / 4, "max_iter": config.fit_steps}
         return detector.fit_dynamic(images.x, images.y, **schedule, **adversary, checkpoint=checkpoint)
 
 

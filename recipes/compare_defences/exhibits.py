@@ -24,40 +24,36 @@ def comparison(rows: pd.DataFrame, made: Any) -> Iterator[Shown]:
     it had been trained like any other (naive); adaptive: every image under the attacks that are made for the defence;
     worst case: under all of the row, which is the defence's figure; gap: pgd minus adaptive, what a naive test overstates.
     """
-    for eps, part, title in _bounds(rows):
-        table = by_attack(rows, eps)
+    for part, words, table in _bounds(rows):
         detectors = DETECTORS if (table.kind == "detector").any() else ""
-        note = " ".join(filter(None, (_training(rows), f"{int(part.n.max())} test images.", detectors)))
-        yield Shown(table=table, note=note, part=_part(eps), title=f"Defences by attacks, {title}")
+        note = " ".join(filter(None, (_sizes(rows), detectors)))
+        yield Shown(table=table, note=note, part=part, title=f"Defences by attacks, {words}")
 
 
 @exhibit("Robust accuracy once the attack knows the defence")
 def naive_adaptive(rows: pd.DataFrame, made: Any) -> Iterator[Shown]:
     """The ring is the robust accuracy under PGD that does not know the defence, the dot the worst case over all attacks,
     adaptive ones included. A long line is a defence that was robust only because the attack did not know it."""
-    for eps, _, title in _bounds(rows):
-        chart = charts.pairs(by_attack(rows, eps), "defence", "pgd", WORST, "kind", "robust accuracy")
-        title = f"Robust accuracy once the attack knows the defence, {title}"
-        yield Shown(chart, part=_part(eps), title=title)
+    for part, words, table in _bounds(rows):
+        chart = charts.pairs(table, "defence", "pgd", WORST, "kind", "robust accuracy")
+        yield Shown(chart, part=part, title=f"Robust accuracy once the attack knows the defence, {words}")
 
 
-def _bounds(rows: pd.DataFrame) -> Iterator[tuple[float, pd.DataFrame, str]]:
-    """Each eps with its rows and its words."""
-    for eps, part in where(rows, exhibit="comparison").groupby("eps"):
-        yield eps, part, f"l-inf within {eps:.3g} ({eps * 255:.3g}/255)"
+def _bounds(rows: pd.DataFrame) -> Iterator[tuple[str, str, pd.DataFrame]]:
+    """For each eps, its part of an exhibit's name, its words and its table."""
+    for eps in sorted(where(rows, exhibit="comparison").eps.unique()):
+        pixels = f"{eps * 255:.3g}"
+        yield pixels.replace(".", "-"), f"l-inf within {eps:.3g} ({pixels}/255)", by_attack(rows, eps)
 
 
-def _part(eps: float) -> str:
-    return f"{eps * 255:.3g}".replace(".", "-")
-
-
-def _training(rows: pd.DataFrame) -> str:
-    """How the defences of a recipe's future work were trained."""
-    sizes = where(rows, exhibit="defence training").groupby("metric").value.max()
-    if sizes.empty:
-        return ""
-    images, epochs = int(sizes["training_images"]), int(sizes["training_epochs"])
-    return f"Defences that are trained learned from {images:,} training images in {epochs} epochs."
+def _sizes(rows: pd.DataFrame) -> str:
+    """How many images are attacked; and, in a recipe's future work, how many its defences learned from."""
+    tested = f"{where(rows, exhibit='comparison').n.max():.0f} test images."
+    training = where(rows, exhibit="defence training").groupby("metric").value.max()
+    if training.empty:
+        return tested
+    images, epochs = training["training_images"], training["training_epochs"]
+    return f"{tested} Trained defences learned from {images:,.0f} training images in {epochs:.0f} epochs."
 
 
 def by_attack(rows: pd.DataFrame, eps: float) -> pd.DataFrame:

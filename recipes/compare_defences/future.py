@@ -27,9 +27,6 @@ FUTURE = (
 )
 """Defences of ``compare-defences``, each under the attack that knows it there."""
 
-Task = tuple[Any, ...]
-"""A method, the materials and the method's arguments, for ``Study.make_each``."""
-
 
 class FutureWork(DefenceConfig):
     """How these defences learn and are attacked; sizes are numbers of images, null means all."""
@@ -60,6 +57,8 @@ class AsTrained(Network):
 class FutureDefences(Comparison):
     """The defences around the network of a recipe whose config has the field ``future``.
 
+    The lists of trainings and attacks are for ``Study.make_each``.
+
     :cvar model: the registry name of its network.
     :cvar undefended: the stage of its undefended training, but for the seed.
     """
@@ -70,15 +69,15 @@ class FutureDefences(Comparison):
     def __init__(self, study: Study[Any]) -> None:
         super().__init__(replace(study, config=study.config.future))
 
-    def trainings(self) -> list[Task]:
+    def trainings(self) -> list[tuple[Any, ...]]:
         """The trainings of the defences; none needs the undefended network."""
         return [(type(self).weights, self, name) for name in self.config.defences if self.defences[name].trained]
 
-    def attacks_on_undefended(self) -> list[Task]:
+    def attacks_on_undefended(self) -> list[tuple[Any, ...]]:
         """The attacks on the undefended network; every other attack needs their images."""
         return [(type(self).evaluated, self, "none")]
 
-    def attacks_on_defences(self) -> list[Task]:
+    def attacks_on_defences(self) -> list[tuple[Any, ...]]:
         """The attacks on each defence."""
         return [(type(self).evaluated, self, name) for name in self.config.defences if name != "none"]
 

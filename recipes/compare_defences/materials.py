@@ -132,20 +132,20 @@ class Comparison(Materials[Any]):
     ) -> PyTorchClassifier:
         """ART's own estimator around a module, for ART's own trainers, detectors and preprocessors."""
         device = self.study.device
-        wrapped = PyTorchClassifier(
+        estimator = PyTorchClassifier(
             module,
             loss or nn.CrossEntropyLoss(),
             shape or self.spec.input_shape,
             classes or self.spec.classes,
-            optimizer=optimizer,
+            optimizer,
             clip_values=(0.0, 1.0),
             preprocessing_defences=preprocessor,
             preprocessing=None,
             device_type="cpu" if device.type == "cpu" else "gpu",
         )
-        wrapped._device = device  # ART's constructor only knows "the" GPU
+        estimator._device = device  # ART's constructor always takes the current GPU
         module.to(device).eval()
-        return wrapped
+        return estimator
 
     def adam(self, module: nn.Module) -> torch.optim.Optimizer:
         return torch.optim.Adam(module.parameters(), self.config.lr)
@@ -216,17 +216,17 @@ class Comparison(Materials[Any]):
         def attack() -> dict[str, np.ndarray]:
             defended, x, y = self.defended(name), self.test.x, self.test.y
             with own_global_state(self.study.seed_of(name, eps)):
-                plain = {"clean": x, "transfer": self.transferred(eps)}
+                images = {"clean": x, "transfer": self.transferred(eps)}
                 for kind in ("fgsm", "pgd"):
-                    blind = attacks.create(kind, defended.network, eps, max_iter=self.config.pgd_steps)
-                    plain[kind] = blind.generate(x, y)
+                    naive = attacks.create(kind, defended.network, eps, max_iter=self.config.pgd_steps)
+                    images[kind] = naive.generate(x, y)
                 adaptive = self.defences[name].adaptive(self, defended, eps)
-                masks = {kind: defended.beaten(inside(images, x, eps), y) for kind, images in plain.items()}
-                best, won = np.array(x), np.zeros(len(x), bool)
-                for kind, images in adaptive.items():
-                    masks[kind] = mask = defended.beaten(inside(images, x, eps), y)
-                    take = mask | ~won
-                    best[take], won = images[take], won | mask
+                images |= adaptive
+                masks = {kind: defended.beaten(inside(images[kind], x, eps), y) for kind in images}
+            best, won = np.array(x), np.zeros(len(x), bool)
+            for kind in adaptive:
+                take = masks[kind] | ~won
+                best[take], won = images[kind][take], won | masks[kind]
             return {**masks, "x": best}
 
         return self.run.arrays(f"attacked-{name}-{eps:.4g}", attack)
@@ -237,7 +237,7 @@ class Comparison(Materials[Any]):
             self.beaten(name, eps)
 
     def columns_of(self, name: str) -> dict[str, Any]:
-        """What all rows of a defence share."""
+        """The columns that all rows of a defence share."""
         defence = self.defences[name]
         return {"model": defence.model or self.spec.name, "defence": name, "library": defence.library}
 

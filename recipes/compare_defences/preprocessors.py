@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from art.defences.preprocessor import FeatureSqueezing, JpegCompression, SpatialSmoothing
@@ -73,7 +74,7 @@ class Reformer(Defence):
     def network(self, made: Comparison) -> nn.Module:
         return self._reformer(made).network
 
-    def train(self, made: Comparison, module: nn.Module, checkpoint: Path) -> History:
+    def train(self, made: Comparison, module: Any, checkpoint: Path) -> History:
         reformer, seed = self._reformer(made), made.study.seed_of("reformer order")
         reformer.network = module
         sizes = made.config.batch, made.config.epochs, made.config.lr

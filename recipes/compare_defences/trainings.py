@@ -48,9 +48,9 @@ class Undefended(Network):
     text = "Adam on clean images"
 
     def train(self, made: Comparison, module: Any, checkpoint: Path) -> History:
-        images, classifier, options = made.train, made.wrapped(module, made.spec), made.schedule()
-        options |= {"lr": made.config.lr, "seed": made.study.seed_of("none"), "checkpoint": checkpoint}
-        return trainers.train_with_adam(classifier, images.x, images.y, **options)
+        images, classifier = made.train, made.wrapped(module, made.spec)
+        options = {**made.schedule(), "lr": made.config.lr, "seed": made.study.seed_of("none")}
+        return trainers.train_with_adam(classifier, images.x, images.y, **options, checkpoint=checkpoint)
 
 
 class ByArt(Network):
@@ -61,11 +61,8 @@ class ByArt(Network):
     @abstractmethod
     def trainer(self, made: Comparison, classifier: PyTorchClassifier) -> Any: ...
 
-    def optimizer(self, made: Comparison, module: nn.Module) -> torch.optim.Optimizer:
-        return made.adam(module)
-
     def train(self, made: Comparison, module: nn.Module, checkpoint: Path) -> None:
-        trainer = self.trainer(made, made.stock(module, optimizer=self.optimizer(made, module)))
+        trainer = self.trainer(made, made.stock(module, optimizer=made.adam(module)))
         with redirect_stderr(io.StringIO()):  # ART's progress bars, which cannot be switched off
             trainer.fit(made.train.x, made.one_hot(), **made.schedule())
 
@@ -137,11 +134,10 @@ class FastIsBetterThanFree(ByArt):
     text = "AdversarialTrainerFBF: one random step an image, fast learning rates"
     note = "ART's never puts the network into training mode, so batch norm keeps the statistics that it began with"
 
-    def optimizer(self, made: Comparison, module: nn.Module) -> torch.optim.Optimizer:
-        return torch.optim.SGD(module.parameters(), 0.1, momentum=0.9, weight_decay=5e-4)  # the trainer sets the rates
-
     def trainer(self, made: Comparison, classifier: PyTorchClassifier) -> AdversarialTrainerFBFPyTorch:
-        return AdversarialTrainerFBFPyTorch(classifier, eps=made.bounds.fit_eps)
+        module = classifier.model  # the trainer sets learning rates that are fit for SGD
+        sgd = torch.optim.SGD(module.parameters(), 0.1, momentum=0.9, weight_decay=5e-4)
+        return AdversarialTrainerFBFPyTorch(made.stock(module, optimizer=sgd), eps=made.bounds.fit_eps)
 
 
 class ByUs(Network):

@@ -20,11 +20,12 @@ from advbench.data import load, split_indices
 from advbench.metrics import COLUMNS
 from advbench.models import create
 from advbench.preprocessors import VAEReformer
-from advbench.study.registry import find
-from advbench.recipes import _compare_defences_exhibits as exhibits
-from advbench.recipes._compare_defences_lab import PLAIN, WORST, Defended, inside
-from advbench.recipes._compare_defences_registry import DEFENCES, NO_GRADIENT
+from advbench.recipes.compare_defences.detectors import NO_GRADIENT
+from advbench.recipes.compare_defences.exhibits import by_attack
+from advbench.recipes.compare_defences.materials import PLAIN, WORST, Defended, inside
+from advbench.recipes.compare_defences.registry import DEFENCES
 from advbench.seeds import derive, own_global_state
+from advbench.study import find
 
 TINY = {
     "train_images": 96,
@@ -188,7 +189,7 @@ def test_the_same_command_again_computes_nothing(run, rows):
 def test_the_page_has_every_table_and_says_where_no_gradient_reaches(run):
     shown = {exhibit["name"]: exhibit for exhibit in json.loads((run / "exhibits.json").read_text())}
     assert list(shown) == [
-        *("comparison-25-5", "naive-adaptive-25-5", "comparison-76-5", "naive-adaptive-76-5"),
+        *("comparison-25-5", "comparison-76-5", "naive-adaptive-25-5", "naive-adaptive-76-5"),
         *("adaptive", "certificate", "cost", "defences"),
     ]
     page = (run / "report.html").read_text()
@@ -235,7 +236,7 @@ def test_the_table_has_one_row_a_defence_and_the_worst_case_last():
     values = {"none": [0.9, 0.1, 0.2, 0.1, 0.0, 0.0, 0.0], "fbf": [0.8, 0.7, 0.6, 0.5, 0.4, 0.4, 0.3]}
     rows = pd.DataFrame([entry(name, *pair) for name in values for pair in zip(attacks, values[name], strict=True)])
     rows = pd.concat([rows, pd.DataFrame([entry("fbf", WORST, 0.0, eps=0.3)])])
-    table = exhibits.comparison(rows, 0.1)
+    table = by_attack(rows, 0.1)
     assert list(table.columns) == ["defence", "kind", "library", *PLAIN, "adaptive", WORST, "gap"]
     *shown, gap = table.set_index("defence").loc["fbf"]
     assert shown == ["training", "art", 0.8, 0.7, 0.6, 0.5, 0.4, 0.3] and gap == pytest.approx(0.1)
