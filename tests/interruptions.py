@@ -28,7 +28,14 @@ SIGNALS = {"Ctrl-C": signal.SIGINT, "SIGTERM": signal.SIGTERM}
 FULL = {"full disk": errno.ENOSPC, "read-only directory": errno.EROFS}
 # a directory that cannot be begun is the user's to change, 2; one that fills up later is not, 1
 EXIT = {KILLED: (-9,), TIMED: (-9,), "Ctrl-C": (130,), "SIGTERM": (143,), **dict.fromkeys(FULL, (1, 2))}
-_SLOW_IMPORTS = ("advbench.cli", "advbench.study.execution", "advbench.report", "altair", "sklearn.datasets", "vl_convert")
+_SLOW_IMPORTS = (
+    "advbench.cli",
+    "advbench.study.execution",
+    "advbench.report",
+    "altair",
+    "sklearn.datasets",
+    "vl_convert",
+)
 _WRITING = os.O_WRONLY | os.O_RDWR
 
 

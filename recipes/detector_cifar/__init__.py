@@ -9,6 +9,7 @@ from advbench.recipes.detector_cifar.claims import CLAIMS
 from advbench.recipes.detector_cifar.config import PRESETS, DetectorCifar
 from advbench.recipes.detector_cifar.exhibits import EXHIBITS
 from advbench.recipes.detector_cifar.materials import Detectors
+from advbench.recipes.reports import METZEN
 from advbench.study import Study, recipe
 
 
@@ -19,6 +20,7 @@ from advbench.study import Study, recipe
     presets=PRESETS,
     question="Can a small network that reads a classifier's inner features tell adversarial images from clean ones, and "
     "does it survive an adversary who knows it?",
+    report=METZEN,
     claims=CLAIMS,
 )
 def detector_cifar(study: Study[DetectorCifar]) -> None:

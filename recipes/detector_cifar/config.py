@@ -29,7 +29,7 @@ class DetectorConfig(Config):
 
     test_images: PositiveInt | None = Field(None, description="attacked")
     clean_images: PositiveInt | None = Field(None, description="test images for the accuracy without attack")
-    validation_images: PositiveInt | None = Field(None, description="clean ones: select the epoch and fix thresholds")
+    validation_images: PositiveInt | None = Field(None, description="clean, to select the epoch and fix thresholds")
     eps_fgsm: tuple[Eps, ...] = (1 / 255, 2 / 255, 3 / 255, 4 / 255)
     eps_bim: tuple[Eps, ...] = (1 / 255, 2 / 255, 3 / 255, 4 / 255)
     eps_bim_l2: tuple[Eps, ...] = (20 / 255, 40 / 255, 60 / 255, 80 / 255)
@@ -45,7 +45,7 @@ class DetectorCifar(DetectorConfig):
     epochs: PositiveInt | None = Field(None, description="of the classifier; null: the schedule's own")
     train_images: PositiveInt | None = Field(None, description="for the classifier")
     devices: PositiveInt = Field(1, description="that train the classifier together")
-    detector_images: PositiveInt | None = Field(None, description="clean for a detector, and as many adversarial")
+    detector_images: PositiveInt | None = Field(None, description="clean, to train detectors, and as many adversarial")
     depths: tuple[Literal[0, 1, 2, 3, 4], ...] = Field((0, 1, 2, 3, 4), description="taps of the depth study, if any")
     depth_seeds: PositiveInt = 3
     dynamic_eps: Eps = 1 / 255

@@ -7,6 +7,7 @@ from advbench.recipes.detector_imagenet10.claims import CLAIMS
 from advbench.recipes.detector_imagenet10.config import PRESETS, DetectorImagenet10
 from advbench.recipes.detector_imagenet10.exhibits import EXHIBITS
 from advbench.recipes.detector_imagenet10.materials import Detectors
+from advbench.recipes.reports import METZEN
 from advbench.study import Study, recipe
 
 
@@ -17,6 +18,7 @@ from advbench.study import Study, recipe
     presets=PRESETS,
     question="Can a small network that reads the features of a pretrained VGG16 tell adversarial ImageNet images from clean "
     "ones, and does a detector trained on one adversary see another?",
+    report=METZEN,
     claims=CLAIMS,
 )
 def detector_imagenet10(study: Study[DetectorImagenet10]) -> None:

@@ -18,7 +18,7 @@ class DetectorImagenet10(DetectorConfig):
     classes: tuple[str, ...] = Field((), description="ten WordNet ids; none: the folders of the data")
     weights: str | None = Field(None, description="file of VGG16, or of its convolutions; null: torchvision's")
     head_images: PositiveInt | None = Field(None, description="training images for a new head, where one is needed")
-    train_images: PositiveInt | None = Field(None, description="clean for a detector, and as many adversarial")
+    train_images: PositiveInt | None = Field(None, description="clean, to train detectors, and as many adversarial")
     eps_fgsm: tuple[Eps, ...] = (2 / 255, 4 / 255, 6 / 255)
     eps_bim: tuple[Eps, ...] = (2 / 255, 4 / 255, 6 / 255)
     eps_bim_l2: tuple[Eps, ...] = Field(

@@ -10,6 +10,7 @@ from advbench.recipes.fgsm_cifar.config import PRESETS, FgsmCifar
 from advbench.recipes.fgsm_cifar.exhibits import EXHIBITS
 from advbench.recipes.fgsm_cifar.materials import AVERAGE, READINGS, STANDARD, Future, Networks
 from advbench.recipes.fgsm_cifar.measurements import autoattack, strong, table
+from advbench.recipes.reports import FGSM
 from advbench.study import Study, recipe
 
 AUTOATTACKED = (STANDARD, READINGS["V1"], READINGS["V1 dynamic"])
@@ -23,6 +24,7 @@ AUTOATTACKED = (STANDARD, READINGS["V1"], READINGS["V1 dynamic"])
     presets=PRESETS,
     question="Does a network that trained on FGSM images withstand FGSM on itself, or only the images that were made on "
     "another network?",
+    report=FGSM,
     claims=CLAIMS,
 )
 def fgsm_cifar(study: Study[FgsmCifar]) -> None:

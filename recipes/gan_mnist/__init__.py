@@ -7,6 +7,7 @@ from advbench.recipes.gan_mnist.config import PRESETS, GanMnist
 from advbench.recipes.gan_mnist.exhibits import EXHIBITS
 from advbench.recipes.gan_mnist.materials import MODES, Game, Networks
 from advbench.recipes.gan_mnist.measurements import attacked, clean, crossed, curves, pgd
+from advbench.recipes.reports import HEIDECKE
 from advbench.study import Study, recipe
 
 
@@ -17,6 +18,7 @@ from advbench.study import Study, recipe
     presets=PRESETS,
     question="Can a network learn to attack a classifier in one pass, and does a classifier that learns along with it "
     "withstand that attack and others?",
+    report=HEIDECKE,
     claims=CLAIMS,
 )
 def gan_mnist(study: Study[GanMnist]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from itertools import product
 
 from advbench.recipes.compare_defences.future import future_defence
+from advbench.recipes.reports import WEIGHTED
 from advbench.recipes.weighted_cifar.claims import CLAIMS
 from advbench.recipes.weighted_cifar.config import PRESETS, WeightedCifar
 from advbench.recipes.weighted_cifar.exhibits import EXHIBITS
@@ -20,6 +21,7 @@ from advbench.study import Study, recipe
     presets=PRESETS,
     question="Is a network that was trained on FGSM images alone robust, when it is right more often under FGSM than on clean "
     "images?",
+    report=WEIGHTED,
     claims=CLAIMS,
 )
 def weighted_cifar(study: Study[WeightedCifar]) -> None:

@@ -17,9 +17,7 @@ def said(run, **config):
 
 def test_the_answer_is_what_the_verdicts_say(finished_run):
     first, holds, is_open, misses = said(finished_run)
-    assert first == (
-        "Of the report's 4 claims, 1 holds, 1 is open, 1 is missed and 1 is not measured by preset small."
-    )
+    assert first == ("Of the report's 4 claims, 1 holds, 1 is open, 1 is missed and 1 is not measured by preset small.")
     assert "accuracy is 0.900" in holds and "the report has 0.910 [M1]" in holds
     assert "errors is 0.500" in is_open and "[M4]; about 61 more images would decide it" in is_open
     assert "flips is 0.300" in misses and "accepted at most 0.05 [M2]" in misses
