@@ -21,6 +21,7 @@ from advbench.recipes.compare_defences import against, beyond
 from advbench.recipes.compare_defences.materials import Comparison, Defence, Defended
 from advbench.seeds import own_global_state
 from advbench.study import History
+from advbench.trainers import DynamicDetectorTrainer
 
 NO_GRADIENT = "no gradient of its score reaches the image: the adaptive attack is a best effort without one"
 
@@ -189,9 +190,8 @@ class Dynamic(Static):
     def train(self, made: Comparison, module: nn.Module, checkpoint: Path) -> History:
         config, eps = made.config, made.bounds.fit_eps
         images, detector = made.train.first(config.detector_images), self.detector(made, module)
-        schedule = made.schedule(config.dynamic_epochs)
-        adversary = {"eps": eps, "eps_step": eps / 4, "max_iter": config.fit_steps}
-        return detector.fit_dynamic(images.x, images.y, **schedule, **adversary, checkpoint=checkpoint)
+        trainer = DynamicDetectorTrainer(detector, eps, eps / 4, config.fit_steps)
+        return trainer.fit(images.x, images.y, **made.schedule(config.dynamic_epochs), checkpoint=checkpoint)
 
 
 DETECTORS = (BinaryInput(), BinaryActivation(), SubsetScanning(), Beyond(), Static(), Dynamic())

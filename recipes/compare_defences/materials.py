@@ -15,7 +15,7 @@ import torch
 from art.estimators.classification import PyTorchClassifier
 from torch import nn
 
-from advbench import attacks, models
+from advbench import attacks, estimators, models
 from advbench.checkpoint import load_tensors, save_tensors
 from advbench.data import Images, split_indices
 from advbench.estimators import TorchClassifier
@@ -122,30 +122,11 @@ class Comparison(Materials[Any]):
         return models.create(spec, self.study.seed_of("network")).to(self.study.device)
 
     def stock(
-        self,
-        module: nn.Module,
-        classes: int | None = None,
-        shape: tuple[int, ...] | None = None,
-        optimizer: torch.optim.Optimizer | None = None,
-        loss: nn.Module | None = None,
-        preprocessor: Any = None,
+        self, module: nn.Module, classes: int | None = None, shape: tuple[int, ...] | None = None, **options: Any
     ) -> PyTorchClassifier:
-        """ART's own estimator around a module, for ART's own trainers, detectors and preprocessors."""
-        device = self.study.device
-        estimator = PyTorchClassifier(
-            module,
-            loss or nn.CrossEntropyLoss(),
-            shape or self.spec.input_shape,
-            classes or self.spec.classes,
-            optimizer,
-            clip_values=(0.0, 1.0),
-            preprocessing_defences=preprocessor,
-            preprocessing=None,
-            device_type="cpu" if device.type == "cpu" else "gpu",
-        )
-        estimator._device = device  # ART's constructor always takes the current GPU
-        module.to(device).eval()
-        return estimator
+        """ART's own estimator around a module; options are those of ``estimators.stock``."""
+        shape, classes = shape or self.spec.input_shape, classes or self.spec.classes
+        return estimators.stock(module, shape, classes, self.study.device, **options)
 
     def adam(self, module: nn.Module) -> torch.optim.Optimizer:
         return torch.optim.Adam(module.parameters(), self.config.lr)

@@ -16,7 +16,7 @@ from advbench.recipes.detector_cifar.adversaries import ITERATIONS, Adversary, S
 from advbench.recipes.detector_cifar.config import DetectorCifar
 from advbench.report import bundle
 from advbench.study import History, Study, once
-from advbench.trainers import train_classifier
+from advbench.trainers import DynamicDetectorTrainer, train_classifier
 
 
 class Detectors(StaticDetectors[DetectorCifar]):
@@ -109,16 +109,9 @@ class Detectors(StaticDetectors[DetectorCifar]):
             if self.config.dynamic_start == "static":
                 static = self.detector(self.dynamic_base, 2, 0)
                 detector.subnetwork.load_state_dict(static.subnetwork.state_dict())
-            return detector.fit_dynamic(
-                images.x,
-                images.y,
-                batch_size=self.config.detector_batch,
-                nb_epochs=self.config.dynamic_epochs,
-                eps=self.config.dynamic_eps,
-                eps_step=self.dynamic_step,
-                max_iter=ITERATIONS,
-                checkpoint=checkpoint,
-            )
+            trainer = DynamicDetectorTrainer(detector, self.config.dynamic_eps, self.dynamic_step, ITERATIONS)
+            batch, epochs = self.config.detector_batch, self.config.dynamic_epochs
+            return trainer.fit(images.x, images.y, batch_size=batch, nb_epochs=epochs, checkpoint=checkpoint)
 
         return self.trained_detector("detector-dynamic", detector, fit)
 

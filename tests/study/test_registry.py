@@ -8,7 +8,7 @@ from advbench.errors import UsageError
 from advbench.study import every, find, names
 from advbench.study.registry import PRESETS
 
-PARSING = r"removeprefix|removesuffix|\.partition\(|rpartition|\.split\(|str\.(extract|contains|fullmatch|match|startswith|endswith|slice)"
+PARSING = r"removeprefix|removesuffix|\.partition\(|rpartition|\.split\([\"\']|str\.(extract|contains|fullmatch|match|startswith|endswith|slice)"
 
 
 def test_every_recipe_is_named_and_can_be_loaded():
