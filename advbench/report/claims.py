@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 
 from advbench.report.source import cell
+from advbench.report.tables import markdown
 from advbench.study.claims import WORST_FIRST, Verdict, by_claim, verdicts
 from advbench.study.registry import Recipe
 from advbench.study.schema import read_results
@@ -50,7 +51,7 @@ def _count(recipes: list[Recipe[Any]], found: dict[str, list[Verdict]]) -> str:
 
 def _table(recipe: Recipe[Any], found: list[Verdict]) -> str:
     link = f"[`{recipe.name}`](results/{recipe.name}/README.md)"
-    return f"{link}\n\n{pd.DataFrame(_lines(recipe, found)).to_markdown(index=False)}\n"
+    return f"{link}\n\n{markdown(pd.DataFrame(_lines(recipe, found)))}"
 
 
 def _lines(recipe: Recipe[Any], found: list[Verdict]) -> Iterator[dict[str, str]]:
