@@ -22,6 +22,7 @@ from .preprocessors import VAEReformer as VAEReformer
 from .study import Run as Run
 from .study import Study as Study
 from .trainers import AlternatingTrainer as AlternatingTrainer
+from .trainers import DynamicDetectorTrainer as DynamicDetectorTrainer
 from .trainers import GradAlignTrainer as GradAlignTrainer
 from .trainers import MixedAdversarialTrainer as MixedAdversarialTrainer
 from .trainers import StaticAdversarialTrainer as StaticAdversarialTrainer

@@ -44,7 +44,7 @@ class Claim:
     id: str
     says: str
     measured: str
-    figure: Callable[[pd.DataFrame], Figure | tuple[Claim, Figure] | None]
+    figure: Callable[[pd.DataFrame], Figure | tuple[Claim, Figure | None] | None]
     reported: float | None = None
     accept: tuple[float | None, float | None] = (None, None)
 

@@ -41,6 +41,7 @@ class Config(BaseModel):
 
 
 C = TypeVar("C", bound=Config)
+D = TypeVar("D", bound=Config)
 
 
 def configure(preset: C, settings: tuple[str, ...]) -> C:

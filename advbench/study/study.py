@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -16,7 +16,7 @@ from advbench.errors import AdvbenchError
 from advbench.seeds import derive
 from advbench.study import stages
 from advbench.study.cluster import Cluster
-from advbench.study.config import C
+from advbench.study.config import C, D
 from advbench.study.exhibits import Exhibit
 from advbench.study.run import Run
 from advbench.study.workers import Item, Workers
@@ -52,6 +52,10 @@ class Study(Generic[C]):
     def seed_of(self, *path: object) -> int:
         """The seed of a named part of the study."""
         return derive(self.seed, *path)
+
+    def with_config(self, config: D) -> Study[D]:
+        """The same study with another config, for materials of another recipe."""
+        return replace(self, config=config)  # type: ignore[return-value, arg-type]
 
     def each(self, work: Callable[[Study[C], Item], Any], items: Sequence[Item]) -> None:
         """Do independent work in all processes of this machine (:class:`Workers`) or of a cluster."""

@@ -10,7 +10,7 @@ from pydantic import Field, PositiveFloat
 from advbench.metrics import Figure
 from advbench.recipes.compare_defences.config import Bounds, DefenceConfig
 from advbench.recipes.compare_defences.exhibits import COMPARISONS
-from advbench.recipes.compare_defences.materials import Comparison, Defended
+from advbench.recipes.compare_defences.materials import Comparison, Defended, Kind
 from advbench.recipes.compare_defences.measurements import certificate, comparison
 from advbench.recipes.compare_defences.registry import DEFENCES
 from advbench.recipes.compare_defences.trainings import Network
@@ -46,10 +46,12 @@ class FutureWork(DefenceConfig):
 class AsTrained(Network):
     """The network that the recipe trained without a defence."""
 
-    name, kind, library, trained = "none", "none", "advbench", False
+    name, library, trained = "none", "advbench", False
+    kind: Kind = "none"
     text = "the network as the study trained it"
 
-    def defend(self, made: FutureDefences, module: None) -> Defended:
+    def defend(self, made: Comparison, module: Any) -> Defended:
+        assert isinstance(made, FutureDefences)
         classifier = made.loaded(f"{made.undefended}-seed{made.study.seed}")
         return Defended(classifier, classifier)
 
@@ -67,7 +69,7 @@ class FutureDefences(Comparison):
     undefended: str
 
     def __init__(self, study: Study[Any]) -> None:
-        super().__init__(replace(study, config=study.config.future))
+        super().__init__(study.with_config(study.config.future))
 
     def trainings(self) -> list[tuple[Any, ...]]:
         """The trainings of the defences; none needs the undefended network."""

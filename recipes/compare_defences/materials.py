@@ -61,11 +61,14 @@ class Defended:
         return self.wrong(x, y) & ~self.flagged(x)
 
 
+Kind = Literal["none", "preprocessor", "training", "detector"]
+
+
 class Defence(ABC):
     """One row of the comparison."""
 
     name: str
-    kind: Literal["none", "preprocessor", "training", "detector"]
+    kind: Kind
     library: Literal["art", "advbench"]  # whose class it is
     text: str  # what it does, in a few words
     note: str = ""  # what a reader must know of it

@@ -25,14 +25,15 @@ from advbench import attacks, trainers
 from advbench.attacks import GANAttack
 from advbench.models.lipschitz import LipschitzCNN
 from advbench.recipes.compare_defences import against
-from advbench.recipes.compare_defences.materials import Comparison, Defence, Defended
+from advbench.recipes.compare_defences.materials import Comparison, Defence, Defended, Kind
 from advbench.study import History
 
 
 class Network(Defence):
     """A network that is trained from the weights that all networks start from."""
 
-    kind, trained = "training", True
+    kind: Kind = "training"
+    trained = True
     adaptive = against.restarts
 
     def network(self, made: Comparison) -> nn.Module:
@@ -44,7 +45,8 @@ class Network(Defence):
 
 
 class Undefended(Network):
-    name, kind, library = "none", "none", "advbench"
+    name, library = "none", "advbench"
+    kind: Kind = "none"
     text = "Adam on clean images"
 
     def train(self, made: Comparison, module: Any, checkpoint: Path) -> History:
@@ -192,7 +194,8 @@ class Aligned(ByUs):
 
 
 class Lipschitz(Undefended):
-    name, kind, model = "lipschitz", "training", "lipschitz"
+    name, model = "lipschitz", "lipschitz"
+    kind: Kind = "training"
     text = "every layer of norm one: a known Lipschitz constant and a certified l2 radius"
     note = "a network of its own, not that of the other rows"
 

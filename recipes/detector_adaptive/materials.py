@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import product
 from typing import Any, Literal
 
@@ -59,7 +59,7 @@ class Evasions(Materials[DetectorAdaptive]):
     def __init__(self, study: Study[DetectorAdaptive]) -> None:
         super().__init__(study)
         config = self._detectors()
-        self.base = base = Detectors(replace(study, config=config))
+        self.base = base = Detectors(study.with_config(config))
         images = base.clean["test"]
         right = np.flatnonzero(base.predicted(images.x) == images.y)[: self.config.images]
         self.clean = Images(images.x[right], images.y[right])

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from math import nan
 
 import pandas as pd
 
-from advbench.metrics import Figure, lowest, where
+from advbench.metrics import Figure, difference, lead, lowest, where
 from advbench.study import Claim
 
 GRADIENT, DEEPFOOL = ("fgsm", "bim", "bim-l2"), ("deepfool-l2", "deepfool-linf")
@@ -41,26 +40,24 @@ def up_less_down(rows: pd.DataFrame) -> Figure:
 
 
 def iterative_to_fast(rows: pd.DataFrame) -> Figure:
-    seen = where(rows, exhibit="between adversaries").set_index(["fit_attack", "attack"]).value
-    return Figure(seen.get(("bim", "fgsm"), nan) - seen.get(("fgsm", "bim"), nan), 0)
+    seen = where(rows, exhibit="between adversaries")
+    return lead(where(seen, fit_attack="bim", attack="fgsm"), where(seen, fit_attack="fgsm", attack="bim"))
 
 
 def under_dynamic(metric: str, detector: str, rows: pd.DataFrame) -> pd.DataFrame:
     return where(rows, exhibit="dynamic adversary", metric=metric, detector=detector).set_index("sigma", drop=False)
 
 
-def near_chance(rows: pd.DataFrame) -> Figure | tuple[Claim, Figure] | None:
+def near_chance(rows: pd.DataFrame) -> Figure | tuple[Claim, Figure | None] | None:
     """The claim needs both at one sigma; where no sigma has both, what is missing is measured instead."""
     seen = under_dynamic("balanced_accuracy", "static", rows)
-    accuracy = under_dynamic("predictive_accuracy", "static", rows).value.reindex(seen.index)
-    if (accuracy < 0.3).any():
-        return lowest(seen[accuracy < 0.3])
+    under = under_dynamic("predictive_accuracy", "static", rows).reindex(seen.index)
+    if (under.value < 0.3).any():
+        return lowest(seen[under.value < 0.3])
     if (seen.value < 0.6).any():
         measured = "lowest accuracy at a sigma that brings the static detector below 0.60"
-        return M8.instead(measured=measured, reported=0.3, accept=(None, 0.3)), Figure(
-            accuracy[seen.value < 0.6].min(), 0
-        )
-    return M8.instead(measured="lowest balanced accuracy of the static detector"), Figure(seen.value.min(), 0)
+        return M8.instead(measured=measured, reported=0.3, accept=(None, 0.3)), lowest(under[seen.value < 0.6])
+    return M8.instead(measured="lowest balanced accuracy of the static detector"), lowest(seen)
 
 
 def dynamic(rows: pd.DataFrame) -> Figure | None:
@@ -69,7 +66,7 @@ def dynamic(rows: pd.DataFrame) -> Figure | None:
 
 def dynamic_lead(rows: pd.DataFrame) -> Figure | None:
     found, static = dynamic(rows), lowest(under_dynamic("balanced_accuracy", "static", rows))
-    return Figure(found.value - static.value, 0) if found and static else None
+    return difference(found, static) if found and static else None
 
 
 M1 = "ResNet-32 classifies 91.3 % of the clean test images correctly."

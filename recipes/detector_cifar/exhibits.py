@@ -66,8 +66,8 @@ def depth(rows: pd.DataFrame, made: Detectors) -> Shown | None:
     if part.empty:
         return None
     mean = part.groupby(["adversary", "position"], as_index=False).value.agg(["mean", "min", "max"])
-    titles = {"x_title": "AD(k)", "y_title": "detectability"}
-    return Shown(charts.lines(mean, "position", "mean", "adversary", band=("min", "max"), **titles), mean)
+    band = ("min", "max")
+    return Shown(charts.lines(mean, "position", "mean", "adversary", "AD(k)", "detectability", band), mean)
 
 
 @exhibit("Transfer between eps (figure 3)", "M6")

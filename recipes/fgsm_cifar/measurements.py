@@ -22,8 +22,8 @@ def table(made: Networks, regime: Regime, seed: int) -> Rows:
     losses: tuple[Loss, ...] = ("mse", "ce")
     yield from _accuracy_and_loss(made, regime, made.test.x, **common, exhibit="clean")
     for loss in losses:
-        moved = made.direction(regime, seed, loss).any(axis=(1, 2, 3))
-        share = metrics.proportion(int((~moved).sum()), len(moved))
+        moved = np.any(made.direction(regime, seed, loss), axis=(1, 2, 3))
+        share = metrics.proportion(int((~moved).sum()), len(made.test.y))
         yield share.row("zero_gradient", **common, exhibit="zero gradient", attack="fgsm", variant=loss)
     for eps in made.config.eps:
         fgsm = {**common, "attack": "fgsm", "norm": "linf", "eps": eps}

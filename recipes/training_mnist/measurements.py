@@ -10,11 +10,11 @@ from advbench.study import Rows
 
 def confidence(made: Networks, regime: Regime, seed: int) -> Rows:
     """The five-row table: a network on clean test images and on the FGSM images made on itself."""
-    fgsm = {"attack": "fgsm", "norm": "linf", "eps": made.eps(regime, seed)}
-    for attack, x in (({"attack": None}, made.test.x), (fgsm, made.fgsm(regime, seed))):
+    bound = {"norm": "linf", "eps": made.eps(regime, seed)}
+    for attack, x, columns in ((None, made.test.x, {}), ("fgsm", made.fgsm(regime, seed), bound)):
         for metric, figure in metrics.confidence(made.logits(regime, seed, x), made.test.y).items():
-            reported = CONFIDENCE.get((regime.name, attack["attack"], metric))
-            yield figure.row(metric, defence=regime.name, seed=seed, reported=reported, **attack)
+            reported = CONFIDENCE.get((regime.name, attack, metric))
+            yield figure.row(metric, defence=regime.name, seed=seed, attack=attack, reported=reported, **columns)
 
 
 def transfer(made: Networks, seed: int) -> Rows:
