@@ -57,7 +57,8 @@ def _table(recipe: Recipe[Any], found: list[Verdict]) -> str:
 def _lines(recipe: Recipe[Any], found: list[Verdict]) -> Iterator[dict[str, str]]:
     says = {claim.id: claim.says for claim in recipe.claims}
     for verdict in found:
-        size = f"{verdict.n:,.0f} {verdict.unit or 'images'}" if verdict.n > 0 else ""
+        unit = verdict.unit.removesuffix("s") if verdict.n == 1 else verdict.unit
+        size = f"{verdict.n:,.0f} {unit}" if verdict.n > 0 else ""
         yield {
             "claim": verdict.target,
             "the report says": says.pop(verdict.target, ""),  # with the first part of a claim

@@ -132,7 +132,7 @@ def datasets(
         log.warning("%s", error)
         note = f"{recipe.dataset} could not be had: embedded {data.AUTO_FALLBACK} in its place"
         return *_load(recipe, config, data.AUTO_FALLBACK, None), note
-    note = train.note if name == recipe.dataset else f"{name} instead of the report's {recipe.dataset}, as asked"
+    note = train.note if name == recipe.dataset else f"{name} instead of the report's {recipe.dataset}, by --dataset"
     return train, test, note
 
 
@@ -145,7 +145,7 @@ def _load(recipe: Recipe[C], config: C, name: str, data_dir: Path | None) -> tup
 def rebuild(request: dict[str, Any], directory: Path, store: str, data_dir: Path | None, device: str) -> Study[Any]:
     """The study that another machine started, with a run directory of this one and the store of both.
 
-    :param request: what the run was asked, as its config.json has it.
+    :param request: the request of the run, as its config.json has it.
     :param store: the part of the store that is this study's.
     :raises UsageError: if this machine has no such recipe or device, or other images.
     :raises DataUnavailable: where the data set cannot be had.

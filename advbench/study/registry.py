@@ -31,7 +31,7 @@ class Recipe(Generic[C]):
     :param report: the report that the study reproduces, None where it reproduces none.
     :param claims: of the report, judged by what the study measures.
     :param undecided: presets that are too small to decide a claim, with the reason.
-    :param file: the path by which it was asked for, empty for an installed recipe.
+    :param file: its path on the command line, empty for an installed recipe.
     """
 
     name: str

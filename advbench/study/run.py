@@ -79,7 +79,7 @@ class Run:
         self._tables: list[pd.DataFrame] = []
         self._exhibits: list[dict[str, Any]] = []
         self._drawn: dict[str, str] = {}
-        self._inside = 0.0  # seconds of the stages that the running stage asked for
+        self._inside = 0.0  # seconds of the stages inside of the running one
         self._undecided = ""
 
     @contextmanager
@@ -318,8 +318,8 @@ def _refuse_other(directory: Path, found: dict[str, Any], request: dict[str, Any
     for key in sorted((old.keys() | new.keys()) - {"config", "settings"}):
         if old.get(key) != new.get(key):
             raise UsageError(
-                f"{directory} holds a run with {key} = {json.dumps(old.get(key))}, asked was "
-                f"{json.dumps(new.get(key))}; choose another --out"
+                f"{directory} holds a run with {key} = {json.dumps(old.get(key))}, not {json.dumps(new.get(key))}; "
+                "choose another --out"
             )
 
 

@@ -59,14 +59,14 @@ class Store:
             if not self._files.exists(self._place(directory, marker)):
                 return False
             try:
-                said = self._files.cat_file(self._place(directory, marker))
-                files = [stages.inside(directory, name) for name in json.loads(said)["files"]]
+                content = self._files.cat_file(self._place(directory, marker))
+                files = [stages.inside(directory, name) for name in json.loads(content)["files"]]
                 for path in files:
                     with self._files.open(self._place(directory, path), "rb") as source:
                         write(path, partial(shutil.copyfileobj, source))
             except (FileNotFoundError, ValueError, KeyError, TypeError, RecursionError):
                 return False  # being written, or damaged
-            write(marker, lambda stream: stream.write(said))
+            write(marker, lambda stream: stream.write(content))
         return True
 
     def keep(self, stage: str, directory: Path, files: Iterable[Path]) -> None:

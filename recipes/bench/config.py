@@ -1,4 +1,4 @@
-"""What ``bench`` can be asked, and its presets."""
+"""The config of ``bench`` and its presets."""
 
 from __future__ import annotations
 

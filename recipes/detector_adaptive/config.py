@@ -1,4 +1,4 @@
-"""What ``detector-adaptive`` can be asked, and its presets."""
+"""The config of ``detector-adaptive`` and its presets."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What ``detector-cifar`` can be asked, and its presets."""
+"""The config of ``detector-cifar`` and its presets."""
 
 from __future__ import annotations
 

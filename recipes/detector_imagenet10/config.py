@@ -1,4 +1,4 @@
-"""What ``detector-imagenet10`` can be asked, and its presets."""
+"""The config of ``detector-imagenet10`` and its presets."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What ``gan-mnist`` can be asked, and its presets."""
+"""The config of ``gan-mnist`` and its presets."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What ``training-mnist`` can be asked, and its presets."""
+"""The config of ``training-mnist`` and its presets."""
 
 from __future__ import annotations
 

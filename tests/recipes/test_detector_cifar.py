@@ -72,7 +72,7 @@ def test_a_finished_run_is_not_computed_again(run):
 
 def test_another_configuration_is_refused_in_the_same_directory(run):
     result = CliRunner().invoke(main, [*ARGUMENTS, "--out", str(run), "--seed", "5"])
-    assert result.exit_code == 2 and "seed = 0, asked was 5" in result.output
+    assert result.exit_code == 2 and "seed = 0, not 5" in result.output
 
 
 def test_the_rows_say_what_they_are(run):

@@ -147,7 +147,7 @@ def test_every_row_names_the_network_and_its_bounds(rows):
     assert set(measured[measured.attack == "bim-l2"].eps.round(6)) == {
         round(eps / 255 * SCALE, 6) for eps in (400, 800)
     }
-    assert set(rows.note) == {"digits instead of the report's imagenet10, as asked"}
+    assert set(rows.note) == {"digits instead of the report's imagenet10, by --dataset"}
     accuracy = measured[measured.exhibit == "clean accuracy"].set_index("metric").value
     assert accuracy["accuracy"] > 0.3, "chance is 0.1"
     assert list(measured[measured.exhibit == "chance"].train_seed) == [0, 1]

@@ -99,7 +99,7 @@ def test_peak_memory_is_the_largest_since_the_run_was_begun(run, before, kept):
 
 
 def test_a_directory_of_another_run_or_of_something_else_is_refused(run, tmp_path):
-    with pytest.raises(UsageError, match="holds a run with epochs = 3, asked was 4; choose another --out"):
+    with pytest.raises(UsageError, match="holds a run with epochs = 3, not 4; choose another --out"):
         Run(run.directory, {**CONFIG, "config": {"epochs": 4}})
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.tex").write_text("")

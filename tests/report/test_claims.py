@@ -1,0 +1,51 @@
+"""docs/claims.md says what the committed results say, by claims that are read anew from their rows."""
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from advbench.report.claims import claims_page
+from advbench.study import every, verdicts
+from advbench.study.claims import judged
+from advbench.study.schema import read_results
+
+DOCS = Path(__file__).parents[2] / "docs"
+RECIPES = [recipe for recipe in every() if recipe.claims]
+
+
+def test_the_page_of_claims_is_what_the_committed_results_say():
+    assert (DOCS / "claims.md").read_text() == claims_page(RECIPES, DOCS / "results"), "run python docs/claims.py"
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=lambda recipe: recipe.name)
+def test_every_committed_claim_is_what_its_own_rows_say(recipe):
+    results = read_results(DOCS / "results" / recipe.name / "results.csv")
+    measured = results[results.target.isna()]
+    committed = verdicts(results)
+    found = judged(recipe.claims, measured)
+    assert [(v.target, v.metric) for v in committed] == [(v.target, v.metric) for v in found]
+    for ours, theirs in zip(found, committed, strict=True):
+        for field in ("value", "ci_low", "ci_high", "reported", "accept_low", "accept_high"):
+            assert getattr(ours, field) == pytest.approx(getattr(theirs, field), rel=1e-9, nan_ok=True)
+
+
+def test_the_page_follows_a_changed_figure(tmp_path):
+    for recipe in RECIPES:
+        (tmp_path / recipe.name).mkdir()
+        table = pd.read_csv(DOCS / "results" / recipe.name / "results.csv")
+        if recipe.name == "detector-cifar":
+            table.loc[table.target == "M1", ["value", "ci_low", "ci_high"]] = (0.5, 0.49, 0.51)
+        table.to_csv(tmp_path / recipe.name / "results.csv", index=False)
+    before, after = (claims_page(RECIPES, folder) for folder in (DOCS / "results", tmp_path))
+    (old,), (new,) = ([line for line in page.splitlines() if line.startswith("| M1 ")] for page in (before, after))
+    assert "**holds**" in old and "0.500" in new and "**missed**" in new
+
+
+def test_every_report_and_every_claim_is_on_the_page():
+    page = (DOCS / "claims.md").read_text()
+    for recipe in RECIPES:
+        assert recipe.report is None or f"## Report {recipe.report.id}: {recipe.report.title}" in page
+        for claim in recipe.claims:
+            assert f"| {claim.id} | {claim.says} |" in page
+    assert sum(f"## Report 00{i}: " in page for i in range(5)) == 5
