@@ -12,8 +12,8 @@ from advbench import attacks, estimators
 from advbench.cli import main
 from advbench.data import load
 from advbench.metrics import COLUMNS
-from advbench.recipes import _training_mnist_exhibits as exhibits
-from advbench.report.verdicts import verdicts
+from advbench.recipes.training_mnist.claims import CLAIMS, CONFIDENCE, TRANSFER
+from advbench.study.claims import judged
 
 TINY = {
     "train_images": 200,
@@ -39,7 +39,7 @@ def test_two_workers_change_no_result(run, tmp_path):
 
 
 def test_every_exhibit_is_there_for_every_seed(rows):
-    assert set(rows.exhibit) == {"confidence", "transfer", "stronger", "targets"}
+    assert set(rows.exhibit) == {"confidence", "transfer", "stronger", "claims"}
     assert set(rows[rows.exhibit == "confidence"].seed) == set(rows[rows.exhibit == "transfer"].seed) == {0, 1}
     assert len(rows[rows.exhibit == "transfer"]) == 2 * 9 * 2
     assert set(rows.target.dropna()) == {f"L{i}" for i in range(1, 8)}
@@ -67,9 +67,9 @@ def test_the_error_in_the_results_is_that_of_the_kept_model_under_unclipped_fgsm
     assert adversarial.min() < 0
     np.testing.assert_allclose(np.abs(adversarial - x).max(), eps, rtol=1e-5)
     own = rows[(rows.exhibit == "confidence") & (rows.metric == "error") & (rows.attack == "fgsm") & (rows.seed == 1)]
-    said = own[own.defence == "mixed"]
-    assert said.value.item() == pytest.approx((unclipped.predict(adversarial).argmax(1) != y).mean())
-    assert said.eps.item() == pytest.approx(eps)
+    row = own[own.defence == "mixed"]
+    assert row.value.item() == pytest.approx((unclipped.predict(adversarial).argmax(1) != y).mean())
+    assert row.eps.item() == pytest.approx(eps)
 
 
 def test_the_page_shows_every_exhibit(run):
@@ -77,43 +77,47 @@ def test_the_page_shows_every_exhibit(run):
     assert names == ["confidence", "transfer-error", "transfer-confidence-wrong", "ablation", "stronger", "curves"]
 
 
-def reported_rows(**changes):
-    """The report's own numbers as result rows, with some cells changed: (defence, attack or source, metric) -> value."""
-    rows = []
-    for (defence, attack), cells in exhibits._CONFIDENCE.items():
-        for metric, value in zip(exhibits.METRICS, cells, strict=True):
-            rows.append(
-                {"exhibit": "confidence", "defence": defence, "attack": attack, "metric": metric, "value": value / 100}
-            )
-    for (defence, source), cells in exhibits._TRANSFER.items():
-        for metric, value in zip(("error", "confidence_wrong"), cells, strict=True):
-            rows.append(
-                {"exhibit": "transfer", "defence": defence, "source": source, "metric": metric, "value": value / 100}
-            )
-    table = pd.DataFrame(rows).reindex(columns=COLUMNS).assign(seed=0)
-    for (defence, other, metric), value in changes.get("cells", {}).items():
-        hit = (
-            (table.defence == defence) & (table.metric == metric) & ((table.attack == other) | (table.source == other))
-        )
+def reported_rows(cells=()):
+    """The report's own numbers as result rows, with some cells changed: (network, attack or source, metric) -> value."""
+    own = [
+        {"exhibit": "confidence", "defence": name, "attack": attack, "metric": metric, "value": value}
+        for (name, attack, metric), value in CONFIDENCE.items()
+    ]
+    moved = [
+        {"exhibit": "transfer", "defence": name, "source": source, "metric": metric, "value": value}
+        for (name, source, metric), value in TRANSFER.items()
+    ]
+    table = pd.DataFrame([*own, *moved]).reindex(columns=list(COLUMNS)).astype(COLUMNS).assign(seed=0, n=10_000)
+    for (defence, other, metric), value in dict(cells).items():
+        hit = (table.defence == defence) & (table.metric == metric)
+        hit &= (table.attack == other) | (table.source == other)
         assert hit.any()
         table.loc[hit, "value"] = value
     return table
 
 
 def words(table):
-    found = verdicts(pd.DataFrame(exhibits.targets(table)).reindex(columns=COLUMNS))
-    return {target: {v.word for v in found if v.target == target} for target in {v.target for v in found}}
+    found = judged(CLAIMS, table)
+    return {claim: {v.word for v in found if v.target == claim} for claim in {v.target for v in found}}
 
 
-def test_the_reports_own_numbers_hold_every_target():
+def test_the_reports_own_numbers_hold_every_claim():
     table = reported_rows()
     assert words(table) == {f"L{i}": {"holds"} for i in range(1, 8)}
-    found = verdicts(pd.DataFrame(exhibits.targets(table)).reindex(columns=COLUMNS))
-    assert all(verdict.value == pytest.approx(verdict.reported, abs=1e-4) for verdict in found)
+    assert all(verdict.value == pytest.approx(verdict.reported, abs=1e-4) for verdict in judged(CLAIMS, table))
+
+
+def test_three_seeds_are_judged_by_the_interval_of_their_mean():
+    tables = [
+        reported_rows({("mixed", "fgsm", "error"): error}).assign(seed=i) for i, error in enumerate((0.1, 0.15, 0.2))
+    ]
+    (verdict,) = [v for v in judged(CLAIMS, pd.concat(tables)) if v.metric == "error under FGSM, mixed"]
+    assert (verdict.value, verdict.n, verdict.unit) == (pytest.approx(0.15), 3, "seeds")
+    assert verdict.word == "open" and "more seeds would decide it" in verdict.needs  # 0.026 to 0.274 against +- 0.05
 
 
 @pytest.mark.parametrize(
-    "cell, value, target",
+    "cell, value, claim",
     [
         (("standard", "fgsm", "error"), 0.80, "L2"),
         (("mixed", "fgsm", "error"), 0.25, "L3"),
@@ -123,6 +127,6 @@ def test_the_reports_own_numbers_hold_every_target():
         (("standard", "fgsm", "confidence_wrong"), 0.75, "L7"),
     ],
 )
-def test_a_cell_that_is_off_misses_its_target(cell, value, target):
-    found = words(reported_rows(cells={cell: value}))
-    assert [name for name in sorted(found) if "missed" in found[name]] == [target]
+def test_a_cell_that_is_off_misses_its_claim(cell, value, claim):
+    found = words(reported_rows({cell: value}))
+    assert [name for name in sorted(found) if "missed" in found[name]] == [claim]
