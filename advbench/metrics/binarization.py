@@ -72,14 +72,6 @@ class BinarizedModel(nn.Module):
         return bool((flagged.cpu().numpy() == label).all())
 
 
-class _Readout(TorchClassifier):
-    """Gradients of the module itself: its readout is exchanged for every image and its hook does not survive a copy."""
-
-    @property
-    def gradient_module(self) -> nn.Module:
-        return self.model
-
-
 def binarization_test(
     classifier: PyTorchClassifier,
     make: MakeAttack,
@@ -103,7 +95,8 @@ def binarization_test(
     """
     generator = np.random.default_rng(seed)
     binarized = BinarizedModel(classifier.model).eval()
-    attacked = _Readout(binarized, nn.CrossEntropyLoss(), classifier.input_shape, 2, device_type="cpu")
+    options = {"clip_values": (0.0, 1.0), "preprocessing": None, "device_type": "cpu"}
+    attacked = TorchClassifier(binarized, nn.CrossEntropyLoss(), classifier.input_shape, 2, **options)
     attacked.to(classifier.device)
     found: list[bool] = []
     try:
