@@ -113,7 +113,7 @@ def _convolve(layer: nn.Module, x: Tensor, norm: nn.Module | None = None) -> Ten
         statistics = norm.running_mean, norm.running_var, norm.eps
         with torch.no_grad():
             weight, bias = fuse_conv_bn_weights(weight, bias, *statistics, norm.weight, norm.bias)
-    return layer._conv_forward(_channels_last(x), _channels_last(weight), bias)
+    return layer._conv_forward(_channels_last(x), weight.to(memory_format=torch.channels_last), bias)
 
 
 def _folds(layer: nn.Module, norm: nn.Module) -> bool:
