@@ -7,16 +7,21 @@ from typing import Any
 import numpy as np
 import torch
 from art.attacks.evasion import ProjectedGradientDescentNumpy, ProjectedGradientDescentPyTorch
+from art.estimators.classification import PyTorchClassifier
 
 from advbench import checks
-from advbench.estimators import preprocessing_of
+
+
+def pgd(classifier: PyTorchClassifier, **parameters: Any) -> PGD | ProjectedGradientDescentNumpy:
+    """The attack on a classifier; ART's NumPy version where preprocessing is not in PyTorch, as ART itself chooses."""
+    kind = PGD if classifier.all_framework_preprocessing else ProjectedGradientDescentNumpy
+    return kind(classifier, **parameters)
 
 
 class PGD(ProjectedGradientDescentPyTorch):
     """Madry et al. (2018, https://arxiv.org/abs/1706.06083); parameters and results are ART's, to the bit.
 
-    With a mask, several random starts or a bound for each image, ART's own code runs, predictions included; and ART's NumPy
-    version where the classifier has preprocessing that is not in PyTorch.
+    With a mask, several random starts or a bound for each image, ART's own code runs, predictions included.
     """
 
     def generate(self, x: np.ndarray, y: np.ndarray | None = None, **kwargs: Any) -> np.ndarray:
@@ -27,9 +32,6 @@ class PGD(ProjectedGradientDescentPyTorch):
         :return: float32 (N, C, H, W).
         :raises ValueError: for a batch_size that is not positive, or a targeted attack without targets.
         """
-        if preprocessing_of(self.estimator) and not self.estimator.all_framework_preprocessing:
-            parameters = {name: getattr(self, name) for name in self.attack_params}
-            return ProjectedGradientDescentNumpy(self.estimator, **parameters).generate(x, y, **kwargs)
         one_bound = isinstance(self.eps, (int, float)) and not self.random_eps
         if kwargs.get("mask") is not None or self.num_random_init > 1 or not one_bound or self.summary_writer:
             return super().generate(x, y, **kwargs)

@@ -32,7 +32,7 @@ class RootModule(nn.Module):
     @property
     def get_layers(self) -> list[str]:
         """The names of the layers, as ART reads them."""
-        return list(self._model._modules)
+        return [name for name, _ in self._model._modules.items()]  # TorchScript's own dict cannot be iterated
 
 
 class WholeModel(nn.Module):
@@ -55,6 +55,45 @@ class WholeModel(nn.Module):
             return self.model(x)
         # a clone: the model may change its input in place
         return logits(self.root(x.clone(memory_format=torch.contiguous_format))[-1], len(x))
+
+
+class BackwardModel(nn.Module):
+    """A model whose parts forbid ``torch.autograd.grad``, such as reentrant checkpoints, made to allow it.
+
+    Inside, ``backward()`` runs, which also costs the gradients of the weights; these are dropped.
+    """
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module = module
+
+    def forward(self, x: Tensor) -> Tensor:
+        return _Backward.apply(x, self.module)
+
+
+class _Backward(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, module: nn.Module) -> Tensor:
+        with torch.enable_grad():
+            ctx.images = x.detach().requires_grad_(True)
+            ctx.outputs = module(ctx.images.clone())
+        ctx.weights = list(module.parameters())
+        return ctx.outputs.detach()
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        before = [weight.grad for weight in ctx.weights]
+        ctx.images.grad = None
+        try:
+            for weight in ctx.weights:
+                weight.grad = None
+            torch.autograd.backward(ctx.outputs, gradient, retain_graph=True)
+        finally:
+            for weight, grad in zip(ctx.weights, before, strict=True):
+                weight.grad = grad
+        if ctx.images.grad is None:
+            raise RuntimeError("no gradient reaches the images")
+        return ctx.images.grad, None
 
 
 def preprocessing_of(estimator: PyTorchClassifier) -> list[Preprocessor]:
