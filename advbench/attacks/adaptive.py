@@ -13,7 +13,7 @@ from art.estimators.classification import PyTorchClassifier
 from torch import Tensor
 
 from advbench import checks
-from advbench.attacks.batched import BatchedAttack
+from advbench.attacks.batched import BatchedAttack, one_logit_a_class
 from advbench.estimators import gradient_autocast, joint
 from advbench.progress import track
 
@@ -58,9 +58,10 @@ class _AdaptivePGD(BatchedAttack):
         x0 = best = x
         lowest = torch.full((len(x0),), torch.inf, device=x0.device)
         for step in track(range(self.max_iter + 1), type(self).__name__, self.max_iter + 1):
-            x = x.detach().contiguous(memory_format=torch.channels_last).requires_grad_(step < self.max_iter)
+            x = x.detach().requires_grad_(step < self.max_iter)
             with torch.set_grad_enabled(step < self.max_iter), gradient_autocast(self.estimator):
                 logits, score = (output.float() for output in self._joint(x))
+                one_logit_a_class(self, logits)
                 loss = F.cross_entropy(logits, y, reduction="none")
             fooled = (logits.detach() + _MARGIN * F.one_hot(y, logits.shape[1])).argmax(1) != y
             better = fooled & (score.detach() < lowest)

@@ -9,7 +9,8 @@ import torch
 from art.estimators.classification import PyTorchClassifier
 
 from advbench import checks, device
-from advbench.attacks.batched import BatchedAttack, checked
+from advbench.attacks.batched import BatchedAttack, checked, without_options
+from advbench.estimators import whole_model
 from advbench.seeds import own_global_state
 
 _NORMS = {np.inf: "Linf", 2.0: "L2"}
@@ -63,9 +64,10 @@ class AutoAttack(BatchedAttack):
         from pyautoattack import AutoAttack as Ensemble
 
         assert self.batch_size is not None
+        without_options(self, kwargs)
         x, y = checked(self.estimator, x, y, self.batch_size)
         n_classes = min(self.estimator.nb_classes - 1, 9)
-        module = self.estimator.model.eval()
+        module = whole_model(self.estimator)
         with own_global_state(self.seed):
             ensemble = Ensemble(
                 module,

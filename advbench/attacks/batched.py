@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -33,6 +33,7 @@ class BatchedAttack(EvasionAttack):
 
     def __post_init__(self) -> None:
         super().__init__(estimator=self.classifier)
+        _unit_range(self)
         self._check_params()
 
     def generate(self, x: np.ndarray, y: np.ndarray | None = None, **kwargs: object) -> np.ndarray:
@@ -43,12 +44,41 @@ class BatchedAttack(EvasionAttack):
         :return: float32 (N, C, H, W) in [0, 1].
         :raises ValueError: for images or labels out of range.
         """
+        without_options(self, kwargs)
         x, y = checked(self.estimator, x, y, self.batch_size)
         return in_batches(self._perturb, self.estimator.device, self.batch_size, x, y)
 
     def _perturb(self, x: Tensor, y: Tensor) -> Tensor:
         """The attack on one batch of tensors on the classifier's device: images (N, C, H, W) and label indices (N,)."""
         raise NotImplementedError
+
+
+def without_options(attack: EvasionAttack, options: Mapping[str, object]) -> None:
+    """:raises ValueError: for an option of ART's ``generate``, such as ``mask``, that this attack would not follow."""
+    if given := [name for name, value in options.items() if value is not None]:
+        raise ValueError(f"{type(attack).__name__} takes no {given[0]}; of our attacks pgd, bim and fgsm do")
+
+
+def one_logit_a_class(attack: EvasionAttack, outputs: np.ndarray | Tensor) -> None:
+    """:raises ValueError: for outputs of a classifier that are not (N, classes)."""
+    found, classes = outputs.shape[1], attack.estimator.nb_classes
+    if found != classes:
+        raise ValueError(
+            f"{type(attack).__name__} needs one logit a class: the classifier has {classes} classes and returns {found} "
+            "outputs; where z is the only one, let the module return (0, z)"
+        )
+
+
+def _unit_range(attack: EvasionAttack) -> None:
+    """:raises ValueError: for a classifier of anything but images in [0, 1]."""
+    shape, clip = attack.estimator.input_shape, attack.estimator.clip_values
+    if len(shape) != 3:
+        raise ValueError(f"{type(attack).__name__} is for images (C, H, W), not for inputs of shape {tuple(shape)}")
+    if clip is not None and not (np.all(np.asarray(clip[0]) == 0) and np.all(np.asarray(clip[1]) == 1)):
+        found = "..".join(f"{np.min(bound):g}" for bound in clip)
+        raise ValueError(
+            f"{type(attack).__name__} is for images in [0, 1], and clip_values are {found}; scale the images in the module"
+        )
 
 
 def checked(

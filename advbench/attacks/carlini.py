@@ -12,7 +12,7 @@ from art.estimators.classification import PyTorchClassifier
 from torch import Tensor
 
 from advbench import checks
-from advbench.attacks.batched import BatchedAttack
+from advbench.attacks.batched import BatchedAttack, one_logit_a_class
 from advbench.estimators import gradient_autocast, gradient_module
 from advbench.progress import track
 
@@ -76,7 +76,7 @@ class CarliniWagnerL2(BatchedAttack):
     def _descend(self, x0: Tensor, own: Tensor, c: Tensor, best: Tensor, nearest: Tensor, label: str) -> Tensor:
         """Minimise for one c an image and put nearer images into ``best``; returns whether any was adversarial, bool (N,)."""
         module = gradient_module(self.estimator)
-        w = torch.atanh((2 * x0 - 1) * _INSIDE).contiguous(memory_format=torch.channels_last).requires_grad_(True)
+        w = torch.atanh((2 * x0 - 1) * _INSIDE).requires_grad_(True)
         optimizer = torch.optim.Adam([w], self.learning_rate)
         found = torch.zeros(len(x0), dtype=torch.bool, device=x0.device)
         kappa = self.confidence + 2 * _MARGIN
@@ -85,6 +85,7 @@ class CarliniWagnerL2(BatchedAttack):
             with torch.enable_grad(), gradient_autocast(self.estimator):
                 x = (torch.tanh(w) + 1) / 2
                 z = module(x).float()
+                one_logit_a_class(self, z)
                 f = z.masked_fill(~own, -torch.inf).amax(1) - z.masked_fill(own, -torch.inf).amax(1)
                 squared = (x - x0).square().flatten(1).sum(1)
                 loss = (squared + c * f.clamp_min(-kappa)).sum()

@@ -13,8 +13,8 @@ from art.estimators.classification import PyTorchClassifier
 from torch import Tensor, nn
 
 from advbench import checks
-from advbench.attacks.batched import BatchedAttack
-from advbench.estimators import gradient_module
+from advbench.attacks.batched import BatchedAttack, one_logit_a_class, without_options
+from advbench.estimators import TorchClassifier, gradient_module, whole_model
 
 _SLACK = 1e-4  # added to every step, as foolbox does: an image whose pixels meet the clip creeps on instead of stalling
 
@@ -64,17 +64,20 @@ class DeepFool(BatchedAttack):
         :return: float32 (N, C, H, W) in [0, 1]; an image that did not flip within ``max_iter`` is its last iterate.
         :raises ValueError: for images or labels out of range.
         """
+        without_options(self, kwargs)
         x = checks.images(x, "x", self.estimator.input_shape)
-        original = self.estimator.predict(x, batch_size=self.batch_size).argmax(1)
+        outputs = self.estimator.predict(x, batch_size=self.batch_size)
+        one_logit_a_class(self, outputs)
+        original = outputs.argmax(1)
         todo = np.arange(len(x))
         if y is not None:
             todo = np.flatnonzero(original == checks.labels(y, len(x), self.estimator.nb_classes))
         adversarial = x.copy()
         self._descend(gradient_module(self.estimator), adversarial, x, original, todo)
-        if gradient_module(self.estimator) is not self.estimator.model and len(todo):
-            # the fast copy's boundary is not quite the model's, and the model has the last word
+        if isinstance(self.estimator, TorchClassifier) and len(todo):
+            # rounding moves the boundary, and the model has the last word
             flipped = self.estimator.predict(adversarial[todo], batch_size=self.batch_size).argmax(1) != original[todo]
-            self._descend(self.estimator.model, adversarial, x, original, todo[~flipped])
+            self._descend(whole_model(self.estimator), adversarial, x, original, todo[~flipped])
         return adversarial
 
     def _descend(
@@ -106,8 +109,7 @@ class DeepFool(BatchedAttack):
                 index = index[keep.cpu().numpy()]
 
     def _iterate(self, x0: Tensor, r: Tensor) -> Tensor:
-        x = (x0 + (1 + self.overshoot) * r).clamp(0, 1)
-        return x.contiguous(memory_format=torch.channels_last)
+        return (x0 + (1 + self.overshoot) * r).clamp(0, 1)
 
     def _step(self, module: nn.Module, x: Tensor, k0: Tensor) -> Tensor:
         """The step from each iterate to its nearest linearised boundary (algorithm 2)."""

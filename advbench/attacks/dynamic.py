@@ -11,7 +11,7 @@ from art.estimators.classification import PyTorchClassifier
 from torch import Tensor
 
 from advbench import checks
-from advbench.attacks.batched import BatchedAttack, checked, in_batches
+from advbench.attacks.batched import BatchedAttack, checked, in_batches, without_options
 
 
 class AttachedDetector(Protocol):
@@ -70,6 +70,7 @@ class DynamicDetectorAttack(BatchedAttack):
         :return: float32 (N, C, H, W) in [0, 1].
         :raises ValueError: for images or labels out of range, or a sigma for another number of images.
         """
+        without_options(self, kwargs)
         x, y = checked(self.estimator, x, y, self.batch_size)
         sigma = np.asarray(self.sigma, dtype=np.float32)
         if sigma.ndim == 1 and len(sigma) != len(x):

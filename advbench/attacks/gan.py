@@ -17,10 +17,11 @@ from art.estimators.classification import PyTorchClassifier
 from torch import Tensor, nn
 
 from advbench import checks
-from advbench.attacks.batched import BatchedAttack
+from advbench.attacks.batched import BatchedAttack, without_options
 from advbench.attacks.gan_network import attacker
 from advbench.checkpoint import load_tensors, reading, save_tensors
 from advbench.device import float32
+from advbench.estimators import whole_model
 from advbench.loop import batches, train_in_epochs
 from advbench.seeds import derive
 
@@ -147,7 +148,7 @@ class GANAttack(BatchedAttack):
 
     def loss(self, attacked: Tensor, y: Tensor) -> Tensor:
         """The average over the classifiers of the mean cross-entropy, which A raises."""
-        losses = [F.cross_entropy(classifier.model.eval()(attacked), y) for classifier in self.classifiers]
+        losses = [F.cross_entropy(whole_model(classifier)(attacked), y) for classifier in self.classifiers]
         return torch.stack(losses).mean()
 
     def finish_training(self) -> None:
@@ -189,6 +190,7 @@ class GANAttack(BatchedAttack):
         :return: float32 (N, C, H, W), in [-t, 1 + t] or, with ``clip``, in [0, 1].
         :raises ValueError: for images of another shape or range, or before A was trained.
         """
+        without_options(self, kwargs)
         attacked = np.asarray(x, np.float32) + self.perturbation(x)
         return attacked.clip(0, 1) if self.clip else attacked
 

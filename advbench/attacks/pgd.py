@@ -6,9 +6,16 @@ from typing import Any
 
 import numpy as np
 import torch
-from art.attacks.evasion import ProjectedGradientDescentPyTorch
+from art.attacks.evasion import ProjectedGradientDescentNumpy, ProjectedGradientDescentPyTorch
+from art.estimators.classification import PyTorchClassifier
 
 from advbench import checks
+
+
+def pgd(classifier: PyTorchClassifier, **parameters: Any) -> PGD | ProjectedGradientDescentNumpy:
+    """The attack on a classifier; ART's NumPy version where preprocessing is not in PyTorch, as ART itself chooses."""
+    kind = PGD if classifier.all_framework_preprocessing else ProjectedGradientDescentNumpy
+    return kind(classifier, **parameters)
 
 
 class PGD(ProjectedGradientDescentPyTorch):

@@ -22,7 +22,7 @@ class AttackSpec:
     """An attack of the registry.
 
     :param text: what it is, whose, and who published it.
-    :param kind: module and class of the ART attack, which is imported when one is made.
+    :param kind: module and class of the ART attack, or a function that makes one, which is imported when one is made.
     :param norm: in which it bounds or minimises the perturbation.
     :param bounded: whether it stays within an eps; a minimum-norm attack has none.
     :param access: what it takes from the classifier.
@@ -43,7 +43,7 @@ class AttackSpec:
 
 def _pgd(text: str, norm: Norm = "linf", random_starts: int = 0) -> AttackSpec:
     options = {"num_random_init": random_starts, "verbose": False}
-    return AttackSpec(text, "advbench.attacks.pgd:PGD", norm, max_iter=10, step=1 / 4, options=options)
+    return AttackSpec(text, "advbench.attacks.pgd:pgd", norm, max_iter=10, step=1 / 4, options=options)
 
 
 def _autoattack(text: str, norm: Norm = "linf") -> AttackSpec:

@@ -19,7 +19,7 @@ from advbench.detectors.features import Rows
 from advbench.detectors.network import SUBNETWORKS, DetectorSubnetwork
 from advbench.device import float32
 from advbench.errors import UsageError
-from advbench.estimators import gradient_autocast, gradient_module
+from advbench.estimators import GradientModel, TorchClassifier, gradient_autocast, refuse_preprocessing
 from advbench.loop import descend, train_in_epochs
 from advbench.models.tapped import TappedModule
 from advbench.seeds import derive
@@ -40,7 +40,8 @@ class SubnetworkDetector(EvasionDetector):
     :param seed: of the subnetwork's weights and of the order of the batches.
     :param threshold: ``detect`` flags scores above it.
     :param architecture: the subnetwork, ``cifar`` (figure 1) or ``imagenet`` (section 4.2).
-    :raises ValueError: for a model without taps, a tap that it does not have, or another architecture.
+    :raises ValueError: for a model without taps, a tap that it does not have, another architecture, or
+        a classifier with ART preprocessing.
 
     Gradients flow through ``module`` and ``gradient_signs`` to the input, so adaptive attacks work on it.
     """
@@ -61,6 +62,7 @@ class SubnetworkDetector(EvasionDetector):
             raise ValueError(f"architecture must be one of {', '.join(SUBNETWORKS)}, not {architecture!r}")
         if not isinstance(classifier.model, TappedModule):
             raise ValueError(f"classifier must wrap a model with taps, not {type(classifier.model).__name__}")
+        refuse_preprocessing(classifier, type(self).__name__)
         self.classifier = classifier
         self.position = position
         self.lr = checks.positive(lr, "lr")
@@ -83,7 +85,8 @@ class SubnetworkDetector(EvasionDetector):
         """The classifier's activations at AD(position) for images x (N, C, H, W) in [0, 1], on its device."""
         model = self.classifier.model
         assert isinstance(model, TappedModule)
-        return model.eval().features(x, self.position)
+        model.eval()
+        return model.features(x, self.position)
 
     def fit(
         self,
@@ -249,8 +252,7 @@ class SubnetworkDetector(EvasionDetector):
 
         Differentiable, through the classifier's fast copy; x is (N, C, H, W) in [0, 1].
         """
-        module = gradient_module(self.classifier)
-        assert isinstance(module, TappedModule)
+        module = tapped(self.classifier)
         features = module.features(x, self.position)
         clean, adversarial = self.subnetwork(features).unbind(1)
         return module.forward_from(features, self.position), adversarial - clean
@@ -263,9 +265,8 @@ class SubnetworkDetector(EvasionDetector):
         :param classifier: whether the first is needed; 0.0 stands in its place otherwise.
         :param detector: whether the second is needed; likewise.
         """
-        module = gradient_module(self.classifier)
-        assert isinstance(module, TappedModule)
-        x = x.detach().contiguous(memory_format=torch.channels_last).requires_grad_(True)
+        module = tapped(self.classifier)
+        x = x.detach().requires_grad_(True)
         cls: Tensor | float = 0.0
         det: Tensor | float = 0.0
         with torch.enable_grad(), gradient_autocast(self.classifier):
@@ -304,6 +305,15 @@ class SubnetworkDetector(EvasionDetector):
         if belongs_to != fingerprint(classifier.model):
             raise UsageError(f"{path} was trained on another classifier")
         return detector
+
+
+def tapped(classifier: PyTorchClassifier) -> TappedModule | GradientModel:
+    """The model with taps to differentiate, in eval mode: of a ``TorchClassifier`` its gradient module."""
+    if isinstance(classifier, TorchClassifier):
+        return classifier.gradient_module
+    assert isinstance(classifier.model, TappedModule)
+    classifier.model.eval()
+    return classifier.model
 
 
 def threshold_on(scores: np.ndarray, fpr: float) -> float:

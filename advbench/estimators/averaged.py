@@ -61,5 +61,13 @@ def expectation(
     device: str | torch.device = "auto",
 ) -> ExpectationClassifier:
     """Wrap a random module (images float (N, C, H, W) in [0, 1] -> logits (N, classes)) for every ART attack."""
-    loss, shape = nn.CrossEntropyLoss(), tuple(input_shape)
-    return ExpectationClassifier(module, loss, shape, classes, draws=draws, device_type="cpu").to(device)
+    return ExpectationClassifier(
+        module,
+        nn.CrossEntropyLoss(),
+        tuple(input_shape),
+        classes,
+        draws=draws,
+        clip_values=(0.0, 1.0),
+        preprocessing=None,
+        device_type="cpu",
+    ).to(device)

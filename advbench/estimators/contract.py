@@ -7,12 +7,15 @@ import itertools
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch._dynamo.eval_frame import OptimizedModule
 
 from advbench import estimators
 from advbench.data.find import Images
 from advbench.device import images_at_a_time
 from advbench.errors import UsageError
 from advbench.estimators.averaged import DRAWS, AveragedModel
+from advbench.estimators.fast import logits
+from advbench.estimators.whole import BackwardModel
 from advbench.files import first_line
 from advbench.models.tapped import Normalize
 
@@ -25,7 +28,9 @@ class ZeroGradientModel(nn.Module):
         self.module = module
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.module(x).detach() + 0 * x.flatten(1).sum(1, keepdim=True)
+        with torch.no_grad():
+            outputs = self.module(x.detach().clone())
+        return outputs + 0 * x.flatten(1).sum(1, keepdim=True)
 
 
 def normalised(module: nn.Module, mean: tuple[float, ...], std: tuple[float, ...], channels: int) -> nn.Module:
@@ -51,21 +56,20 @@ def classifier(module: nn.Module, images: Images, device: torch.device) -> tuple
     :raises UsageError: for a model that does not take the images, does not return one finite logit a class, returns
         probabilities, computes on another device, or has other classes than the data.
     """
-    notes = _prepare(module, device)
     first = torch.from_numpy(images.x[: images_at_a_time(images.x.shape[1:], device, most=64)]).to(device)
-    logits = _logits(module, first)
-    classes = logits.shape[1]
+    if isinstance(module, OptimizedModule):
+        module = module._orig_mod  # the same function, which works without a compiler and with hooks
+    notes = _prepare(module, device, first)
+    outputs = _logits(module, first)
+    classes = outputs.shape[1]
     _compare_classes(classes, images)
-    if not torch.allclose(logits, _logits(module, first), rtol=1e-4, atol=1e-4):
+    if not torch.allclose(outputs, _logits(module, first), rtol=1e-4, atol=1e-4):
         module = AveragedModel(module)
         notes.append(
             f"two predictions of the same images differ: evaluated, and its gradients taken, as the mean of {DRAWS} draws"
         )
-    if not _passes_gradient(module, first[:2]):
-        module = ZeroGradientModel(module)
-        notes.append(
-            "NO GRADIENT reaches the images (detach, NumPy or no_grad in the model): only attacks without gradients do anything"
-        )
+    module, more = _differentiable(module, first[:2])
+    notes += more
     estimator = estimators.classifier(module, images.x.shape[1:], classes, device=device)
     broken, sample = 0, None  # the outputs for the first part: the last may have one image
     for part in images.x.parts():
@@ -78,14 +82,13 @@ def classifier(module: nn.Module, images: Images, device: torch.device) -> tuple
     return estimator, notes + _describe(sample)
 
 
-def _prepare(module: nn.Module, device: torch.device) -> list[str]:
-    """Bring the module to eval mode, float32 and the device; returns notes on what was unusual."""
+def _prepare(module: nn.Module, device: torch.device, x: Tensor) -> list[str]:
+    """Bring the module to eval mode and the device, and to float32 unless it takes images x as it is.
+
+    Returns notes on what was unusual.
+    """
     notes = []
     tensors = list(itertools.chain(module.parameters(), module.buffers()))
-    dtypes = {str(t.dtype).removeprefix("torch.") for t in tensors if t.is_floating_point()} - {"float32"}
-    if dtypes:
-        notes.append(f"the model was in {', '.join(sorted(dtypes))}: evaluated in float32")
-        module.float()
     elsewhere = {str(t.device) for t in tensors if t.device.type != device.type}
     if elsewhere:
         notes.append(f"the model was on {', '.join(sorted(elsewhere))}: moved to {device}")
@@ -98,13 +101,25 @@ def _prepare(module: nn.Module, device: torch.device) -> list[str]:
         raise UsageError(
             f"the model stays in train mode after eval() ({stuck}): let its train() call super().train(mode)"
         )
+    dtypes = {str(t.dtype).removeprefix("torch.") for t in tensors if t.is_floating_point()} - {"float32"}
+    if dtypes and not _runs(module, x):
+        notes.insert(0, f"the model was in {', '.join(sorted(dtypes))}: evaluated in float32")
+        module.float()
     return notes
+
+
+def _runs(module: nn.Module, x: Tensor) -> bool:
+    try:
+        _logits(module, x)
+    except UsageError:
+        return False
+    return True
 
 
 def _logits(module: nn.Module, x: Tensor) -> Tensor:
     try:
         with torch.no_grad():
-            out = module(x)
+            out = logits(module(x.clone()), len(x))  # a clone: the model may change its input in place
     except Exception as error:  # a user's model may raise anything
         shape = tuple(x.shape[1:])
         raise UsageError(
@@ -143,13 +158,30 @@ def _compare_classes(classes: int, images: Images) -> None:
         )
 
 
+def _differentiable(module: nn.Module, x: Tensor) -> tuple[nn.Module, list[str]]:
+    """The module, or another of the same outputs where its gradient at images x needs one, and a note on that."""
+    _logits(module, x)  # a model that refuses so few images is not one without a gradient
+    why = "detach, NumPy or no_grad in the model"
+    for candidate, notes in (
+        (module, []),
+        (BackwardModel(module), ["the model has reentrant checkpoints: gradients take backward() and are slower"]),
+    ):
+        try:
+            if _passes_gradient(candidate, x):
+                return candidate, notes
+            break
+        except Exception as error:  # a user's model may raise anything
+            why = first_line(error)
+    return ZeroGradientModel(module), [
+        f"NO GRADIENT reaches the images ({why}): only attacks without gradients do anything"
+    ]
+
+
 def _passes_gradient(module: nn.Module, x: Tensor) -> bool:
     with torch.enable_grad():
-        out = module(x.detach().requires_grad_(True))
-        if not out.requires_grad:
-            return False
         x = x.detach().requires_grad_(True)
-        return torch.autograd.grad(module(x).sum(), x, allow_unused=True)[0] is not None
+        outputs = module(x.clone())
+        return outputs.requires_grad and torch.autograd.grad(outputs.sum(), x, allow_unused=True)[0] is not None
 
 
 def _describe(outputs: np.ndarray) -> list[str]:

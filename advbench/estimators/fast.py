@@ -1,87 +1,170 @@
-"""A faster copy of a module for gradients: batch norm folded into the convolutions, channels last, perhaps compiled.
+"""The gradient of a model, faster: what is computed is the model itself, layer by layer, and never a copy of it.
 
-A copy is used only where its logits and gradients are those of the module on a probe; otherwise the module itself is.
+Layers of known kinds are computed here: a convolution and the batch norm behind it as one convolution, channels last, and
+without the gradients of weights. Everything else (an own ``forward``, a hook, a subclass, a replaced method) is called as it
+is. Weights are read, and folded, at every call, so whatever changed since the last one is seen, however it was changed.
 """
 
 from __future__ import annotations
 
-import copy
-import warnings
-from typing import Any
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from functools import cache
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.autograd.graph import increment_version
-from torch.fx.experimental.optimization import fuse
-from torch.optim.optimizer import register_optimizer_step_post_hook
+from torch.nn.modules import module as torch_module
+from torch.nn.utils.fusion import fuse_conv_bn_weights
 
-from advbench.device import float32
-from advbench.files import first_line
-from advbench.models.tapped import TappedModule
-from advbench.seeds import own_global_state
+from advbench.models.convolution import Conv2d
+from advbench.models.tapped import Composite, TappedModule
 
+_LAYERS = (
+    *(nn.Sequential, nn.Conv2d, Conv2d, nn.BatchNorm2d, nn.Linear, nn.Flatten, nn.Unflatten, nn.Identity),
+    *(nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.ELU, nn.GELU, nn.SiLU, nn.Hardswish, nn.Sigmoid, nn.Tanh, nn.Softplus),
+    *(nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.Dropout, nn.Dropout2d),
+)
+"""Kinds whose result does not depend on the memory format, and whose bfloat16 is accurate enough for a gradient."""
 
-def version(module: nn.Module) -> tuple[tuple[int, int], ...]:
-    """A value that differs whenever PyTorch has counted a change of a parameter or buffer of the module."""
-    return tuple((id(t), t._version) for t in (*module.parameters(), *module.buffers()))
-
-
-def _count_fused_step(optimizer: torch.optim.Optimizer, *_: Any) -> None:
-    """Count the change: a fused optimizer does not, and attacks would continue with a copy of the old weights."""
-    for group in optimizer.param_groups:
-        if group.get("fused"):
-            for parameter in group["params"]:
-                increment_version(parameter)
+_FORWARD = {kind: kind.forward for kind in (*_LAYERS, Composite)}
 
 
-register_optimizer_step_post_hook(_count_fused_step)
+class GradientModel(nn.Module):
+    """The function of a model, for gradients with respect to its input.
+
+    Logits and gradients are the model's own up to rounding, at the present weights. A pass costs as much as one of the
+    model, or less; folding batch norm anew costs a few operations on the weights of each convolution.
+
+    Images (N, C, H, W) -> logits (N, classes). In bfloat16 under autocast, except where the model's own code runs.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, x: Tensor) -> Tensor:
+        return logits(_compute(self.model, x.clone()), len(x))  # a clone: the model may change its input in place
+
+    def features(self, x: Tensor, position: int) -> Tensor:
+        """The activations of a model with taps at AD(position)."""
+        assert isinstance(self.model, TappedModule)
+        return self.model.features(x.clone(), position, _chain)
+
+    def forward_from(self, features: Tensor, position: int) -> Tensor:
+        """Its logits from the activations at AD(position)."""
+        assert isinstance(self.model, TappedModule)
+        return logits(self.model.forward_from(features, position, _chain), len(features))
 
 
-def folded_copy(module: nn.Module, input_shape: tuple[int, ...], device: torch.device) -> nn.Module:
-    """The module with batch norm folded and channels last, or only the latter where folding cannot be trusted."""
-    plain = copy.deepcopy(module).eval().requires_grad_(False).to(memory_format=torch.channels_last)
-    if not any(isinstance(part, nn.BatchNorm2d) for part in plain.modules()):
-        return plain
+def logits(outputs: Tensor, n: int) -> Tensor:
+    """The outputs of a model for n images as float (n, classes).
+
+    A model may compute in half precision, or return (classes,) for a single image, as those do that call ``squeeze()``.
+    """
+    if not isinstance(outputs, Tensor):
+        return outputs
+    if outputs.dtype in (torch.bfloat16, torch.float16):
+        outputs = outputs.float()
+    return outputs[None] if outputs.ndim == 1 and n == 1 < len(outputs) else outputs
+
+
+def _chain(layers: Iterable[nn.Module], x: Tensor) -> Tensor:
+    waiting = list(layers)
+    while waiting:
+        layer = waiting.pop(0)
+        if waiting and _folds(layer, waiting[0]):
+            x = _convolve(layer, x, waiting.pop(0))
+        else:
+            x = _compute(layer, x)
+    return x
+
+
+def _compute(layer: nn.Module, x: Tensor) -> Tensor:
+    """The layer's output: computed here where its kind is known, otherwise by calling it as PyTorch does."""
+    if not _is_known(layer):
+        return _call(layer, x)
+    if isinstance(layer, nn.Sequential):
+        return _chain(layer, x)
+    if isinstance(layer, Composite):
+        return layer.compose(x, _chain)
+    if type(layer) in (nn.Conv2d, Conv2d):
+        return _convolve(layer, x)
+    if type(layer) is nn.Linear:
+        return F.linear(x, layer.weight.detach(), None if layer.bias is None else layer.bias.detach())
+    return layer(_channels_last(x))
+
+
+def _call(layer: nn.Module, x: Tensor) -> Tensor:
+    """An unknown layer sees what it would see without us: float32, in the usual memory format."""
+    x = x.contiguous()
+    if not torch.is_autocast_enabled(x.device.type):
+        return layer(x)
+    with torch.autocast(x.device.type, enabled=False):
+        return layer(x.float() if x.dtype is torch.bfloat16 else x)
+
+
+def _convolve(layer: nn.Module, x: Tensor, norm: nn.Module | None = None) -> Tensor:
+    """A convolution, with the batch norm that follows folded into it."""
+    assert isinstance(layer, nn.Conv2d)
+    weight, bias = layer.weight.detach(), None if layer.bias is None else layer.bias.detach()
+    if norm is not None:
+        assert isinstance(norm, nn.BatchNorm2d) and norm.running_mean is not None and norm.running_var is not None
+        statistics = norm.running_mean, norm.running_var, norm.eps
+        with torch.no_grad():
+            weight, bias = fuse_conv_bn_weights(weight, bias, *statistics, norm.weight, norm.bias)
+    return layer._conv_forward(_channels_last(x), weight.to(memory_format=torch.channels_last), bias)
+
+
+def _folds(layer: nn.Module, norm: nn.Module) -> bool:
+    """Whether the second is a batch norm in eval mode that can be folded into the first, a convolution."""
+    if not (type(layer) is nn.Conv2d and type(norm) is nn.BatchNorm2d and _is_known(layer) and _is_known(norm)):
+        return False
+    if norm.training or norm.running_mean is None or norm.running_var is None:
+        return False
+    tensors = (layer.weight, layer.bias, norm.running_mean, norm.running_var, norm.weight, norm.bias)
+    return {t.dtype for t in tensors if t is not None} == {layer.weight.dtype} and len(norm.running_mean) == len(
+        layer.weight
+    )
+
+
+def _is_known(layer: nn.Module) -> bool:
+    """Whether calling the layer does what its class says and nothing else, in any memory format."""
+    kind = type(layer)
+    if not vars(layer).keys().isdisjoint(_methods(kind)) or torch_module._has_any_global_hook():
+        return False
+    if layer._forward_hooks or layer._forward_pre_hooks or layer._backward_hooks or layer._backward_pre_hooks:
+        return False
+    if kind in _FORWARD:
+        return kind.forward is _FORWARD[kind]
+    composite = issubclass(kind, Composite) and kind.forward is Composite.forward is _FORWARD[Composite]
+    if composite and issubclass(kind, TappedModule):
+        return kind.features is TappedModule.features and kind.forward_from is TappedModule.forward_from
+    return composite or kind.__module__.startswith("advbench.models.")
+
+
+@cache
+def _methods(kind: type) -> frozenset[str]:
+    return frozenset(name for base in kind.__mro__ for name, value in vars(base).items() if callable(value))
+
+
+def _channels_last(x: Tensor) -> Tensor:
+    return x.contiguous(memory_format=torch.channels_last) if x.ndim == 4 else x
+
+
+@contextmanager
+def training_format(module: nn.Module) -> Iterator[torch.memory_format]:
+    """The memory format to train a module in: channels last if all its layers are known, and undone at the end."""
+    if not all(_is_known(part) or type(part) is nn.ModuleList for part in module.modules()):
+        yield torch.contiguous_format
+        return
+    strides = [(tensor, tensor.stride()) for tensor in (*module.parameters(), *module.buffers())]
+    module.to(memory_format=torch.channels_last)
     try:
-        folded = _folded(plain)
-        _check_equal(folded, plain, input_shape, device)
-    except Exception as error:  # torch.fx refuses some models in many ways; none of them may change a result
-        warnings.warn(f"batch norm is not folded, gradients will be slower: {first_line(error)}", stacklevel=3)
-        return plain
-    return folded.to(memory_format=torch.channels_last)
-
-
-def compiled_copy(module: nn.Module, input_shape: tuple[int, ...], device: torch.device) -> nn.Module:
-    """The module with a compiled forward, or the module itself where compiling fails or changes a result."""
-    fast = copy.deepcopy(module)
-    try:
-        fast.compile()
-        _check_equal(fast, module, input_shape, device)
-    except Exception as error:  # no compiler, or a model that it refuses
-        warnings.warn(f"the model is not compiled, gradients will be slower: {first_line(error)}", stacklevel=3)
-        return module
-    return fast
-
-
-def _folded(module: nn.Module) -> nn.Module:
-    if not isinstance(module, TappedModule):
-        return fuse(module)
-    folded = copy.deepcopy(module)  # stage by stage, so that the taps stay
-    folded.stages = nn.ModuleList([fuse(stage) for stage in module.stages])
-    folded.head = fuse(module.head)
-    return folded
-
-
-def _check_equal(fast: nn.Module, plain: nn.Module, input_shape: tuple[int, ...], device: torch.device) -> None:
-    """:raises AssertionError: if logits or gradients differ by more than a thousandth of the largest."""
-    probe = torch.rand(2, *input_shape, generator=torch.Generator().manual_seed(0)).to(device)
-    for found, expected in zip(_logits_and_gradient(fast, probe), _logits_and_gradient(plain, probe), strict=True):
-        torch.testing.assert_close(found, expected, rtol=0, atol=1e-3 * float(expected.abs().max()))
-
-
-def _logits_and_gradient(module: nn.Module, x: Tensor) -> tuple[Tensor, Tensor]:
-    x = x.detach().requires_grad_(True)
-    with torch.enable_grad(), float32(), own_global_state():  # a random module draws the same for both
-        logits = module(x)
-        (gradient,) = torch.autograd.grad(logits.square().sum(), x)
-    return logits.detach(), gradient
+        yield torch.channels_last
+    finally:
+        for tensor, stride in strides:
+            if tensor.stride() != stride:
+                tensor.data = torch.empty_strided(tensor.shape, stride, dtype=tensor.dtype, device=tensor.device).copy_(
+                    tensor
+                )

@@ -9,7 +9,7 @@ from art.defences.detector.evasion import BinaryInputDetector
 from art.estimators.classification import PyTorchClassifier
 from torch import Tensor, nn
 
-from advbench.estimators.torch_classifier import gradient_module
+from advbench.estimators.torch_classifier import gradient_module, whole_model
 
 Joint = Callable[[Tensor], tuple[Tensor, Tensor]]
 
@@ -22,9 +22,10 @@ def detector_module(detector: Any) -> nn.Module:
     :raises ValueError: for a detector whose score has no gradient with respect to the images.
     """
     if isinstance(module := getattr(detector, "module", None), nn.Module):
-        return module.eval()
+        module.eval()
+        return module
     if isinstance(detector, BinaryInputDetector) and isinstance(detector.detector, PyTorchClassifier):
-        return detector.detector.model.eval()
+        return whole_model(detector.detector)
     raise ValueError(
         f"{type(detector).__name__} has no gradient from its score to the images (its activations go through NumPy, or "
         "it is no PyTorch module): no adaptive attack by gradients is possible"

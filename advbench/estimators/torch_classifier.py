@@ -8,13 +8,15 @@ from typing import Any, Literal, Self
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from art.defences.preprocessor.preprocessor import Preprocessor
 from art.estimators.classification import PyTorchClassifier
 from torch import Tensor, nn
 
 from advbench import models
 from advbench.device import bfloat16, float32, images_at_a_time, resolve_device
-from advbench.estimators.fast import compiled_copy, folded_copy, version
+from advbench.estimators.fast import GradientModel
+from advbench.estimators.whole import RootModule, WholeModel, preprocessing_of
 
 Precision = Literal["exact", "fast"]
 
@@ -27,18 +29,15 @@ def classifier(
     device: str | torch.device = "auto",
     optimizer: torch.optim.Optimizer | None = None,
     clip_values: tuple[float, float] | None = (0.0, 1.0),
-    compiled: bool = False,
     loss: nn.Module | None = None,
 ) -> TorchClassifier:
     """Wrap a module (images float (N, C, H, W) in [0, 1] -> logits (N, classes)) for every ART attack and defence.
 
     :param precision: ``exact`` for gradients in float32, equal to the module's own up to rounding; ``fast`` for bfloat16
-        where the processor multiplies in it, and float32 elsewhere. Both come from a copy with batch norm folded and
-        channels last. Predictions are always the module's own in float32.
+        where the processor multiplies in it, in the layers of :class:`~advbench.estimators.GradientModel`, and float32
+        elsewhere. Predictions are always the module's own in float32.
     :param optimizer: the one that trainers use; attacks need none.
     :param clip_values: the range that attacks keep images in; None for no limit, as in some reports.
-    :param compiled: whether ``torch.compile`` compiles the copy, which needs a C++ compiler and half a minute. It is hardly
-        faster on a CPU, where convolutions take nearly all of the time; on a GPU it has not been measured.
     :param loss: (logits, labels) -> scalar, which attacks raise and trainers lower; by default cross-entropy.
     :raises ValueError: for another precision.
     """
@@ -49,8 +48,8 @@ def classifier(
         classes,
         optimizer,
         precision=precision,
-        compiled=compiled,
         clip_values=clip_values,
+        preprocessing=None,
         device_type="cpu",
     ).to(device)
 
@@ -84,6 +83,7 @@ def stock(
         device_type="cpu" if device.type == "cpu" else "gpu",
     )
     estimator._device = device  # ART's constructor always takes the current GPU
+    estimator._model = RootModule(module)
     module.to(device).eval()
     return estimator
 
@@ -100,8 +100,21 @@ def load(
 
 
 def gradient_module(estimator: PyTorchClassifier) -> nn.Module:
-    """The module to differentiate: the folded copy of a ``TorchClassifier``, the model of any other ART classifier."""
-    return estimator.gradient_module if isinstance(estimator, TorchClassifier) else estimator.model
+    """The module that attacks differentiate, in eval mode: images (N, C, H, W) -> logits (N, classes).
+
+    It is the classifier as its ``predict`` computes it, ART preprocessing included, up to rounding: with the
+    :class:`GradientModel` of a ``TorchClassifier``, and the model itself of any other.
+    """
+    if not isinstance(estimator, TorchClassifier):
+        return whole_model(estimator)
+    gradient_model = estimator.gradient_module
+    return WholeModel(estimator, gradient_model) if preprocessing_of(estimator) else gradient_model
+
+
+def whole_model(estimator: PyTorchClassifier) -> nn.Module:
+    """The function that the classifier's ``predict`` computes, as a differentiable module in eval mode, in float32."""
+    estimator._model.eval()
+    return WholeModel(estimator)
 
 
 def gradient_autocast(estimator: PyTorchClassifier) -> AbstractContextManager:
@@ -109,38 +122,50 @@ def gradient_autocast(estimator: PyTorchClassifier) -> AbstractContextManager:
     return bfloat16(estimator.device, wanted=getattr(estimator, "precision", "exact") == "fast")
 
 
+def loss_of(estimator: PyTorchClassifier, outputs: Tensor, y: Tensor) -> Tensor:
+    """The classifier's loss of outputs (N, classes), with labels in the form in which ART passes them to that loss.
+
+    :param y: indices (N,), one-hot rows or, for cross-entropy, probabilities (N, classes).
+    """
+    if y.ndim == 1 and not estimator._int_labels:
+        y = F.one_hot(y.long(), estimator.nb_classes).float()
+    labels = y.long() if y.ndim == 1 else estimator.reduce_labels(y)
+    assert isinstance(labels, Tensor)
+    if labels.is_floating_point() and labels.numel() == outputs.numel():
+        labels = labels.view_as(outputs)  # one output for two classes
+    return estimator.loss(outputs, labels)
+
+
+def clipped(estimator: PyTorchClassifier, x: Tensor) -> Tensor:
+    """Images (N, C, H, W) within the classifier's clip values, numbers or arrays; without any, as they are."""
+    if estimator.clip_values is None:
+        return x
+    low, high = (torch.as_tensor(bound, dtype=x.dtype, device=x.device) for bound in estimator.clip_values)
+    return x.clamp(low, high)
+
+
 class TorchClassifier(PyTorchClassifier):
-    """ART's ``PyTorchClassifier`` for images in [0, 1] with a cheaper ``loss_gradient``.
+    """ART's ``PyTorchClassifier`` with a cheaper ``loss_gradient``; arguments and defaults are ART's.
 
     Stock ART also computes the gradients of the parameters, which no attack reads; here only the input's are computed.
-    Training mode, recurrent layers and ART preprocessing take ART's own path.
+    Training mode, recurrent layers and mixed precision take ART's own path. A module is always called by its own
+    ``forward``; ART calls the children of a subclass of ``nn.Sequential``.
 
-    :param precision: as of :func:`classifier`, and so is ``compiled``.
+    :param precision: as of :func:`classifier`.
     """
 
-    estimator_params = [*PyTorchClassifier.estimator_params, "precision", "compiled"]
+    estimator_params = [*PyTorchClassifier.estimator_params, "precision"]
 
-    def __init__(
-        self,
-        model: nn.Module,
-        loss: nn.Module,
-        input_shape: tuple[int, ...],
-        nb_classes: int,
-        optimizer: torch.optim.Optimizer | None = None,
-        precision: Precision = "exact",
-        clip_values: tuple[float, float] | None = (0.0, 1.0),
-        preprocessing: Any = None,
-        compiled: bool = False,
-        **kwargs: Any,
-    ) -> None:
+    def __init__(self, *args: Any, precision: Precision = "exact", **kwargs: Any) -> None:
         if precision not in ("exact", "fast"):
             raise ValueError(f"precision must be 'exact' or 'fast', not {precision!r}")
-        options = {"clip_values": clip_values, "preprocessing": preprocessing, **kwargs}
-        super().__init__(model, loss, input_shape, nb_classes, optimizer, **options)
+        super().__init__(*args, **kwargs)
         self.precision = precision
-        self.compiled = compiled
-        self._copy: tuple[tuple, nn.Module] | None = None
         self._model.eval()
+
+    def _make_model_wrapper(self, model: nn.Module) -> nn.Module:
+        self._model_wrapper = RootModule  # ART's pickling expects it
+        return RootModule(model)
 
     def predict(
         self, x: np.ndarray, batch_size: int | None = None, training_mode: bool = False, **kwargs: Any
@@ -152,52 +177,46 @@ class TorchClassifier(PyTorchClassifier):
         if batch_size is None:
             batch_size = images_at_a_time(self.input_shape, self._device)
         with float32():
-            return super().predict(np.require(x, requirements="W"), batch_size, training_mode, **kwargs)
+            return super().predict(np.require(x, self._dtype(x), "W"), batch_size, training_mode, **kwargs)
 
     def to(self, device: str | torch.device) -> Self:
         """Move the model to a device, which ART's constructor cannot choose; returns the estimator."""
         self._device = resolve_device(device)
         self._device_type = "cpu" if self._device.type == "cpu" else "gpu"
         self._model.to(self._device)
-        self._copy = None
         return self
 
     @property
-    def gradient_module(self) -> nn.Module:
-        """The module whose gradients attacks use, in eval mode: a copy of the model with batch norm folded.
-
-        The copy is made again whenever a parameter or buffer of the model has changed, as PyTorch counts it: writing to
-        ``parameter.data`` goes unseen.
-        """
+    def gradient_module(self) -> GradientModel:
+        """The model as attacks differentiate it, in eval mode, without ART preprocessing."""
         self._model.eval()
-        current = version(self.model)
-        if self._copy is None or self._copy[0] != current:
-            copied = folded_copy(self.model, self.input_shape, self._device)
-            if self.compiled:
-                copied = compiled_copy(copied, self.input_shape, self._device)
-            self._copy = (current, copied)
-        return self._copy[1]
+        return self._model.gradient_model
 
     def loss_gradient(
         self, x: np.ndarray | Tensor, y: np.ndarray | Tensor, training_mode: bool = False, **kwargs: Any
     ) -> np.ndarray | Tensor:
         """The gradient of the loss at images x (N, C, H, W) for labels y, indices (N,) or one-hot; same type as x."""
-        if training_mode or self.is_rnn or self.preprocessing_operations:
+        if training_mode or self.is_rnn or self._use_amp:
             return super().loss_gradient(x, _one_hot(y, self.nb_classes), training_mode, **kwargs)
-        module = self.gradient_module
-        inputs = torch.as_tensor(x).to(self._device).detach().contiguous(memory_format=torch.channels_last)
-        inputs.requires_grad_(True)
-        labels = torch.as_tensor(y).to(self._device)
-        if labels.ndim > 1:
-            labels = self.reduce_labels(labels)
+        inputs = torch.as_tensor(x if isinstance(x, Tensor) else np.require(x, self._dtype(x), "W")).to(self._device)
+        inputs = inputs.detach().requires_grad_(True)
         with torch.enable_grad(), gradient_autocast(self):
-            outputs = module(inputs)
-            loss = self._loss(outputs.float() if outputs.dtype is torch.bfloat16 else outputs, labels)
-        (gradient,) = torch.autograd.grad(loss, inputs)
+            outputs = gradient_module(self)(inputs)
+        with torch.enable_grad():
+            loss = loss_of(self, outputs, torch.as_tensor(y).to(self._device))
+        try:
+            (gradient,) = torch.autograd.grad(loss, inputs)
+        except RuntimeError:  # reentrant checkpoints need backward(), which ART calls
+            return super().loss_gradient(x, _one_hot(y, self.nb_classes), training_mode, **kwargs)
         return gradient if isinstance(x, Tensor) else gradient.cpu().contiguous().numpy()
+
+    def _dtype(self, x: np.ndarray) -> np.dtype:
+        """The type in which the model takes images: float32, or float64 if it has such parameters."""
+        double = x.dtype == np.float64 and any(p.dtype is torch.float64 for p in self.model.parameters())
+        return x.dtype if double or x.dtype == object else np.dtype(np.float32)
 
 
 def _one_hot(y: np.ndarray | Tensor, classes: int) -> np.ndarray | Tensor:
     if y.ndim > 1:
         return y
-    return nn.functional.one_hot(y.long(), classes) if isinstance(y, Tensor) else np.eye(classes, dtype=np.float32)[y]
+    return F.one_hot(y.long(), classes) if isinstance(y, Tensor) else np.eye(classes, dtype=np.float32)[y]

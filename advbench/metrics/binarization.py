@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from art.estimators.classification import PyTorchClassifier
 from torch import Tensor, nn
+from torch._dynamo.eval_frame import OptimizedModule
 
 from advbench.device import images_at_a_time
 from advbench.estimators import TorchClassifier
@@ -25,7 +26,10 @@ class BinarizedModel(nn.Module):
         self.module = module
         self.weight, self.bias = torch.empty(0), 0.0
         self._seen: Tensor | None = None
-        linear = [part for part in module.modules() if isinstance(part, nn.Linear)]
+        parts = list(module.modules())
+        linear = [part for part in parts if isinstance(part, nn.Linear)]
+        if any(isinstance(part, OptimizedModule) or part._compiled_call_impl for part in parts):
+            linear = []  # compiled code skips hooks
         self._hook = linear[-1].register_forward_pre_hook(self._keep) if linear else None
 
     def _keep(self, layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
@@ -35,7 +39,7 @@ class BinarizedModel(nn.Module):
         """The input of the readout (N, D) for images (N, C, H, W)."""
         self._seen = None
         logits = self.module(x)
-        return (logits if self._seen is None or len(self._seen) != len(x) else self._seen).flatten(1)
+        return (logits if self._seen is None or len(self._seen) != len(x) else self._seen).flatten(1).float()
 
     def forward(self, x: Tensor) -> Tensor:
         uncut = 0 * x.flatten(1).sum(1)  # a gradient of zero where the network lets none through
@@ -72,14 +76,6 @@ class BinarizedModel(nn.Module):
         return bool((flagged.cpu().numpy() == label).all())
 
 
-class _Readout(TorchClassifier):
-    """Gradients of the module itself: its readout is exchanged for every image and its hook does not survive a copy."""
-
-    @property
-    def gradient_module(self) -> nn.Module:
-        return self.model
-
-
 def binarization_test(
     classifier: PyTorchClassifier,
     make: MakeAttack,
@@ -103,7 +99,8 @@ def binarization_test(
     """
     generator = np.random.default_rng(seed)
     binarized = BinarizedModel(classifier.model).eval()
-    attacked = _Readout(binarized, nn.CrossEntropyLoss(), classifier.input_shape, 2, device_type="cpu")
+    options = {"clip_values": (0.0, 1.0), "preprocessing": None, "device_type": "cpu"}
+    attacked = TorchClassifier(binarized, nn.CrossEntropyLoss(), classifier.input_shape, 2, **options)
     attacked.to(classifier.device)
     found: list[bool] = []
     try:

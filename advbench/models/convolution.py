@@ -20,17 +20,17 @@ SMALL_MAP = 16
 class Conv2d(nn.Conv2d):
     """``nn.Conv2d`` with equal weights, results and gradients up to rounding; first derivatives only on a CPU."""
 
-    def forward(self, input: Tensor) -> Tensor:
+    def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         if not _applies(self, input):
-            return super().forward(input)
+            return super()._conv_forward(input, weight, bias)
         size = [(n + 2 * p - k) // s + 1 for n, p, k, s in _geometry(self, input)]
         patches = Patches(tuple(input.shape[2:]), tuple(size), self.kernel_size, self.stride, _padding(self))
-        bias = self.bias if self.bias is not None else input.new_zeros(self.out_channels)
+        shift = bias if bias is not None else input.new_zeros(self.out_channels)
         if size[0] * size[1] <= SMALL_MAP:
-            return _Down.apply(input, self.weight, bias, patches)
+            return _Down.apply(input, weight, shift, patches)
         if self.in_channels == 1:
-            return _OneChannel.apply(input, self.weight, bias, patches)
-        return super().forward(input)
+            return _OneChannel.apply(input, weight, shift, patches)
+        return super()._conv_forward(input, weight, bias)
 
 
 class ConvTranspose2d(nn.ConvTranspose2d):

@@ -6,10 +6,10 @@ import torch
 from torch import Tensor, nn
 
 from advbench.models.registry import CIFAR10
-from advbench.models.tapped import Channels, Normalize, TappedModule
+from advbench.models.tapped import Chain, Channels, Composite, Normalize, TappedModule
 
 
-class BasicBlock(nn.Module):
+class BasicBlock(Composite):
     """Two 3x3 convolutions with a shortcut, post-activation (He et al., 2016, figure 2).
 
     The shortcut is the identity, or a strided 1x1 convolution where the shape changes (option B).
@@ -25,9 +25,9 @@ class BasicBlock(nn.Module):
         if stride != 1 or channels_in != channels:
             self.shortcut = nn.Conv2d(channels_in, channels, 1, stride, bias=False)
 
-    def forward(self, x: Tensor) -> Tensor:
-        out = torch.relu(self.bn1(self.conv1(x)))
-        return torch.relu(self.bn2(self.conv2(out)) + self.shortcut(x))
+    def compose(self, x: Tensor, chain: Chain) -> Tensor:
+        out = torch.relu(chain([self.conv1, self.bn1], x))
+        return torch.relu(chain([self.conv2, self.bn2], out) + chain([self.shortcut], x))
 
 
 class ResNet32(TappedModule):

@@ -2,13 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import torch
 from torch import Tensor, nn
 
 Channels = tuple[float, ...]
 """One number a channel."""
+
+Chain = Callable[[Iterable[nn.Module], Tensor], Tensor]
+"""Computes layers one after another."""
+
+
+def in_turn(layers: Iterable[nn.Module], x: Tensor) -> Tensor:
+    """The output of the last layer, each called on the output of the one before."""
+    for layer in layers:
+        x = layer(x)
+    return x
+
+
+class Composite(nn.Module):
+    """A module that says how its parts are put together, so that another way to compute them can be put in."""
+
+    def compose(self, x: Tensor, chain: Chain) -> Tensor:
+        """The output for x, with every part computed by ``chain``."""
+        raise NotImplementedError
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.compose(x, in_turn)
 
 
 class Normalize(nn.Module):
@@ -26,7 +47,7 @@ class Normalize(nn.Module):
         return (x - self.mean) / self.std
 
 
-class TappedModule(nn.Module):
+class TappedModule(Composite):
     """A network cut at its taps: AD(0) is the input, AD(i) the output of ``stages[i - 1]``.
 
     Images are (N, C, H, W) float in [0, 1], logits (N, num_classes). The notation AD(i) is that of Metzen et al. (2017),
@@ -46,22 +67,18 @@ class TappedModule(nn.Module):
         """The number of taps; valid positions are 0 .. taps - 1."""
         return len(self.stages) + 1
 
-    def features(self, x: Tensor, position: int) -> Tensor:
+    def features(self, x: Tensor, position: int, chain: Chain = in_turn) -> Tensor:
         """The activations at AD(position) for images x of shape (N, C, H, W) in [0, 1].
 
         :raises ValueError: if there is no such tap.
         """
         if not 0 <= position < self.taps:
             raise ValueError(f"position must be 0..{self.taps - 1} for {type(self).__name__}, not {position}")
-        for stage in self.stages[:position]:
-            x = stage(x)
-        return x
+        return chain(self.stages[:position], x)
 
-    def forward_from(self, features: Tensor, position: int) -> Tensor:
+    def forward_from(self, features: Tensor, position: int, chain: Chain = in_turn) -> Tensor:
         """Logits from the activations at AD(position); ``forward`` is the case position 0."""
-        for stage in self.stages[position:]:
-            features = stage(features)
-        return self.head(features)
+        return chain([*self.stages[position:], self.head], features)
 
-    def forward(self, x: Tensor) -> Tensor:
-        return self.forward_from(x, 0)
+    def compose(self, x: Tensor, chain: Chain) -> Tensor:
+        return self.forward_from(x, 0, chain)

@@ -12,6 +12,7 @@ from art.estimators.classification import PyTorchClassifier
 from torch import Tensor
 
 from advbench import checks
+from advbench.estimators import refuse_preprocessing, training_format
 from advbench.loop import batches, descend, train_in_epochs
 from advbench.seeds import derive
 
@@ -38,12 +39,13 @@ def train_with_adam(
     :param seed: of the order of the batches.
     :param checkpoint: a file that each epoch is saved to and the training resumes from.
     :return: one dict an epoch: epoch, loss, seconds and, where there is ``validation``, accuracy.
-    :raises ValueError: for images, labels or numbers out of range.
+    :raises ValueError: for images, labels or numbers out of range, or a classifier with ART preprocessing.
     """
+    refuse_preprocessing(classifier, "train_with_adam")
     x = checks.images(x, "x", classifier.input_shape)
     y = checks.labels(y, len(x), classifier.nb_classes)
     images, labels = (torch.from_numpy(a).to(classifier.device) for a in (x, y))
-    module = classifier.model.to(memory_format=torch.channels_last)
+    module = classifier.model
     optimizer = torch.optim.Adam(module.parameters(), checks.positive(lr, "lr"), fused=True)
 
     def step(chosen: Tensor) -> dict[str, Tensor]:
@@ -57,4 +59,5 @@ def train_with_adam(
 
     order = derive(seed, "clean order")
     batches_of = partial(batches, len(images), batch_size, epoch_images=epoch_images, seed=order)
-    return train_in_epochs("classifier", module, optimizer, nb_epochs, batches_of, step, evaluate, checkpoint)
+    with training_format(module):
+        return train_in_epochs("classifier", module, optimizer, nb_epochs, batches_of, step, evaluate, checkpoint)

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from advbench import checks
 from advbench.attacks.gan import GANAttack, Labelled
+from advbench.estimators import refuse_preprocessing, training_format
 from advbench.loop import batches, train_in_epochs
 from advbench.seeds import derive
 
@@ -31,7 +32,8 @@ class AlternatingTrainer(Trainer):
     :param clean_share: the share of each batch that stays clean in the classifier's step, in [0, 1]; the report's 0.
     :param lr: of the classifier's Adam; A's is ``attack.lr``.
     :param seed: of the order of the batches.
-    :raises ValueError: for an argument out of range, or an attack on another classifier or on several.
+    :raises ValueError: for an argument out of range, an attack on another classifier or on several, or a classifier with
+        ART preprocessing.
     """
 
     def __init__(
@@ -43,6 +45,7 @@ class AlternatingTrainer(Trainer):
         seed: int = 0,
     ) -> None:
         super().__init__(classifier)
+        refuse_preprocessing(classifier, type(self).__name__)
         if attack.classifiers != [classifier]:
             raise ValueError("attack must be on the classifier that is trained, and on no other")
         if not 0 <= clean_share <= 1:
@@ -76,7 +79,6 @@ class AlternatingTrainer(Trainer):
         """
         attack, module = self.attack, self.classifier.model
         images, labels = attack.tensors(x, y)
-        module.to(memory_format=torch.channels_last)
         # one Adam for two networks: it skips parameters without a gradient, so neither step moves the other network
         optimizer = torch.optim.Adam(
             [
@@ -91,7 +93,8 @@ class AlternatingTrainer(Trainer):
             attack_loss, seen = attack.train_batch(optimizer, clean, truth)
             n_clean = round(self.clean_share * len(clean))
             seen[:n_clean] = clean[:n_clean]
-            loss = F.cross_entropy(module.train()(seen), truth)
+            module.train()
+            loss = F.cross_entropy(module(seen), truth)
             loss.backward()
             optimizer.step()
             optimizer.zero_grad()
@@ -111,6 +114,7 @@ class AlternatingTrainer(Trainer):
             f"alternating, t = {attack.t:g}",
             nn.ModuleDict({"attacker": attack.network, "classifier": module}),
         )
-        history = train_in_epochs(label, both, optimizer, nb_epochs, batches_of, step, evaluate, checkpoint)
+        with training_format(module):
+            history = train_in_epochs(label, both, optimizer, nb_epochs, batches_of, step, evaluate, checkpoint)
         attack.finish_training()
         return history

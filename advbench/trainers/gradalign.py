@@ -7,6 +7,7 @@ from art.estimators.classification import PyTorchClassifier
 from torch import Tensor
 
 from advbench import checks
+from advbench.estimators import clipped
 from advbench.trainers.weighted import WeightedAdversarialTrainer
 
 
@@ -52,9 +53,7 @@ class GradAlignTrainer(WeightedAdversarialTrainer):
             penalty = self.weight * misalignment(self._gradient(x, y), started)
             weights = [parameter for parameter in self.classifier.model.parameters() if parameter.requires_grad]
             penalty.backward(inputs=weights)
-        clip = self.classifier.clip_values
-        adversarial = moved if clip is None else moved.clamp(float(clip[0]), float(clip[1]))
-        return self._loss(adversarial, y, 1.0) + penalty.detach()
+        return self._loss(clipped(self.classifier, moved), y, 1.0) + penalty.detach()
 
     def _gradient(self, x: Tensor, y: Tensor) -> Tensor:
         inputs = x.detach().requires_grad_(True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 
 from advbench.device import bfloat16
 from advbench.errors import UsageError
+from advbench.estimators import training_format
 from advbench.loop import descend, train_in_epochs
 from advbench.seeds import derive
 from advbench.trainers.parallel import Team, in_parallel
@@ -150,7 +152,7 @@ def _train(
     checkpoint: Path | None,
 ) -> tuple[dict[str, Tensor], list[dict]]:
     """The part of one process in a training: the best weights and the history."""
-    module.to(team.device).to(memory_format=torch.channels_last)
+    module.to(team.device)
     # np.array copies: memory-mapped images are read-only, which torch warns about
     padded = F.pad(torch.from_numpy(np.array(train[0])), (schedule.pad,) * 4)
     x_val = torch.from_numpy(np.array(validation[0]))
@@ -158,44 +160,44 @@ def _train(
     optimizer = torch.optim.SGD(
         module.parameters(), schedule.lr, momentum=0.9, nesterov=schedule.nesterov, weight_decay=schedule.weight_decay
     )
-    network = team.share(module)
 
     def batches_of(epoch: int) -> Iterator[Crops]:
         generator = torch.Generator().manual_seed(derive(seed, "epoch", epoch))
         return random_crops(len(padded), schedule, epoch, generator, team.part)
 
-    def step(crops: Crops) -> dict[str, Tensor]:
-        images = cropped(padded, schedule.pad, crops, team.device)
+    def step(network: nn.Module, memory_format: torch.memory_format, crops: Crops) -> dict[str, Tensor]:
+        images = cropped(padded, schedule.pad, crops, team.device).contiguous(memory_format=memory_format)
         with bfloat16(team.device, schedule.bfloat16):
             logits = network(images)
         loss = F.cross_entropy(logits.float(), labels[crops.chosen.to(team.device)])
         return {"loss": team.mean(descend(optimizer, loss)["loss"])}
 
-    def evaluate() -> dict[str, float]:
-        hits = _hits(module, x_val[team.part], y_val[team.part])
+    def evaluate(memory_format: torch.memory_format) -> dict[str, float]:
+        hits = _hits(module, x_val[team.part], y_val[team.part], memory_format)
         return {"validation_accuracy": float(team.total(hits)) / len(y_val)}
 
-    history = train_in_epochs(
-        "classifier",
-        module,
-        optimizer,
-        schedule.epochs,
-        batches_of,
-        step,
-        evaluate,
-        checkpoint,
-        schedule.rate,
-        best="validation_accuracy",
-        writes=team.first,
-    )
+    with training_format(module) as memory_format:
+        history = train_in_epochs(
+            "classifier",
+            module,
+            optimizer,
+            schedule.epochs,
+            batches_of,
+            partial(step, team.share(module), memory_format),
+            partial(evaluate, memory_format),
+            checkpoint,
+            schedule.rate,
+            best="validation_accuracy",
+            writes=team.first,
+        )
     return dict(module.state_dict()), history
 
 
 @torch.no_grad()
-def _hits(module: nn.Module, x: Tensor, y: Tensor, batch_size: int = 500) -> Tensor:
+def _hits(module: nn.Module, x: Tensor, y: Tensor, memory_format: torch.memory_format, batch_size: int = 500) -> Tensor:
     """The number of images that are classified right."""
     hits = torch.zeros((), device=y.device)
     for images, labels in zip(x.split(batch_size), y.split(batch_size), strict=True):
-        images = (images.to(y.device).float() / 255).contiguous(memory_format=torch.channels_last)
+        images = (images.to(y.device).float() / 255).contiguous(memory_format=memory_format)
         hits += (module(images).argmax(1) == labels).sum()
     return hits

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from advbench import checks
 from advbench.device import bfloat16
+from advbench.estimators import clipped, loss_of, refuse_preprocessing, training_format
 from advbench.loop import batches, descend, train_in_epochs
 from advbench.seeds import derive
 
@@ -27,13 +28,14 @@ class StaticAdversarialTrainer(Trainer):
 
     :param classifier: an ART PyTorch classifier for images in [0, 1] that has an optimizer.
     :param bfloat16: compute in bfloat16 where the processor has it.
-    :raises ValueError: for a classifier without an optimizer.
+    :raises ValueError: for a classifier without an optimizer, or with ART preprocessing.
     """
 
     def __init__(self, classifier: PyTorchClassifier, bfloat16: bool = False) -> None:
         super().__init__(classifier)
         if classifier.optimizer is None:
             raise ValueError("classifier must have an optimizer")
+        refuse_preprocessing(classifier, type(self).__name__)
         self.bfloat16 = bfloat16
 
     def fit(
@@ -76,29 +78,27 @@ class StaticAdversarialTrainer(Trainer):
         if np.shape(eps) not in ((), (len(x),)):
             raise ValueError(f"eps must be a number or {len(x)} numbers, not of shape {np.shape(eps)}")
         steps = torch.from_numpy(np.full(len(x), eps, np.float32))
-        module, images, clip = classifier.model, torch.from_numpy(x), classifier.clip_values
-        module.to(memory_format=torch.channels_last)
+        module, images = classifier.model, torch.from_numpy(x)
 
-        def step(chosen: Tensor) -> dict[str, Tensor]:
+        def step(memory_format: torch.memory_format, chosen: Tensor) -> dict[str, Tensor]:
             of = chosen % len(x)  # from N on they are the adversarial versions
             lengths = (steps[of] * (chosen >= len(x))).view(-1, 1, 1, 1)
-            batch = images[of] + lengths * torch.from_numpy(direction[of.numpy()])
-            if clip is not None:
-                batch = batch.clamp(float(clip[0]), float(clip[1]))
-            batch = batch.to(device).contiguous(memory_format=torch.channels_last)
+            batch = clipped(classifier, images[of] + lengths * torch.from_numpy(direction[of.numpy()]))
+            batch = batch.to(device).contiguous(memory_format=memory_format)
             with bfloat16(device, self.bfloat16):
                 logits = module(batch)
-            return descend(classifier.optimizer, classifier.loss(logits.float(), labels[of].to(device)))
+            return descend(classifier.optimizer, loss_of(classifier, logits.float(), labels[of].to(device)))
 
-        return train_in_epochs(
-            label,
-            module,
-            classifier.optimizer,
-            nb_epochs,
-            partial(batches, 2 * len(x), batch_size, epoch_images=None, seed=derive(seed, "order")),
-            step,
-            each_epoch or dict,
-            checkpoint,
-            rate,
-            global_seed=partial(derive, seed, "dropout"),
-        )
+        with training_format(module) as memory_format:
+            return train_in_epochs(
+                label,
+                module,
+                classifier.optimizer,
+                nb_epochs,
+                partial(batches, 2 * len(x), batch_size, epoch_images=None, seed=derive(seed, "order")),
+                partial(step, memory_format),
+                each_epoch or dict,
+                checkpoint,
+                rate,
+                global_seed=partial(derive, seed, "dropout"),
+            )

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from advbench import checks
 from advbench.device import bfloat16
+from advbench.estimators import clipped, loss_of, refuse_preprocessing, training_format
 from advbench.loop import batches, train_in_epochs
 from advbench.seeds import derive
 
@@ -33,7 +34,7 @@ class WeightedAdversarialTrainer(Trainer):
     :param random_eps: draw the eps of each image uniformly from 0 to that of the attack, in untargeted l-inf FGSM.
     :param bfloat16: compute in bfloat16 where the processor has it.
     :raises ValueError: for weights of another number or sum, an attack on another classifier, a classifier without
-        an optimizer or with ART preprocessing that changes images.
+        an optimizer or with ART preprocessing.
 
     A step costs a forward and a backward pass for each loss, besides the attacks. Untargeted l-inf FGSM costs nothing more:
     the pass over the clean batch gives the gradients of weights and of images, with the network in train mode. That holds
@@ -64,6 +65,7 @@ class WeightedAdversarialTrainer(Trainer):
             raise ValueError("attacks must be attacks on the classifier that is trained")
         if classifier.optimizer is None:
             raise ValueError("classifier must have an optimizer")
+        refuse_preprocessing(classifier, type(self).__name__)
 
     def fit(
         self,
@@ -99,29 +101,28 @@ class WeightedAdversarialTrainer(Trainer):
         if any(getattr(attack, "targeted", False) for attack in self.attacks) and targets is None:
             raise ValueError("targets are needed: one of the attacks is targeted")
         aims = labels if targets is None else torch.from_numpy(checks.labels(targets, len(x), classifier.nb_classes))
-        _refuse_preprocessing(classifier, x[:1])
         module, images = classifier.model, torch.from_numpy(x)
-        module.to(memory_format=torch.channels_last)
 
-        def step(chosen: Tensor) -> dict[str, Tensor]:
-            batch = images[chosen].to(device).contiguous(memory_format=torch.channels_last)
+        def step(memory_format: torch.memory_format, chosen: Tensor) -> dict[str, Tensor]:
+            batch = images[chosen].to(device).contiguous(memory_format=memory_format)
             classifier.optimizer.zero_grad()
             loss = self._backward(batch, labels[chosen].to(device), aims[chosen].to(device))
             classifier.optimizer.step()
             return {"loss": loss}
 
-        return train_in_epochs(
-            label,
-            module,
-            classifier.optimizer,
-            nb_epochs,
-            partial(batches, len(x), batch_size, epoch_images=None, seed=derive(seed, "order")),
-            step,
-            each_epoch or dict,
-            checkpoint,
-            rate,
-            global_seed=partial(derive, seed, "attacks"),
-        )
+        with training_format(module) as memory_format:
+            return train_in_epochs(
+                label,
+                module,
+                classifier.optimizer,
+                nb_epochs,
+                partial(batches, len(x), batch_size, epoch_images=None, seed=derive(seed, "order")),
+                partial(step, memory_format),
+                each_epoch or dict,
+                checkpoint,
+                rate,
+                global_seed=partial(derive, seed, "attacks"),
+            )
 
     def _backward(self, x: Tensor, y: Tensor, aims: Tensor) -> Tensor:
         """Put the gradient of J' on a batch into the parameters; returns J'."""
@@ -152,15 +153,13 @@ class WeightedAdversarialTrainer(Trainer):
     def _mean_loss(self, x: Tensor, y: Tensor) -> Tensor:
         with bfloat16(x.device, self.bfloat16):
             logits = self.classifier.model(x)
-        return self.classifier.loss(logits.float() if logits.dtype is torch.bfloat16 else logits, y)
+        return loss_of(self.classifier, logits.float() if logits.dtype is torch.bfloat16 else logits, y)
 
     def _crafted(self, attack: EvasionAttack, x: Tensor, y: Tensor, sign: Tensor | None) -> Tensor:
         if is_fgsm(attack):
             assert sign is not None
             share = torch.rand(len(x), 1, 1, 1).to(x.device) if self.random_eps else 1.0
-            moved = x + float(attack.eps) * share * sign
-            clip = self.classifier.clip_values
-            return moved if clip is None else moved.clamp(float(clip[0]), float(clip[1]))
+            return clipped(self.classifier, x + float(attack.eps) * share * sign)
         self.classifier.model.eval()
         return torch.from_numpy(attack.generate(x.cpu().numpy(), y.cpu().numpy())).to(x.device)
 
@@ -173,10 +172,3 @@ def is_fgsm(attack: EvasionAttack) -> bool:
         and not (attack.targeted or attack.minimal or attack.num_random_init)
         and np.isscalar(attack.eps)
     )
-
-
-def _refuse_preprocessing(classifier: PyTorchClassifier, x: np.ndarray) -> None:
-    if classifier.preprocessing_operations and not np.array_equal(
-        classifier._apply_preprocessing(x, y=None, fit=False)[0], x
-    ):
-        raise ValueError("classifier must have no ART preprocessing; make it a layer of the module")
