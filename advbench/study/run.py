@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import logging
+import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
-from logging import FileHandler, Formatter, Handler
 from operator import methodcaller
 from pathlib import Path
 from typing import Any
@@ -16,10 +17,11 @@ import numpy as np
 import pandas as pd
 from filelock import FileLock, Timeout
 
-from advbench.errors import UsageError
+from advbench.errors import AdvbenchError, UsageError
 from advbench.files import read_json, sweep, unfinished, write, write_text
 from advbench.metrics import COLUMNS
 from advbench.progress import log
+from advbench.seeds import derive, own_global_state
 from advbench.study import stages
 from advbench.study.environment import environment
 from advbench.study.schema import About, typed
@@ -88,6 +90,12 @@ class Run:
         handler = self.log_to_file()
         try:
             yield
+        except AdvbenchError:
+            raise
+        except Exception:  # the terminal shows one line of it
+            error = logging.ERROR, __file__, 0, "stopped by an error", (), sys.exc_info()
+            handler.handle(log.makeRecord(log.name, *error))
+            raise
         finally:
             log.removeHandler(handler)
             handler.close()
@@ -115,10 +123,10 @@ class Run:
         finally:
             lock.release()
 
-    def log_to_file(self) -> Handler:
+    def log_to_file(self) -> logging.Handler:
         """Copy what this process logs to log.txt from now on."""
-        handler = FileHandler(self.directory / "log.txt")
-        handler.setFormatter(Formatter("%(asctime)s %(message)s"))
+        handler = logging.FileHandler(self.directory / "log.txt")
+        handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
         log.addHandler(handler)
         return handler
 
@@ -303,7 +311,9 @@ class Run:
             log.info("%s ...", name)
             start, outside = time.monotonic(), self._inside
             self._inside = 0.0
-            files = keep()
+            # by name: whatever draws without a seed of its own draws the same in every order, after every stop
+            with own_global_state(derive(self.config["seed"], "stage", name)):
+                files = keep()
             whole = time.monotonic() - start
             seconds, self._inside = round(whole - self._inside, 1), outside + whole
             stages.finish(self.directory, name, files, seconds)
