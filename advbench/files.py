@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import stat
 import sys
 import sysconfig
 import traceback
@@ -19,6 +20,7 @@ from advbench.errors import AdvbenchError, UsageError
 from advbench.seeds import own_global_state
 
 _PARTIAL = ".partial"
+_BYTES = 1 << 28  # of a table or a JSON file, 256 MiB
 
 
 def write(path: Path, content: Callable[[BinaryIO], Any]) -> None:
@@ -63,13 +65,54 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
+def check_tree(root: Path) -> list[Path]:
+    """Every file below a folder that someone else may have made, sorted; the folder itself may be a link.
+
+    A link in it would lead to other files, or to the same ones again; a pipe would never end.
+
+    :raises UsageError: if anything in it is neither a regular file nor a folder; the line names it.
+    """
+    found: list[Path] = []
+    folders = [root]
+    while folders:
+        with os.scandir(folders.pop()) as entries:
+            for entry in entries:
+                if entry.is_symlink():
+                    raise UsageError(
+                        f"{entry.path} is a symbolic link, which may lead outside of {root}, or to files that are counted "
+                        "already; put there what it points to"
+                    )
+                if entry.is_dir():
+                    folders.append(Path(entry.path))
+                elif entry.is_file():
+                    found.append(Path(entry.path))
+                else:
+                    raise UsageError(f"{entry.path} is neither a file nor a folder, but a pipe, socket or device")
+    return sorted(found)
+
+
+def read_bytes(path: Path, most: int = _BYTES) -> bytes:
+    """The content of a regular file, without waiting for anything else.
+
+    :raises ValueError: if it is something else, or larger than ``most`` bytes.
+    :raises OSError: if it cannot be opened.
+    """
+    with open(path, "rb", opener=lambda name, flags: os.open(name, flags | getattr(os, "O_NONBLOCK", 0))) as stream:
+        about = os.fstat(stream.fileno())
+        if not stat.S_ISREG(about.st_mode):
+            raise ValueError(f"{path.name} is not a regular file")
+        if about.st_size > most:
+            raise ValueError(f"{path.name} has {about.st_size} bytes, more than the {most} that are read")
+        return stream.read(most)
+
+
 def read_json(path: Path) -> Any:
     """What a JSON file says.
 
-    :raises ValueError: if it is not JSON, or nested deeper than Python can follow.
+    :raises ValueError: if it is not JSON, no regular file, too large, or nested deeper than Python can follow.
     """
     try:
-        return json.loads(path.read_bytes())
+        return json.loads(read_bytes(path))
     except RecursionError as error:
         raise ValueError(f"{path.name} is nested too deeply") from error
 

@@ -17,7 +17,7 @@ from torch import nn
 
 from advbench import models
 from advbench.errors import UsageError, did_you_mean
-from advbench.files import first_line, run_file, user_code
+from advbench.files import check_tree, first_line, run_file, user_code
 from advbench.models.weights import fill, read
 
 FORMS = "file.py:callable, package.module:callable, torchvision:NAME, timm:NAME, a run directory or runs/NAME:model"
@@ -109,6 +109,7 @@ def _of_library(name: str, make: Callable[..., nn.Module], weights: Path | None)
 
 
 def _of_run(run: Path, name: str) -> Network:
+    check_tree(run)
     names = sorted(path.stem for path in (run / "models").glob("*.safetensors"))
     if not names:
         raise UsageError(f"{run} is not a run directory with models")

@@ -18,7 +18,7 @@ import pandas as pd
 from filelock import FileLock, Timeout
 
 from advbench.errors import AdvbenchError, UsageError
-from advbench.files import read_json, sweep, unfinished, write, write_text
+from advbench.files import check_tree, read_json, sweep, unfinished, write, write_text
 from advbench.metrics import COLUMNS
 from advbench.progress import log
 from advbench.seeds import derive, own_global_state
@@ -69,7 +69,7 @@ class Run:
         request = json.dumps(self.config, indent=2) + "\n"
         try:
             directory.mkdir(parents=True, exist_ok=True)
-            _refuse_links(directory)
+            check_tree(directory)
             if known.is_file():
                 _refuse_other(directory, _read_config(known), json.loads(request))
             elif set(directory.iterdir()) - set(unfinished(known)):
@@ -235,6 +235,7 @@ class Run:
         known = source / "config.json"
         if not known.is_file():
             raise UsageError(f"{source} is not a run directory: it has no config.json")
+        check_tree(source)
         request = _read_config(known)
         for key, needed in (("recipe", recipe), ("dataset", self.config["dataset"]), ("seed", self.config["seed"])):
             if request.get(key) != needed:
@@ -331,13 +332,6 @@ def _refuse_other(directory: Path, found: dict[str, Any], request: dict[str, Any
                 f"{directory} holds a run with {key} = {json.dumps(old.get(key))}, asked was "
                 f"{json.dumps(new.get(key))}; choose another --out"
             )
-
-
-def _refuse_links(directory: Path) -> None:
-    """A link in a run from someone else would let this process write outside of it."""
-    link = next((path for path in directory.rglob("*") if path.is_symlink()), None)
-    if link is not None:
-        raise UsageError(f"{link} is a symbolic link, which may lead outside of the run; put there what it points to")
 
 
 def _read_config(path: Path) -> dict[str, Any]:
