@@ -1,5 +1,7 @@
 """The errors that a user can cause and mend: one line each, with an exit code of their own."""
 
+from unicodedata import category
+
 
 class AdvbenchError(Exception):
     """A mistake that one clear line explains; the command line prints it and exits with ``exit_code``."""
@@ -15,6 +17,14 @@ class DataUnavailable(AdvbenchError):
     """A data set could not be had from any source."""
 
     exit_code = 3
+
+
+def printable(text: str) -> str:
+    """The text with its control characters written out, such as \\x1b: a terminal would obey them."""
+    return "".join(
+        c if c in "\n\t" or category(c) not in ("Cc", "Cf", "Cs", "Zl", "Zp") else c.encode("unicode_escape").decode()
+        for c in text
+    )
 
 
 def did_you_mean(kind: str, name: str, known: list[str]) -> UsageError:

@@ -5,17 +5,22 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import stat
 import sys
+import sysconfig
 import traceback
-from collections.abc import Callable
-from contextlib import suppress
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import ModuleType
 from typing import Any, BinaryIO
 
-from advbench.errors import UsageError
+from advbench.errors import AdvbenchError, UsageError
+from advbench.seeds import own_global_state
 
 _PARTIAL = ".partial"
+_BYTES = 1 << 28  # of a table or a JSON file, 256 MiB
 
 
 def write(path: Path, content: Callable[[BinaryIO], Any]) -> None:
@@ -60,13 +65,54 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
+def check_tree(root: Path) -> list[Path]:
+    """Every file below a folder that someone else may have made, sorted; the folder itself may be a link.
+
+    A link in it would lead to other files, or to the same ones again; a pipe would never end.
+
+    :raises UsageError: if anything in it is neither a regular file nor a folder; the line names it.
+    """
+    found: list[Path] = []
+    folders = [root]
+    while folders:
+        with os.scandir(folders.pop()) as entries:
+            for entry in entries:
+                if entry.is_symlink():
+                    raise UsageError(
+                        f"{entry.path} is a symbolic link, which may lead outside of {root}, or to files that are counted "
+                        "already; put there what it points to"
+                    )
+                if entry.is_dir():
+                    folders.append(Path(entry.path))
+                elif entry.is_file():
+                    found.append(Path(entry.path))
+                else:
+                    raise UsageError(f"{entry.path} is neither a file nor a folder, but a pipe, socket or device")
+    return sorted(found)
+
+
+def read_bytes(path: Path, most: int = _BYTES) -> bytes:
+    """The content of a regular file, without waiting for anything else.
+
+    :raises ValueError: if it is something else, or larger than ``most`` bytes.
+    :raises OSError: if it cannot be opened.
+    """
+    with open(path, "rb", opener=lambda name, flags: os.open(name, flags | getattr(os, "O_NONBLOCK", 0))) as stream:
+        about = os.fstat(stream.fileno())
+        if not stat.S_ISREG(about.st_mode):
+            raise ValueError(f"{path.name} is not a regular file")
+        if about.st_size > most:
+            raise ValueError(f"{path.name} has {about.st_size} bytes, more than the {most} that are read")
+        return stream.read(most)
+
+
 def read_json(path: Path) -> Any:
     """What a JSON file says.
 
-    :raises ValueError: if it is not JSON, or nested deeper than Python can follow.
+    :raises ValueError: if it is not JSON, no regular file, too large, or nested deeper than Python can follow.
     """
     try:
-        return json.loads(path.read_bytes())
+        return json.loads(read_bytes(path))
     except RecursionError as error:
         raise ValueError(f"{path.name} is nested too deeply") from error
 
@@ -74,7 +120,7 @@ def read_json(path: Path) -> Any:
 def run_file(path: Path) -> ModuleType:
     """The module that a user's Python file makes; files beside it can be imported.
 
-    :raises UsageError: if it is missing or does not import.
+    :raises UsageError: if it is missing, does not import or ends the program.
     """
     if not path.is_file():
         raise UsageError(f"no file {path}")
@@ -82,20 +128,61 @@ def run_file(path: Path) -> ModuleType:
     module.__file__ = str(path)
     sys.modules[module.__name__] = module  # where pydantic looks up the names in annotations
     sys.path.append(str(path.resolve().parent))
-    try:
+    with user_code(str(path), "does not import"):
         # not importlib: its bytecode cache may be stale
-        exec(compile(path.read_text(), str(path), "exec"), vars(module))  # noqa: S102 the user named this file
-    except Exception as error:
-        raise UsageError(f"{path} does not import: {place(error)}") from error
+        exec(compile(path.read_bytes(), str(path), "exec"), vars(module))  # noqa: S102 the user named this file
     return module
 
 
-def first_line(error: Exception) -> str:
+@contextmanager
+def user_code(name: str, failure: str = "fails") -> Iterator[None]:
+    """A frame for code that a user wrote: it draws the same numbers every time, and leaves the process as it was.
+
+    It does not see the arguments of our command line. What it switches for the whole process, such as gradients, the
+    default type of tensors, warnings or the folder, is switched back.
+
+    :param name: of the file or the function, for the message.
+    :param failure: what an error in it means, in the message.
+    :raises UsageError: if it fails or ends the program.
+    """
+    import numpy as np
+    import torch
+
+    before: list[tuple[Callable[[Any], Any], Any]] = [
+        (torch.set_grad_enabled, torch.is_grad_enabled()),
+        (torch.set_default_dtype, torch.get_default_dtype()),
+        (lambda settings: np.seterr(**settings), np.geterr()),
+        (os.chdir, os.getcwd()),
+    ]
+    arguments, sys.argv = sys.argv, [name]
+    try:
+        with warnings.catch_warnings(), own_global_state():
+            yield
+    except AdvbenchError:
+        raise
+    except SystemExit as error:
+        raise UsageError(f"{name} ends the program: {place(error)}; take that out, or do it in a main guard") from error
+    except Exception as error:
+        raise UsageError(f"{name} {failure}: {place(error)}") from error
+    finally:
+        sys.argv = arguments
+        for restore, value in before:
+            restore(value)
+
+
+def first_line(error: BaseException) -> str:
     """The first line of an error's message, or its type where it has none."""
     return (str(error).splitlines() or [type(error).__name__])[0]
 
 
-def place(error: Exception) -> str:
-    """An error in one line, with the file and line that raised it."""
-    last = traceback.extract_tb(error.__traceback__)[-1]
+def place(error: BaseException) -> str:
+    """An error in one line, with the file and line that raised it: the user's own, where it came out of a library."""
+    frames = traceback.extract_tb(error.__traceback__)
+    last = next((frame for frame in reversed(frames) if _is_users(frame.filename)), frames[-1])
     return f"{type(error).__name__}: {first_line(error)} ({Path(last.filename).name}, line {last.lineno})"
+
+
+def _is_users(file: str) -> bool:
+    path, libraries = Path(file), (Path(__file__).parent, Path(sysconfig.get_path("stdlib")))
+    is_library = any(path.is_relative_to(folder) for folder in libraries)
+    return not (is_library or file.startswith("<") or {"site-packages", "dist-packages"} & {*path.parts})

@@ -6,7 +6,11 @@ import logging
 import sys
 import time
 from collections.abc import Iterable, Iterator
-from typing import Any, TypeVar
+from functools import cache
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 log = logging.getLogger("advbench")
 T = TypeVar("T")
@@ -23,6 +27,14 @@ def track(items: Iterable[T], label: str, total: int) -> Iterator[T]:
     return _on_terminal(items, label, total) if bars_allowed and sys.stderr.isatty() else _in_lines(items, label, total)
 
 
+@cache
+def console() -> Console:
+    """The terminal for bars and log lines: a bar makes room for the lines of its own console only."""
+    from rich.console import Console
+
+    return Console(stderr=True)
+
+
 def log_in_child() -> None:
     """Log to the terminal from a child process: in lines, because several processes cannot share one live display."""
     global bars_allowed
@@ -35,13 +47,12 @@ def log_in_child() -> None:
 
 def _on_terminal(items: Iterable[T], label: str, total: int) -> Iterator[T]:
     global _bars
-    from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     outermost = _bars is None
     if outermost:
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        _bars = Progress(*columns, console=Console(stderr=True), transient=True)
+        _bars = Progress(*columns, console=console(), transient=True)
         _bars.start()
     bars = _bars
     task = bars.add_task(label, total=total)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import random
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -14,24 +15,26 @@ def derive(seed: int, *path: object) -> int:
 
 
 def seed_global_state(seed: int) -> None:
-    """Seed the global generators of NumPy and torch, which attacks of other libraries draw from."""
+    """Seed the global generators of Python, NumPy and torch, which models and attacks of other libraries draw from."""
     import numpy as np
     import torch
 
+    random.seed(seed)
     torch.manual_seed(seed)
     np.random.seed(seed % 2**32)
 
 
 @contextmanager
 def own_global_state(seed: int = 0) -> Iterator[None]:
-    """Seed the global generators of NumPy and torch, and restore their states afterwards."""
+    """Seed the global generators of Python, NumPy and torch, and restore their states afterwards."""
     import numpy as np
     import torch
 
-    state = np.random.get_state()
+    state, python_state = np.random.get_state(), random.getstate()
     try:
         with torch.random.fork_rng():
             seed_global_state(seed)
             yield
     finally:
         np.random.set_state(state)
+        random.setstate(python_state)

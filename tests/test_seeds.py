@@ -1,3 +1,5 @@
+import random
+
 import numpy as np
 import pytest
 import torch
@@ -12,13 +14,15 @@ def test_a_seed_follows_from_its_path_alone():
 
 def test_the_global_generators_are_seeded_inside_and_put_back_after_it():
     numpy_before, torch_before = np.random.get_state()[1].copy(), torch.get_rng_state()
+    python_before = random.getstate()
     drawn = []
     for _ in range(2):
         with own_global_state(2**62 + 1):
-            drawn.append((np.random.rand(), float(torch.rand(()))))
+            drawn.append((random.random(), np.random.rand(), float(torch.rand(()))))
     assert drawn[0] == drawn[1]
     with pytest.raises(RuntimeError), own_global_state(3):
         np.random.rand()
         raise RuntimeError
     assert np.array_equal(numpy_before, np.random.get_state()[1])
     assert torch.equal(torch_before, torch.get_rng_state())
+    assert random.getstate() == python_before

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
-import sys
+from math import nan
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from advbench.cli import options
-from advbench.cli.terminal import log_to_terminal, one_line, present
-from advbench.errors import UsageError
+from advbench.cli.terminal import log_to_terminal, one_line, present, result_alone
+from advbench.errors import AdvbenchError, UsageError
+
+if TYPE_CHECKING:
+    from advbench.study import Run
+
+
+class _Below(AdvbenchError):
+    """A figure is below its floor, or shows nothing."""
+
+    exit_code = 1
 
 
 class _Evaluate(click.Command):
@@ -42,6 +51,11 @@ class _Evaluate(click.Command):
     help="Exit code 1 where robust_accuracy or joint_accuracy (at the largest eps), clean_accuracy or checks_passed is "
     "lower; repeatable.",
 )
+@click.option(
+    "--despite-checks",
+    is_flag=True,
+    help="Let --fail-under pass although a check failed, which means that the figures are not to be trusted.",
+)
 @options.rows_as_json
 @one_line
 def evaluate(
@@ -50,6 +64,7 @@ def evaluate(
     seed: int,
     data_dir: Path | None,
     floors: tuple[str, ...],
+    despite_checks: bool,
     as_json: bool,
     **given: Any,
 ) -> None:
@@ -72,12 +87,27 @@ def evaluate(
         raise UsageError("--fail-under joint_accuracy needs a --detector")
     log_to_terminal()
     from advbench.evaluation import start
-    from advbench.evaluation.exhibits import figures
 
-    run = start(parsed, out, device, seed, data_dir)
-    present(run, as_json)
+    with result_alone() as result:
+        run = start(parsed, out, device, seed, data_dir)
+        present(run, as_json, result)
+    _hold(run, wanted, despite_checks)
+
+
+def _hold(run: Run, floors: dict[str, float], despite_checks: bool) -> None:
+    """Fail where a figure is missing, below its floor, or not to be trusted."""
+    from advbench.evaluation.exhibits import checks, figures
+
     found = figures(run)
-    below = [f"{name} is {found[name]:.4f}, below {floor:g}" for name, floor in wanted.items() if found[name] < floor]
-    if below:
-        click.echo(f"advbench: {'; '.join(below)}", err=True)
-        sys.exit(1)
+    problems = []
+    for name, floor in floors.items():
+        value = found.get(name, nan)
+        if not value >= floor:  # nor is a figure that is not a number
+            problems.append(f"{name} is {value:.4f}, below {floor:g}")
+    failed = [check.name for check in checks(run.results()) if not check.passed]
+    if failed and floors.keys() - {"checks_passed"} and not despite_checks:
+        problems.append(
+            f"{', '.join(failed)} failed: the figures are not to be trusted, see the checks (--despite-checks lets them pass)"
+        )
+    if problems:
+        raise _Below("; ".join(problems))

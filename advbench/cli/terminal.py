@@ -1,22 +1,27 @@
-"""Shared by all commands: errors and signals in one line, the log on the terminal."""
+"""Shared by all commands: errors and signals in one line, the log on the terminal, the result alone on standard output."""
 
 from __future__ import annotations
 
+import _thread
+import atexit
 import logging
+import os
 import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from functools import wraps
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
-from advbench.errors import AdvbenchError, did_you_mean
+from advbench.errors import AdvbenchError, did_you_mean, printable
 
 if TYPE_CHECKING:
     from advbench.study import Run
+
+_SECONDS_TO_TRY_AGAIN = 0.1
 
 
 class Group(click.Group):
@@ -29,66 +34,132 @@ class Group(click.Group):
 
 
 def one_line(command: Callable) -> Callable:
-    """Print a user's mistake as one line, with its exit code."""
+    """Print whatever stops a command as one line, with its exit code; only a command that came to its end exits with 0."""
 
     @wraps(command)
     def guarded(*args: Any, **kwargs: Any) -> None:
         try:
-            with _terminated_as_interrupted():
+            with _interruptible():
                 command(*args, **kwargs)
         except AdvbenchError as error:
-            click.echo(f"advbench: {error}", err=True)
-            sys.exit(error.exit_code)
-        except BrokenPipeError:  # of "| head", which click ends quietly
+            _end(str(error), error.exit_code)
+        except (BrokenPipeError, click.exceptions.Exit):  # of "| head" and of --help, which click ends quietly
             raise
         except OSError as error:
-            click.echo(f"advbench: {error}; finished stages are not lost", err=True)
-            sys.exit(1)
+            _end(f"{error}; finished stages are not lost", 1)
         except KeyboardInterrupt as interrupt:
-            click.echo("advbench: stopped; the same command goes on from here", err=True)
-            sys.exit(128 + (signal.SIGTERM if isinstance(interrupt, _Terminated) else signal.SIGINT))
+            _end("stopped; the same command goes on from here", 128 + getattr(interrupt, "number", signal.SIGINT))
+        except SystemExit as error:  # a forward may call exit(0)
+            _end(f"{_place(error)}; code that advbench runs must not end the program", 2)
+        except Exception as error:
+            if sys.flags.dev_mode:
+                raise
+            _end(f"{_place(error)}; 'python -X dev -m advbench ...' shows the whole traceback", 1)
 
     return guarded
 
 
-class _Terminated(KeyboardInterrupt):
-    """SIGTERM, which a scheduler sends before it kills."""
+def _end(message: str, code: int) -> None:
+    click.echo(f"advbench: {printable(message)}", err=True)
+    sys.exit(code)
+
+
+def _place(error: BaseException) -> str:
+    from advbench.files import place
+
+    return place(error)
+
+
+class _Stopped(KeyboardInterrupt):
+    """SIGINT, or SIGTERM, which a scheduler sends before it kills."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self.number = number
 
 
 @contextmanager
-def _terminated_as_interrupted() -> Iterator[None]:
-    def stop(*_: Any) -> None:
-        raise _Terminated
+def _interruptible() -> Iterator[None]:
+    """Signals stop what is inside, also those that arrive where Python or a library drops every exception."""
+    asked: list[int] = []
+    shown = sys.unraisablehook
+
+    def stop(number: int, _: Any) -> None:
+        asked.append(number)
+        raise _Stopped(number)
+
+    def again(dropped: Any) -> None:  # by a destructor, or a callback of the garbage collector
+        if isinstance(dropped.exc_value, _Stopped):
+            threading.Timer(_SECONDS_TO_TRY_AGAIN, _thread.interrupt_main, (dropped.exc_value.number,)).start()
+        else:
+            shown(dropped)
 
     if threading.current_thread() is not threading.main_thread():  # which alone may take signals
         yield
         return
-    before = signal.signal(signal.SIGTERM, stop)
+    # a SIGINT that is ignored, as under nohup, stays so
+    heard = [number for number in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(number) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, stop) for number in heard}
+    sys.unraisablehook = again
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        sys.unraisablehook = shown
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        if asked:  # whatever became of the exception
+            raise _Stopped(asked[0])
 
 
-def present(run: Run, as_json: bool) -> None:
+@contextmanager
+def result_alone() -> Iterator[TextIO]:
+    """Standard output for the result; whatever else is printed, by a model or by C code, goes to standard error."""
+    shown = sys.stdout
+    if shown is not sys.__stdout__:  # a test or a notebook collects it
+        with redirect_stdout(sys.stderr):
+            yield shown
+        return
+    shown.flush()
+    with os.fdopen(os.dup(1), "w", encoding=shown.encoding, errors=shown.errors) as result:
+        os.dup2(2, 1)
+        try:
+            with redirect_stdout(sys.stderr):
+                yield result
+        finally:
+            shown.flush()
+            result.flush()
+            os.dup2(result.fileno(), 1)
+            atexit.register(os.dup2, 2, 1)  # before what a model has left to be printed at the end
+
+
+def present(run: Run, as_json: bool, out: TextIO) -> None:
     """Write the page of a run, and print its answer, or its rows as JSON."""
     from advbench.report import show, write_report
 
     write_report(run.directory)
     if as_json:
-        click.echo(run.results().to_json(orient="records", indent=1))
+        click.echo(run.results().to_json(orient="records", indent=1), out)
     else:
-        show(run.directory)
+        show(run.directory, out)
+
+
+class _Line(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        return printable(super().format(record))
 
 
 def log_to_terminal() -> None:
+    """Log to standard error, on a terminal above the progress bars."""
     handler: logging.Handler = logging.StreamHandler(sys.stderr)
     if sys.stderr.isatty():
         from rich.logging import RichHandler
 
-        handler = RichHandler(show_path=False, show_level=False, markup=False)
+        from advbench.progress import console
+
+        handler = RichHandler(console=console(), show_path=False, show_level=False, markup=False)
+        handler.setFormatter(_Line("%(message)s"))
     else:
-        handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
+        handler.setFormatter(_Line("%(asctime)s %(message)s", "%H:%M:%S"))
     log = logging.getLogger("advbench")
     log.addHandler(handler)
     log.setLevel(logging.INFO)

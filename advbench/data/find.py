@@ -12,7 +12,7 @@ from advbench import data
 from advbench.data import npz
 from advbench.data.pixels import Pixels, fingerprint, let_go, room
 from advbench.errors import UsageError, did_you_mean
-from advbench.files import first_line
+from advbench.files import check_tree, first_line
 from advbench.progress import track
 from advbench.seeds import derive
 
@@ -65,6 +65,7 @@ def find(
     if path.suffix == ".npz":
         return _npz(path, n, seed)
     if path.is_dir():
+        check_tree(path)
         return _folder(path, shape, labels, n, seed)
     if source in data.DATASETS:
         loaded = data.load(source, "test", data_dir, shape)

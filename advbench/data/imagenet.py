@@ -14,7 +14,7 @@ import numpy as np
 
 from advbench.data.dataset import Dataset
 from advbench.errors import UsageError
-from advbench.files import read_json, sha256, write, write_text
+from advbench.files import check_tree, read_json, sha256, write, write_text
 from advbench.progress import track
 
 CLASSES = 10
@@ -99,6 +99,7 @@ def _chosen(folder: Path, classes: Sequence[str]) -> tuple[str, ...]:
         raise UsageError(
             f"{folder} is missing; the data folder must hold train/CLASS and val/CLASS, CLASS a WordNet id"
         )
+    check_tree(folder)
     found = sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
     absent = [name for name in classes if name not in found]
     if absent:

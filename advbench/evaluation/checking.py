@@ -54,6 +54,7 @@ def run_checks(subject: Subject) -> Iterator[dict[str, object]]:
         checks: list[Callable[[], Iterable[sanity.Check | None]]] = [
             lambda: [sanity.gradients(classifier, x, y)],
             lambda: [sanity.deterministic(classifier, x)],
+            lambda: [sanity.independent(classifier, x)],
             lambda: [sanity.eps_zero(classifier, make, x, y)],
             lambda: sanity.falls_with_eps(classifier, make, x, y, options.eps, large),
             lambda: [sanity.noise(classifier, beaten, x, y, eps, norm, derive(seed, "noise"))],

@@ -10,13 +10,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from math import inf, nan
+from math import inf, isnan, nan
 
 import numpy as np
 from art.attacks.attack import EvasionAttack
 from art.estimators.classification import PyTorchClassifier
 
-from advbench.metrics.figures import Figure, proportion
+from advbench.metrics.figures import Figure, mean, proportion
 
 MakeAttack = Callable[[PyTorchClassifier, float, int], EvasionAttack]
 """An iterative attack on a classifier from eps and a number of steps."""
@@ -54,6 +54,13 @@ RULES = {
         "two predictions of one batch are equal for {value:.1%} of {n} images",
         "the model is random: one draw under- or overstates it, and single gradients are noise",
         "figures are of the mean over several draws, and so are the gradients; state the number of draws with them",
+    ),
+    "the batch does not matter": Rule(
+        1,
+        inf,
+        "the prediction is the same beside other images for {value:.1%} of {n} images",
+        "a prediction depends on the other images of its batch, so no figure is that of the images alone",
+        "take what is computed over the batch out of the model, such as x.mean(0) or batch norm without running statistics",
     ),
     "eps zero is clean": Rule(
         1,
@@ -134,8 +141,13 @@ class Check:
 
     @property
     def passed(self) -> bool:
-        """Whether the measurement lies in the range; not a number does not."""
-        return self.rule.low <= self.figure.value <= self.rule.high
+        """Whether the measurement lies in the range, or its 95 % interval reaches into it; not a number does not.
+
+        So no check fails for one image that chance decided, in however few images.
+        """
+        value, low, high = self.figure.value, self.figure.ci_low, self.figure.ci_high
+        low, high = (value if isnan(end) else end for end in (low, high))
+        return low <= self.rule.high and high >= self.rule.low
 
     @property
     def measured(self) -> str:
@@ -162,6 +174,11 @@ def _correct(classifier: PyTorchClassifier, x: np.ndarray, y: np.ndarray) -> np.
     return classifier.predict(x).argmax(1) == y
 
 
+def _gain(before: np.ndarray, after: np.ndarray) -> Figure:
+    """How much accuracy rose, from which of the same images (N,) were right before and after."""
+    return mean(after.astype(np.float64) - before)
+
+
 def gradients(classifier: PyTorchClassifier, x: np.ndarray, y: np.ndarray) -> Check:
     """The share of images where the gradient of the cross-entropy is zero everywhere or not finite somewhere."""
     rows = classifier.loss_gradient(x, np.eye(classifier.nb_classes, dtype=np.float32)[y]).reshape(len(x), -1)
@@ -169,11 +186,27 @@ def gradients(classifier: PyTorchClassifier, x: np.ndarray, y: np.ndarray) -> Ch
     return Check("gradients", proportion(int(useless.sum()), len(x)))
 
 
+def _alike(first: np.ndarray, second: np.ndarray, tolerance: float) -> np.ndarray:
+    """Which rows of logits (N, classes) are the same, measured by the spread of each row: logits have no scale."""
+    rounding = 1e-6 * np.abs(first).max(1)
+    return np.abs(first - second).max(1) <= tolerance * np.ptp(first, axis=1) + rounding
+
+
 def deterministic(classifier: PyTorchClassifier, x: np.ndarray) -> Check:
-    """The share of images whose logits (N, classes) are the same, to four digits, when predicted twice."""
-    first, second = classifier.predict(x), classifier.predict(x)
-    equal = np.isclose(first, second, rtol=1e-4, atol=1e-4).all(1)
+    """The share of images whose logits (N, classes) are the same, to 1e-4 of their spread, when predicted twice."""
+    equal = _alike(classifier.predict(x), classifier.predict(x), 1e-4)
     return Check("deterministic", proportion(int(equal.sum()), len(x)))
+
+
+def independent(classifier: PyTorchClassifier, x: np.ndarray) -> Check:
+    """The share of images whose logits stay the same, to a hundredth of their spread, between two negatives.
+
+    Images whose logits are not even the same in the same batch are left to :func:`deterministic`.
+    """
+    first, second = classifier.predict(x), classifier.predict(x)
+    beside = classifier.predict(np.stack([1 - x, x, 1 - x], 1).reshape(-1, *x.shape[1:]))[1::3]
+    same = _alike(first, beside, 1e-2) | ~_alike(first, second, 1e-4)  # kernels for other sizes round otherwise
+    return Check("the batch does not matter", proportion(int(same.sum()), len(x)))
 
 
 def eps_zero(classifier: PyTorchClassifier, make: MakeAttack, x: np.ndarray, y: np.ndarray) -> Check:
@@ -191,13 +224,13 @@ def falls_with_eps(
     :param eps: the bounds to try, in any order, besides 0 and ``large``.
     :param large: a bound within which every image can become any other or grey.
     """
-    accuracy = [_correct(classifier, x, y).mean()]
+    correct = [_correct(classifier, x, y)]
     for bound in sorted(eps):
-        accuracy.append(_correct(classifier, make(classifier, bound, 20).generate(x, y), y).mean())
+        correct.append(_correct(classifier, make(classifier, bound, 20).generate(x, y), y))
     left = _correct(classifier, make(classifier, large, 40).generate(x, y), y)
-    rise = max(after - before for before, after in pairwise([*accuracy, left.mean()]))
+    rises = [_gain(before, after) for before, after in pairwise([*correct, left])]
     return (
-        Check("falls with eps", Figure(float(rise), len(x))),
+        Check("falls with eps", max(rises, key=lambda rise: rise.value)),
         Check("large eps breaks it", proportion(int(left.sum()), len(x)), f"eps = {large:g}"),
     )
 
@@ -229,8 +262,8 @@ def noise(
 
 def more_steps(classifier: PyTorchClassifier, make: MakeAttack, x: np.ndarray, y: np.ndarray, eps: float) -> Check:
     """The accuracy under 40 steps less that under 10."""
-    few, many = (_correct(classifier, make(classifier, eps, steps).generate(x, y), y).mean() for steps in (10, 40))
-    return Check("more steps do not help the defender", Figure(float(many - few), len(x)))
+    few, many = (_correct(classifier, make(classifier, eps, steps).generate(x, y), y) for steps in (10, 40))
+    return Check("more steps do not help the defender", _gain(few, many))
 
 
 def transfer(classifier: PyTorchClassifier, adversarial: np.ndarray, beaten: np.ndarray, y: np.ndarray) -> Check:
@@ -253,7 +286,7 @@ def normalisation(
 
     :param alternatives: by name, functions of images in [0, 1].
     """
-    given = _correct(classifier, x, y).mean()
-    gains = {name: float(_correct(classifier, change(x), y).mean() - given) for name, change in alternatives.items()}
-    best = max(gains, key=lambda name: gains[name])
-    return Check("normalisation", Figure(gains[best], len(x)), best)
+    given = _correct(classifier, x, y)
+    gains = {name: _gain(given, _correct(classifier, change(x), y)) for name, change in alternatives.items()}
+    best = max(gains, key=lambda name: gains[name].value)
+    return Check("normalisation", gains[best], best)

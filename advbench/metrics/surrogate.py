@@ -10,6 +10,7 @@ from torch import nn
 from advbench import estimators
 
 _SIDE = 32  # to about which images are averaged: training at 240 x 240 took longer than every other check together
+_SPREAD = 5.0  # of the logits, at least: behind a temperature all probabilities are alike, and nothing can be learnt
 
 
 def surrogate(
@@ -28,7 +29,11 @@ def surrogate(
     images = torch.from_numpy(x)
     copies = (images + noise * torch.randn(images.shape, generator=generator)).clamp(0, 1)
     images = torch.cat([images, copies])
-    wanted = torch.from_numpy(classifier.predict(images.numpy())).softmax(1)
+    logits = classifier.predict(images.numpy())
+    spread = float(np.ptp(logits, axis=1).mean())
+    if 0 < spread < _SPREAD:
+        logits *= _SPREAD / spread
+    wanted = torch.from_numpy(logits).softmax(1)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         network = nn.Sequential(

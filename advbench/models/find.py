@@ -17,7 +17,7 @@ from torch import nn
 
 from advbench import models
 from advbench.errors import UsageError, did_you_mean
-from advbench.files import first_line, place, run_file
+from advbench.files import check_tree, first_line, run_file, user_code
 from advbench.models.weights import fill, read
 
 FORMS = "file.py:callable, package.module:callable, torchvision:NAME, timm:NAME, a run directory or runs/NAME:model"
@@ -109,6 +109,7 @@ def _of_library(name: str, make: Callable[..., nn.Module], weights: Path | None)
 
 
 def _of_run(run: Path, name: str) -> Network:
+    check_tree(run)
     names = sorted(path.stem for path in (run / "models").glob("*.safetensors"))
     if not names:
         raise UsageError(f"{run} is not a run directory with models")
@@ -120,10 +121,8 @@ def _of_run(run: Path, name: str) -> Network:
 
 def _package(name: str) -> ModuleType:
     sys.path.append(str(Path.cwd()))  # behind what is installed, which a checkout must not shadow
-    try:
+    with user_code(name, "does not import"):
         return import_module(name)
-    except Exception as error:
-        raise UsageError(f"{name} does not import: {place(error)}") from error
 
 
 def _called(namespace: ModuleType, name: str, part: str) -> nn.Module:
@@ -152,10 +151,8 @@ def _call(function: Any, name: str) -> Any:
     ]
     if needed:
         raise UsageError(f"{name} needs arguments ({', '.join(needed)}); name a function that needs none and calls it")
-    try:
+    with user_code(name):
         return function()
-    except Exception as error:
-        raise UsageError(f"{name} fails: {place(error)}") from error
 
 
 def _nearest(name: str, known: list[str]) -> list[str]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import shutil
+from operator import methodcaller
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from advbench.files import write_text
+from advbench.files import read_bytes, write, write_text
+from advbench.report.paper import drawn
 from advbench.report.source import cell, read_run
 from advbench.report.tables import claims_table, markdown
 from advbench.study.claims import summary, verdicts
@@ -23,11 +24,12 @@ def write_docs(directory: Path, out: Path) -> Path:
     """
     run = read_run(directory)
     out.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(directory / "results.csv", out / "results.csv")
+    write(out / "results.csv", methodcaller("write", read_bytes(directory / "results.csv")))
     for exhibit in run["exhibits"]:
         if "chart" in exhibit:
-            picture = f"{exhibit['name']}.svg"
-            shutil.copyfile(directory / "charts" / picture, out / picture)
+            name = exhibit["name"]
+            picture = drawn(name, run["specs"][name], "svg")
+            write(out / f"{name}.svg", methodcaller("write", picture))
         else:
             table = pd.DataFrame(exhibit["table"]["data"], columns=exhibit["table"]["columns"], dtype=object)
             write_text(out / f"{exhibit['name']}.csv", table.map(cell).to_csv(index=False))

@@ -17,6 +17,7 @@ from advbench.report.answer import answer
 from advbench.report.source import cell, read_run
 from advbench.study.claims import by_claim, verdicts
 
+_ROWS = 5000  # of a table: 300,000 rows of results.csv would be a page of 73 MB
 _SCRIPTS = ("charts.js", "tables.js", "explorer.js", "links.js")
 
 
@@ -57,6 +58,7 @@ def render(template: str, data: dict[str, Any], **context: Any) -> str:
         lstrip_blocks=True,
     )
     environment.filters["cell"] = cell
+    environment.globals["most_rows"] = _ROWS
     scripts = [_unbreakable(code) for code in ([_vega()] if data["specs"] else [])]
     scripts += [_unbreakable(_file(name)) for name in _SCRIPTS]
     return environment.get_template(template).render(

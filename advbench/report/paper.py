@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from operator import methodcaller
 from pathlib import Path
@@ -11,12 +12,13 @@ from typing import Any
 import pandas as pd
 
 from advbench.errors import UsageError
-from advbench.files import write
+from advbench.files import first_line, write
 from advbench.report.source import read_run
 from advbench.report.tables import claims_table, latex, markdown
 from advbench.study.claims import verdicts
 
 FORMATS = ("svg", "pdf", "png")
+_ADDRESS = re.compile(r"""(?:href|src)=["'](?!data:|#)([^"']*)""")  # in an SVG
 _PIXELS = 3.0  # of a PNG for each point of the chart
 
 
@@ -29,7 +31,7 @@ def write_figures(directory: Path, out: Path, form: str = "svg") -> list[Path]:
     if form not in FORMATS:
         raise UsageError(f"no format {form!r}; choose one of {', '.join(FORMATS)}")
     run = read_run(directory)
-    contents = {f"{name}.{form}": _drawn(spec, form) for name, spec in run["specs"].items()}
+    contents = {f"{name}.{form}": drawn(name, spec, form) for name, spec in run["specs"].items()}
     for name, table in _tables(run):
         contents[f"{name}.csv"] = table.to_csv(index=False).encode()
         contents[f"{name}.md"] = markdown(table).encode()
@@ -39,13 +41,33 @@ def write_figures(directory: Path, out: Path, form: str = "svg") -> list[Path]:
     return [out / name for name in contents]
 
 
-def _drawn(spec: dict[str, Any], form: str) -> bytes:
+def drawn(name: str, spec: dict[str, Any], form: str) -> bytes:
+    """A chart in one of the formats, from its own data alone: nothing is fetched, now or by whoever looks at it.
+
+    :raises UsageError: if it cannot be drawn, or names data or images elsewhere; the line names it.
+    """
     import vl_convert
 
-    text = json.dumps(spec)
+    try:
+        svg = vl_convert.vegalite_to_svg(json.dumps(spec), allowed_base_urls=[])
+    except ValueError as error:
+        raise UsageError(f"the chart {name} cannot be drawn: {first_line(error)[:200]}") from error
+    if (address := _data_elsewhere(spec) or next(iter(_ADDRESS.findall(svg)), None)) is not None:
+        raise UsageError(f"the chart {name} names {address[:100]}; only a chart that holds all its data is drawn")
     if form == "svg":
-        return vl_convert.vegalite_to_svg(text).encode()
-    return vl_convert.vegalite_to_pdf(text) if form == "pdf" else vl_convert.vegalite_to_png(text, scale=_PIXELS)
+        return svg.encode()
+    return vl_convert.svg_to_pdf(svg) if form == "pdf" else vl_convert.svg_to_png(svg, scale=_PIXELS)
+
+
+def _data_elsewhere(part: Any) -> str | None:
+    """The first address of data in a specification."""
+    inside = part.items() if isinstance(part, dict) else enumerate(part) if isinstance(part, list) else ()
+    for key, value in inside:
+        if key == "url" and isinstance(value, str) and not value.startswith("data:"):
+            return value
+        if key not in ("values", "datasets") and (found := _data_elsewhere(value)) is not None:
+            return found
+    return None
 
 
 def _tables(run: dict[str, Any]) -> Iterator[tuple[str, pd.DataFrame]]:

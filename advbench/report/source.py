@@ -1,4 +1,4 @@
-"""A run directory, read for its page."""
+"""A run directory, read for its page: every reader of a finished run comes through here, for it may be someone else's."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from advbench.errors import UsageError
-from advbench.files import first_line
+from advbench.files import check_tree, first_line
 from advbench.report import explorer
 from advbench.study.schema import About, Exhibit, Machine, Request, read, read_results
 from advbench.study.stages import check, stage_seconds
@@ -24,6 +24,7 @@ def read_run(directory: Path) -> dict[str, Any]:
         raise UsageError(f"{directory} is not a run directory (no config.json)")
     if not (directory / "results.csv").is_file():
         raise UsageError(f"{directory} has no results yet; run the same recipe command again to go on")
+    check_tree(directory)
     check(directory)
     try:
         exhibits = read(directory / "exhibits.json", list[Exhibit]) if (directory / "exhibits.json").is_file() else []

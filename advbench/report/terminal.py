@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, TextIO
 
 import pandas as pd
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
+from advbench.errors import printable
 from advbench.report.answer import answer
 from advbench.report.comparison import compare, labels
 from advbench.report.source import cell, read_run
@@ -21,14 +23,21 @@ _COLUMNS, _ROWS = 7, 24  # of a table, the page has the rest
 _STYLE = {"holds": "green", "open": "yellow", "missed": "red", "not measured": "default"}
 
 
+class _PlainConsole(Console):
+    """Shows text as text, whoever wrote it: no markup, no emoji codes, no control characters."""
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        return super().render_str(printable(text), **{**options, "markup": False, "emoji": False})
+
+
 def show_comparison(directories: Sequence[Path]) -> None:
     """Print the differences between runs: settings first, then the largest differences of figures.
 
     :raises UsageError: as ``compare`` does.
     """
-    found, console = compare(directories), Console()
-    first, *others = (escape(name) for name in found["runs"])
-    console.print(f"[bold]{', '.join(others)}[/] against [bold]{first}[/]")
+    found, console = compare(directories), _PlainConsole()
+    first, *others = found["runs"]
+    console.print(f"{', '.join(others)} against {first}", style="bold")
     console.print(_table(found["config"], "Different settings"))
     figures = found["figures"].head(_DIFFERENCES)
     shown = pd.DataFrame(
@@ -47,25 +56,24 @@ def show_comparison(directories: Sequence[Path]) -> None:
     )
 
 
-def show(directory: Path) -> None:
+def show(directory: Path, out: TextIO | None = None) -> None:
     """Print the result of a run: the report's claims with verdicts, then each exhibit's table.
 
+    :param out: in place of standard output.
     :raises UsageError: if it is not a run directory.
     """
     run = read_run(directory)
-    config, console = run["config"], Console()
-    console.print(
-        f"[bold]{escape(config['recipe'])}[/], preset {config['preset']}, {config['dataset']}, seed {config['seed']}"
-    )
+    config, console = run["config"], _PlainConsole(file=out)
+    rest = f", preset {config['preset']}, {config['dataset']}, seed {config['seed']}"
+    console.print(_line((config["recipe"], "bold"), (rest, "")))
     if config["note"]:
-        console.print(f"[red]Other data: {escape(config['note'])}[/]")
+        console.print(f"Other data: {config['note']}", style="red")
     found = verdicts(run["results"])
     for sentence in [run["question"], *answer(config, found)]:
-        console.print(escape(sentence))
+        console.print(sentence)
     if found:
         for claim, word in by_claim(found).items():
-            says = escape(run["claims"].get(claim, ""))
-            console.print(f"[bold]{escape(claim)}[/] [{_STYLE[word]}]{word}[/] {says}")
+            console.print(_line((f"{claim} ", "bold"), (f"{word} ", _STYLE[word]), (run["claims"].get(claim, ""), "")))
         console.print(_table(claims_table(found), styles=[_STYLE[verdict.word] for verdict in found]))
     for exhibit in run["exhibits"]:
         if "table" in exhibit:
@@ -77,11 +85,16 @@ def show(directory: Path) -> None:
     console.print(f"page: {directory / 'report.html'}", soft_wrap=True)
 
 
+def _line(*parts: tuple[str, str]) -> Text:
+    """Texts with a style each."""
+    return Text.assemble(*((printable(text), style) for text, style in parts))
+
+
 def _table(rows: pd.DataFrame, title: str = "", styles: Sequence[str] = ()) -> Table:
     """A table for the terminal, with a style a row."""
-    table = Table(title=escape(title))
+    table = Table(title=title)
     for column in rows.columns:
-        table.add_column(escape(str(column).replace("_", " ")), overflow="fold")  # half a name may be another's
+        table.add_column(str(column).replace("_", " "), overflow="fold")  # half a name may be another's
     for i, row in enumerate(rows.map(cell).itertuples(index=False, name=None)):
-        table.add_row(*map(escape, row), style=styles[i] if styles else None)
+        table.add_row(*row, style=styles[i] if styles else None)
     return table

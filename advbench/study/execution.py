@@ -17,6 +17,7 @@ from advbench.data import Dataset
 from advbench.device import resolve_device
 from advbench.errors import DataUnavailable, UsageError
 from advbench.progress import log
+from advbench.seeds import derive, own_global_state
 from advbench.study.cluster import Cluster
 from advbench.study.config import C, configure, digest
 from advbench.study.registry import Recipe, find
@@ -92,7 +93,8 @@ def start(
         for part in filter(None, (train.left_out, test.left_out)):
             log.warning("%s", part)
         try:
-            recipe.body(Study(config, run, train, test, where, seed, processes, cluster))
+            with own_global_state(derive(seed, "recipe")):
+                recipe.body(Study(config, run, train, test, where, seed, processes, cluster))
         finally:
             processes.stop()
         rows = run.results()

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import logging
+import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
-from logging import FileHandler, Formatter, Handler
 from operator import methodcaller
 from pathlib import Path
 from typing import Any
@@ -16,10 +17,11 @@ import numpy as np
 import pandas as pd
 from filelock import FileLock, Timeout
 
-from advbench.errors import UsageError
-from advbench.files import read_json, sweep, unfinished, write, write_text
+from advbench.errors import AdvbenchError, UsageError
+from advbench.files import check_tree, read_json, sweep, unfinished, write, write_text
 from advbench.metrics import COLUMNS
 from advbench.progress import log
+from advbench.seeds import derive, own_global_state
 from advbench.study import stages
 from advbench.study.environment import environment
 from advbench.study.schema import About, typed
@@ -67,7 +69,7 @@ class Run:
         request = json.dumps(self.config, indent=2) + "\n"
         try:
             directory.mkdir(parents=True, exist_ok=True)
-            _refuse_links(directory)
+            check_tree(directory)
             if known.is_file():
                 _refuse_other(directory, _read_config(known), json.loads(request))
             elif set(directory.iterdir()) - set(unfinished(known)):
@@ -88,6 +90,12 @@ class Run:
         handler = self.log_to_file()
         try:
             yield
+        except AdvbenchError:
+            raise
+        except Exception:  # the terminal shows one line of it
+            error = logging.ERROR, __file__, 0, "stopped by an error", (), sys.exc_info()
+            handler.handle(log.makeRecord(log.name, *error))
+            raise
         finally:
             log.removeHandler(handler)
             handler.close()
@@ -115,10 +123,10 @@ class Run:
         finally:
             lock.release()
 
-    def log_to_file(self) -> Handler:
+    def log_to_file(self) -> logging.Handler:
         """Copy what this process logs to log.txt from now on."""
-        handler = FileHandler(self.directory / "log.txt")
-        handler.setFormatter(Formatter("%(asctime)s %(message)s"))
+        handler = logging.FileHandler(self.directory / "log.txt")
+        handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
         log.addHandler(handler)
         return handler
 
@@ -227,6 +235,7 @@ class Run:
         known = source / "config.json"
         if not known.is_file():
             raise UsageError(f"{source} is not a run directory: it has no config.json")
+        check_tree(source)
         request = _read_config(known)
         for key, needed in (("recipe", recipe), ("dataset", self.config["dataset"]), ("seed", self.config["seed"])):
             if request.get(key) != needed:
@@ -303,7 +312,9 @@ class Run:
             log.info("%s ...", name)
             start, outside = time.monotonic(), self._inside
             self._inside = 0.0
-            files = keep()
+            # by name: whatever draws without a seed of its own draws the same in every order, after every stop
+            with own_global_state(derive(self.config["seed"], "stage", name)):
+                files = keep()
             whole = time.monotonic() - start
             seconds, self._inside = round(whole - self._inside, 1), outside + whole
             stages.finish(self.directory, name, files, seconds)
@@ -321,13 +332,6 @@ def _refuse_other(directory: Path, found: dict[str, Any], request: dict[str, Any
                 f"{directory} holds a run with {key} = {json.dumps(old.get(key))}, not {json.dumps(new.get(key))}; "
                 "choose another --out"
             )
-
-
-def _refuse_links(directory: Path) -> None:
-    """A link in a run from someone else would let this process write outside of it."""
-    link = next((path for path in directory.rglob("*") if path.is_symlink()), None)
-    if link is not None:
-        raise UsageError(f"{link} is a symbolic link, which may lead outside of the run; put there what it points to")
 
 
 def _read_config(path: Path) -> dict[str, Any]:

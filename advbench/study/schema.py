@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from io import BytesIO
 from pathlib import Path
 from typing import Annotated, Any
 
 import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
+from advbench.files import read_bytes
 from advbench.metrics import COLUMNS
 
 
@@ -93,7 +95,7 @@ def read(path: Path, kind: Any) -> Any:
     """
     adapter = TypeAdapter(kind)
     try:
-        return adapter.dump_python(adapter.validate_json(path.read_bytes()), exclude_unset=True)
+        return adapter.dump_python(adapter.validate_json(read_bytes(path)), exclude_unset=True)
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"])
@@ -106,7 +108,7 @@ def read_results(path: Path) -> pd.DataFrame:
     :raises ValueError: if it is no such table.
     :raises OSError: if it is not there.
     """
-    table = pd.read_csv(path)
+    table = pd.read_csv(BytesIO(read_bytes(path)))
     missing = [column for column in ("recipe", "dataset", "metric", "value", "n", "note") if column not in table]
     if missing:
         raise ValueError(f"{path.name} has no column {missing[0]}")

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterable, Mapping
+from io import BytesIO
 from pathlib import Path
 
 import pandas as pd
 
 from advbench.errors import UsageError
-from advbench.files import read_json, sha256, write_text
+from advbench.files import read_bytes, read_json, sha256, write_text
 from advbench.progress import log
 
 
@@ -91,5 +92,7 @@ def stage_seconds(directory: Path) -> dict[str, float]:
     }
     for path in (directory / "models").glob("*.csv"):
         if path.stem in seconds:
-            seconds[path.stem] = max(seconds[path.stem], round(float(pd.read_csv(path).seconds.sum()), 1))
+            seconds[path.stem] = max(
+                seconds[path.stem], round(float(pd.read_csv(BytesIO(read_bytes(path))).seconds.sum()), 1)
+            )
     return seconds

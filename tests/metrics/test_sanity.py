@@ -293,14 +293,105 @@ def test_an_attack_of_eps_zero_is_told_the_labels():
     assert (check.figure.value, check.figure.n) == (5 / 8, 8)
 
 
+class Answers:
+    """A classifier that gives these logits, one array a call."""
+
+    def __init__(self, *answers):
+        self.answers = iter(answers)
+
+    def predict(self, x):
+        return next(self.answers)
+
+
+SPREAD = np.tile([0.0, 2, 5], (8, 1))
+
+
+@pytest.mark.parametrize("scale", [1e-30, 1e-5, 1, 1e5])
+@pytest.mark.parametrize("drift, passes", [(1e-5, True), (1e-3, False)])
+@pytest.mark.parametrize("offset", [0, 10])
+def test_predictions_are_the_same_to_four_digits_of_their_spread(scale, drift, passes, offset):
+    logits = (SPREAD + offset) * scale
+    assert sanity.deterministic(Answers(logits, logits + drift * 5 * scale), LABELLED).passed == passes
+
+
+def test_predictions_that_are_all_equal_are_the_same():
+    constant = np.full((8, 3), 7.0)
+    assert sanity.deterministic(Answers(constant, constant), LABELLED).passed
+
+
+@pytest.mark.parametrize("temperature", [1e-5, 1, 1e5])
 @pytest.mark.parametrize(
-    "size, drift, passes", [(0, 5e-5, True), (0, 1e-3, False), (1000, 0.05, True), (1000, 1, False)]
+    "change, passes",
+    [
+        (lambda x: x, True),
+        (lambda x: x - x.mean(0, keepdim=True) + 0.5, False),
+        (lambda x: x / x.max(), True),  # every batch of digits has a white pixel
+        (lambda x: (x - x[:1] / 2).clamp(0, 1), False),
+        (nn.BatchNorm2d(1, affine=False, track_running_stats=False), False),
+        (lambda x: x.mean() + x - 0.3, False),
+    ],
 )
-def test_predictions_are_equal_to_four_digits(size, drift, passes):
-    """Small logits to an absolute 1e-4, large ones to a relative one."""
-    answers = iter([np.full((8, 3), float(size)), np.full((8, 3), size + drift)])
-    drifting = type("Drifting", (), {"predict": lambda self, x: next(answers)})()
-    assert sanity.deterministic(drifting, LABELLED).passed == passes
+def test_a_model_that_looks_at_the_other_images_of_a_batch_is_caught(trained_net, part, change, passes, temperature):
+    model = wrap(nn.Sequential(trained_net, Scaled(1 / temperature)), change)
+    check = sanity.independent(model, part[0])
+    assert check.passed == passes and (passes or "batch" in check.means)
+    assert sanity.deterministic(model, part[0]).passed
+
+
+class Scaled(nn.Module):
+    def __init__(self, factor):
+        super().__init__()
+        self.factor = factor
+
+    def forward(self, x):
+        return x * self.factor
+
+
+def test_a_single_image_has_company_too(trained_net, part):
+    assert sanity.independent(wrap(trained_net, lambda x: x), part[0][:1]).figure.value == 1
+    assert sanity.independent(wrap(trained_net, lambda x: x - x.mean(0, keepdim=True)), part[0][:1]).figure.value == 0
+
+
+def test_a_random_model_is_not_blamed_for_its_batch(trained_net, part):
+    torch.manual_seed(0)
+    assert sanity.independent(wrap(trained_net, lambda x: x + 0.1 * torch.randn_like(x)), part[0]).passed
+
+
+def test_a_surrogate_learns_from_a_model_behind_any_temperature(classifier, trained_net, digits, part):
+    for temperature in (1e-3, 1e3, 1e8):
+        behind = wrap(nn.Sequential(trained_net, Scaled(1 / temperature)), lambda x: x)
+        imitation = surrogate(behind, digits[2], 0)
+        assert (imitation.predict(part[0]).argmax(1) == classifier.predict(part[0]).argmax(1)).mean() > 0.9
+
+
+@pytest.mark.parametrize(
+    "name, few, many",
+    [
+        ("gradients", 2, 6),
+        ("large eps breaks it", 3, 6),
+        ("noise is weaker", 3, 6),
+        ("transfer is weaker", 3, 6),
+        ("binarization test", 60, 50),
+    ],
+)
+def test_a_share_fails_where_its_interval_does(name, few, many):
+    assert sanity.Check(name, sanity.proportion(few, 64)).passed
+    assert not sanity.Check(name, sanity.proportion(many, 64)).passed
+
+
+@pytest.mark.parametrize("name", ["deterministic", "the batch does not matter", "eps zero is clean"])
+def test_what_has_to_hold_for_every_image_fails_for_one(name):
+    assert sanity.Check(name, sanity.proportion(64, 64)).passed
+    assert not sanity.Check(name, sanity.proportion(63, 64)).passed
+    assert not sanity.Check(name, sanity.proportion(1, 2)).passed
+
+
+@pytest.mark.parametrize("rescued, passes", [(0, True), (2, True), (6, False), (8, False)])
+def test_a_rise_fails_where_its_interval_does(rescued, passes):
+    """Of eight images one or two may come back by chance; of all eight nobody would believe it."""
+    beaten = {10: 8, 40: 8 - rescued}
+    check = sanity.more_steps(Reader(), lambda c, eps, steps: Spoiler(beaten[steps]), LABELLED, LABELS, EPS)
+    assert (check.figure.value, check.passed) == (rescued / 8, passes)
 
 
 @pytest.mark.parametrize("norm", ["linf", "l2"])

@@ -1,8 +1,10 @@
 """Stage names, exhibits and materials of a study, without any recipe."""
 
+import random
 from dataclasses import dataclass
 
 import altair as alt
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -96,3 +98,27 @@ def test_the_docstring_of_an_exhibit_is_its_caption(study):
     assert first["claims"] == ["M1", "M2"] and first["table"]["data"] == [[2]]
     assert (one["name"], one["title"], two["name"], two["title"]) == ("many-one", "One", "many-two", "Many")
     assert "chart" in one and two["table"]["data"] == [["m"]]
+
+
+def draws():
+    return {"x": np.array([random.random(), np.random.rand(), float(torch.rand(()))])}
+
+
+def test_a_stage_draws_the_same_whatever_was_drawn_before_it(tmp_path):
+    first, second = (Run(tmp_path / name, CONFIG) for name in "ab")
+    other = Run(tmp_path / "c", {**CONFIG, "seed": 1})
+    found = {name: first.arrays(name, draws)["x"] for name in ("one", "two")}
+    random.seed(5), np.random.seed(5), torch.manual_seed(5)
+    for name in ("two", "one"):
+        np.testing.assert_array_equal(second.arrays(name, draws)["x"], found[name])
+    assert (found["one"] != found["two"]).all() and (other.arrays("one", draws)["x"] != found["one"]).all()
+
+
+def test_a_stage_that_asks_for_another_draws_on_as_if_that_had_been_finished(tmp_path):
+    first, second = (Run(tmp_path / name, CONFIG) for name in "ab")
+
+    def outer(run):
+        return {"x": np.concatenate([draws()["x"], 0 * run.arrays("inner", draws)["x"], draws()["x"]])}
+
+    second.arrays("inner", draws)
+    np.testing.assert_array_equal(*(run.arrays("outer", lambda run=run: outer(run))["x"] for run in (first, second)))
