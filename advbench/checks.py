@@ -2,13 +2,40 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
+
+ROUNDING = 1e-3
+"""How far images may lie outside of [0, 1], a quarter of a grey level: they are clipped."""
+
+_FULL_SCALES = (255, 1023, 4095, 65535)
+
+
+def outside_unit(name: str, low: float, high: float) -> str:
+    """What is wrong with images whose values lie in low..high, and the way out; empty if nothing but a rounding is."""
+    if low >= -ROUNDING and high <= 1 + ROUNDING:
+        return ""
+    found = f"{name} must lie in [0, 1], found {low:g}..{high:g}"
+    if not np.isfinite((low, high)).all():
+        return f"{found}: it holds NaN or infinity"
+    if low < -ROUNDING and (high <= 10 or low < -high / 10):
+        return (
+            f"{found}, which looks normalised; give images in [0, 1] and let the model normalise them "
+            "(advbench evaluate: --mean and --std)"
+        )
+    if high <= 2:
+        return f"{found}; clip it to [0, 1]"
+    full = next((scale for scale in _FULL_SCALES if high <= 1.05 * scale), None)
+    return f"{found}; divide by {full or 'the largest value that its type can have'}"
 
 
 def images(x: np.ndarray, name: str = "x", shape: tuple[int, ...] | None = None) -> np.ndarray:
     """The images as float32, if they are (N, C, H, W) numbers in [0, 1].
 
     :param shape: the (C, H, W) they must have.
+    Values that lie outside by no more than ``ROUNDING`` are clipped, with a warning.
+
     :raises ValueError: for another shape, an empty array, NaN or values outside [0, 1].
     """
     x = np.asarray(x)
@@ -17,10 +44,21 @@ def images(x: np.ndarray, name: str = "x", shape: tuple[int, ...] | None = None)
         raise ValueError(f"{name} must have shape {required} with N > 0, not {x.shape}")
     if not np.issubdtype(x.dtype, np.floating):
         raise ValueError(f"{name} must be floating point in [0, 1], not {x.dtype}; divide uint8 images by 255")
+    return np.require(in_range(x, name), np.float32, ("C", "W"))  # torch warns about read-only arrays
+
+
+def in_range(x: np.ndarray, name: str = "x") -> np.ndarray:
+    """The array itself, of any shape, if its values are in [0, 1]; clipped, with a warning, if they are up to ``ROUNDING``.
+
+    :raises ValueError: for NaN or values outside [0, 1]; the message says what to do.
+    """
     low, high = float(x.min()), float(x.max())
-    if not (low >= 0 and high <= 1):  # NaN fails both comparisons
-        raise ValueError(f"{name} must lie in [0, 1], found {low:g}..{high:g}")
-    return np.require(x, np.float32, ("C", "W"))  # torch warns about read-only arrays
+    if problem := outside_unit(name, low, high):
+        raise ValueError(problem)
+    if low >= 0 and high <= 1:
+        return x
+    warnings.warn(f"{name} lies in {low:.8g}..{high:.8g}: clipped to [0, 1]", stacklevel=3)
+    return x.clip(0, 1)
 
 
 def labels(y: np.ndarray, n: int, classes: int, name: str = "y") -> np.ndarray:
