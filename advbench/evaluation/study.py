@@ -16,6 +16,7 @@ from advbench.checkpoint import fingerprint
 from advbench.data import find as images
 from advbench.data.find import Images
 from advbench.device import resolve_device
+from advbench.errors import UsageError
 from advbench.estimators import TorchClassifier, contract
 from advbench.evaluation import detection, exhibits
 from advbench.evaluation.battery import Battery, Bounded, battery, fitting
@@ -49,12 +50,16 @@ def start(
     where = resolve_device(device)
     found = network.find(options.model, options.weights)
     pictures = images.find(options.data, options.shape or found.shape, options.labels, options.n, seed, data_dir)
+    if options.shape not in (None, pictures.x.shape[1:]):
+        raise UsageError(
+            f"--shape {_size(options.shape)}: {options.data} holds images of shape {_size(pictures.x.shape[1:])}"
+        )
     mean, std = (options.mean, options.std) if options.mean else (found.mean, found.std)
     module = contract.normalised(found.module, mean, std, pictures.x.shape[1]) if mean else found.module
-    classifier, notes = contract.classifier(module, pictures, where)
+    classifier, notes = contract.classifier(module, pictures, where, options.outputs)
     detector = detection.load(options.detector, classifier, len(pictures.x)) if options.detector else None
     wanted, left_out = fitting(wanted, classifier.nb_classes)
-    notes = [*pictures.notes, *notes, *left_out]
+    notes = [*found.notes, *pictures.notes, *notes, *left_out]
     if mean and not options.mean:
         published = [", ".join(f"{value:g}" for value in values) for values in (mean, std)]
         notes.append(f"normalised as {options.model} was published: mean {published[0]}, std {published[1]}")
@@ -88,6 +93,10 @@ def start(
             run.rows("detector", partial(detection.rows, run, subject, detector))
         exhibits.show(run, options.norm, notes)
     return run
+
+
+def _size(shape: tuple[int, ...]) -> str:
+    return ",".join(map(str, shape))
 
 
 def _attack_all(run: Run, subject: Subject, wanted: Battery) -> None:

@@ -107,7 +107,7 @@ def _of_library(name: str, make: Callable[..., nn.Module], weights: Path | None)
             is_absent = next(child.parameters(), None) is not None and not any(k.startswith(f"{part}.") for k in state)
             if part.lower().startswith("aux") and is_absent:  # a head that only a training uses
                 setattr(module, part, None)
-                module.aux_logits = False
+                setattr(module, "aux_logits", False)  # noqa: B010 a type checker takes it for a tensor
         fill(module, state, weights)
         return module, state.notes
     try:

@@ -114,7 +114,7 @@ def _refuse_text(path: Path) -> None:
 
 def _unpickled(path: Path) -> Any:
     try:
-        others = [(_Inert, name) for name in _globals(path)]
+        others: list[Any] = [(_Inert, name) for name in _globals(path)]
         with torch.serialization.safe_globals(others):  # what torch knows as safe itself has precedence
             return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
