@@ -18,7 +18,7 @@ from advbench.data.find import Images
 from advbench.device import resolve_device
 from advbench.errors import UsageError
 from advbench.estimators import TorchClassifier, contract
-from advbench.evaluation import detection, exhibits
+from advbench.evaluation import detection, exhibits, identity, labels
 from advbench.evaluation.battery import Battery, Bounded, battery, fitting
 from advbench.evaluation.checking import run_checks
 from advbench.evaluation.options import Options, stage_at
@@ -74,6 +74,7 @@ def start(
         "config": {
             **options.model_dump(mode="json"),
             "weights_sha256": fingerprint(module),
+            **({"code": own} if (own := identity.code(options.model, found.module)) else {}),
             "images_sha256": pictures.fingerprint,
             **({"detector_sha256": fingerprint(detector.subnetwork)} if detector else {}),
         },
@@ -85,10 +86,15 @@ def start(
     with computing(run, About(question=question, command="evaluate"), where):
         size, directory = len(pictures.x), run.directory
         log.info("%s on %d images of %s, on %s; results in %s", options.model, size, pictures.name, where, directory)
+        identity.probe(run, classifier, pictures, seed)
+        clean = run.arrays("clean", partial(_clean, classifier, pictures))
+        if "predicted" in clean:  # not in a run of an earlier version
+            folders = options.labels or (range(pictures.classes or 0) if Path(options.data).is_dir() else ())
+            notes += filter(None, [labels.warning(clean["predicted"], pictures.y, classifier.nb_classes, folders)])
         for note in notes:
             log.warning("%s", note)
         run.rows("checks", partial(run_checks, subject))  # first: a reader learns early that attacks cannot work
-        _attack_all(run, subject, wanted)
+        _attack_all(run, subject, wanted, clean["correct"])
         if detector:
             run.rows("detector", partial(detection.rows, run, subject, detector))
         exhibits.show(run, options.norm, notes)
@@ -99,10 +105,9 @@ def _size(shape: tuple[int, ...]) -> str:
     return ",".join(map(str, shape))
 
 
-def _attack_all(run: Run, subject: Subject, wanted: Battery) -> None:
+def _attack_all(run: Run, subject: Subject, wanted: Battery, clean: np.ndarray) -> None:
     """The accuracy after each attack and all before it at each eps, and the distances to the decision boundary."""
     classifier, pictures, norm = subject.classifier, subject.images, subject.options.norm
-    clean = run.arrays("clean", partial(_clean, classifier, pictures))["correct"]
     distances = {
         name: run.arrays(name, partial(_distance, classifier, name, pictures, clean))["distance"]
         for name in wanted.distances
@@ -124,8 +129,9 @@ def _attack_all(run: Run, subject: Subject, wanted: Battery) -> None:
 
 
 def _clean(classifier: TorchClassifier, pictures: Images) -> Correct:
-    x, y = pictures.x, pictures.y
-    return {"correct": np.concatenate([classifier.predict(x[part]).argmax(1) == y[part] for part in x.parts()])}
+    x = pictures.x
+    predicted = np.concatenate([classifier.predict(x[part]).argmax(1) for part in x.parts()])
+    return {"correct": predicted == pictures.y, "predicted": predicted}
 
 
 def _attack(
