@@ -9,6 +9,7 @@ import numpy as np
 ROUNDING = 1e-3
 """How far images may lie outside of [0, 1], a quarter of a grey level: they are clipped."""
 
+Limits = tuple[float | np.ndarray, float | np.ndarray]
 _FULL_SCALES = (255, 1023, 4095, 65535)
 
 
@@ -47,18 +48,24 @@ def images(x: np.ndarray, name: str = "x", shape: tuple[int, ...] | None = None)
     return np.require(in_range(x, name), np.float32, ("C", "W"))  # torch warns about read-only arrays
 
 
-def in_range(x: np.ndarray, name: str = "x") -> np.ndarray:
-    """The array itself, of any shape, if its values are in [0, 1]; clipped, with a warning, if they are up to ``ROUNDING``.
+def in_range(x: np.ndarray, name: str = "x", limits: Limits | None = (0.0, 1.0)) -> np.ndarray:
+    """The array itself, of any shape, if its values are in range; clipped, with a warning, if they are up to a rounding.
 
-    :raises ValueError: for NaN or values outside [0, 1]; the message says what to do.
+    :param limits: the smallest and the largest value, or arrays of them, as the ``clip_values`` of a classifier; None for none.
+    :raises ValueError: for NaN or values outside; the message says what to do.
     """
-    low, high = float(x.min()), float(x.max())
-    if problem := outside_unit(name, low, high):
-        raise ValueError(problem)
-    if low >= 0 and high <= 1:
+    if limits is None or not x.size:
         return x
-    warnings.warn(f"{name} lies in {low:.8g}..{high:.8g}: clipped to [0, 1]", stacklevel=3)
-    return x.clip(0, 1)
+    bottom, top = float(np.min(limits[0])), float(np.max(limits[1]))
+    low, high = float(x.min()), float(x.max())
+    if low >= bottom and high <= top:
+        return x
+    off = ROUNDING * (top - bottom)
+    if not (low >= bottom - off and high <= top + off):  # NaN fails both comparisons
+        problem = outside_unit(name, low, high) if (bottom, top) == (0, 1) else ""
+        raise ValueError(problem or f"{name} must lie in the classifier's {bottom:g}..{top:g}, found {low:g}..{high:g}")
+    warnings.warn(f"{name} lies in {low:.8g}..{high:.8g}: clipped to [{bottom:g}, {top:g}]", stacklevel=3)
+    return x.clip(bottom, top)
 
 
 def labels(y: np.ndarray, n: int, classes: int, name: str = "y") -> np.ndarray:

@@ -31,7 +31,8 @@ def code(name: str, module: nn.Module) -> dict[str, str]:
         packages are not.
     """
     source = name.rpartition(":")[0]
-    first = f"advbench_file_{Path(source).stem}" if source.endswith(".py") else source
+    is_file = source.endswith(".py")
+    first = f"advbench_file_{Path(source).stem}" if is_file else source  # as run_file names it
     todo = [first, *(type(part).__module__ for part in module.modules())]
     found: dict[str, str] = {}
     while todo:
@@ -39,11 +40,12 @@ def code(name: str, module: nn.Module) -> dict[str, str]:
         if each is None or each.__name__ in found or (path := _own_file(each)) is None:
             continue
         found[each.__name__] = hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+        todo.append(each.__name__.rpartition(".")[0])
         for value in list(vars(each).values()):
             other = value.__name__ if isinstance(value, ModuleType) else getattr(value, "__module__", None)
             if isinstance(other, str):
                 todo.append(other)
-    return dict(sorted(found.items()))
+    return {Path(source).name if is_file and name == first else name: digest for name, digest in sorted(found.items())}
 
 
 def _own_file(module: ModuleType) -> Path | None:

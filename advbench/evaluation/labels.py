@@ -10,6 +10,7 @@ from scipy.optimize import linear_sum_assignment
 from advbench.metrics import accuracy
 
 _FEWEST = 10  # images from which on chance is told from skill
+_DEVIATIONS = 2.5  # of the accuracy of a guess
 _LISTED = 12  # labels in a sentence
 
 
@@ -22,11 +23,12 @@ def warning(predicted: np.ndarray, y: np.ndarray, classes: int, folders: Sequenc
     if len(y) < _FEWEST:
         return ""
     given, chance = accuracy(predicted, y), 1 / classes
+    deviation = (chance * (1 - chance) / len(y)) ** 0.5
     halves = slice(0, None, 2), slice(1, None, 2)
     chosen = _best(predicted[halves[0]], y[halves[0]], classes)  # on one half, and judged on the other
     other, same = (accuracy(predicted[halves[1]], labels[y[halves[1]]]) for labels in (chosen, np.arange(classes)))
     fits_better = other.ci_low > same.ci_high
-    at_chance = given.ci_low <= chance
+    at_chance = given.value <= chance + _DEVIATIONS * deviation
     if not (at_chance or fits_better):
         return ""
     start = f"CLEAN ACCURACY IS {given.value:.1%}" + (f", AT CHANCE LEVEL ({chance:.1%})" if at_chance else "")
