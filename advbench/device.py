@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from math import prod
+from typing import Any
 
 import torch
+from torch.overrides import TorchFunctionMode
 
 from advbench.errors import UsageError
 
+_PROBABILITIES = {"softmax", "log_softmax", "sigmoid", "logsigmoid", "expit", "exp"}
 _PIXELS_ON_CPU, _PIXELS_ON_GPU = 8 * 224**2, 32 * 224**2
 
 
@@ -48,9 +51,29 @@ def has_bfloat16(device: torch.device) -> bool:
     return bool(has.get("amx_bf16") or has.get("avx512_bf16"))
 
 
-def bfloat16(device: torch.device, wanted: bool = True) -> AbstractContextManager:
-    """Autocast to bfloat16, where it is wanted and the processor has it."""
-    return torch.autocast(device.type, torch.bfloat16) if wanted and has_bfloat16(device) else nullcontext()
+class _WideProbabilities(TorchFunctionMode):
+    """Softmax and sigmoid in float32, as autocast has it on a GPU; on a CPU it leaves them in bfloat16, and gradients vanish."""
+
+    def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = dict(kwargs or {})
+        if getattr(function, "__name__", "") in _PROBABILITIES:
+            args = tuple(_wide(value) for value in args)
+            kwargs = {name: _wide(value) for name, value in kwargs.items()}
+        return function(*args, **kwargs)
+
+
+def _wide(value: Any) -> Any:
+    return value.float() if isinstance(value, torch.Tensor) and value.dtype is torch.bfloat16 else value
+
+
+@contextmanager
+def bfloat16(device: torch.device, wanted: bool = True) -> Iterator[None]:
+    """Autocast to bfloat16, where it is wanted and the processor has it; but never of a softmax or sigmoid."""
+    if not (wanted and has_bfloat16(device)):
+        yield
+        return
+    with torch.autocast(device.type, torch.bfloat16), _WideProbabilities():
+        yield
 
 
 def float32() -> AbstractContextManager:

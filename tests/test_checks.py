@@ -45,3 +45,31 @@ def test_one_hot_rows_are_labels():
 def test_a_number_that_is_not_positive_is_named(value):
     with pytest.raises(ValueError, match="^eps must be positive"):
         checks.positive(value, "eps")
+
+
+@pytest.mark.parametrize("low, high", [(0, 1 + 2e-7), (-1e-6, 1), (-5e-4, 1.0009)])
+def test_a_rounding_is_clipped_with_a_warning(low, high):
+    x = X.copy()
+    x[0, 0, 0, :2] = low, high
+    with pytest.warns(UserWarning, match=r"^images lies in .*clipped to \[0, 1\]"):
+        found = checks.images(x, "images")
+    assert found.min() >= 0 and found.max() <= 1 and (found[1:] == 0.5).all()
+
+
+@pytest.mark.parametrize(
+    "low, high, said",
+    [
+        (0, 255, "divide by 255"),
+        (-4, 260, "divide by 255"),
+        (0, 4095, "divide by 4095"),
+        (0, 1e9, "largest value that its type can have"),
+        (-2.1, 2.6, "looks normalised"),
+        (-124, 151, "looks normalised"),
+        (0, 1.1, "clip it"),
+        (np.nan, np.nan, "NaN"),
+        (0, np.inf, "infinity"),
+    ],
+)
+def test_the_advice_fits_the_range(low, high, said):
+    line = checks.outside_unit("x", low, high)
+    assert line.startswith("x must lie in [0, 1], found") and said in line

@@ -30,12 +30,12 @@ class PGD(ProjectedGradientDescentPyTorch):
         :param x: float (N, C, H, W) in the classifier's range.
         :param y: true labels, or the targets of a targeted attack, indices or one-hot; without them the predicted ones.
         :return: float32 (N, C, H, W).
-        :raises ValueError: for a batch_size that is not positive, or a targeted attack without targets.
+        :raises ValueError: for images out of range, a batch_size that is not positive, or a targeted attack without targets.
         """
         one_bound = isinstance(self.eps, (int, float)) and not self.random_eps
         if kwargs.get("mask") is not None or self.num_random_init > 1 or not one_bound or self.summary_writer:
-            return super().generate(x, y, **kwargs)
-        images = torch.from_numpy(np.asarray(x, np.float32))
+            return super().generate(checks.in_range(x, "x", self.estimator.clip_values), y, **kwargs)
+        images = torch.from_numpy(np.asarray(checks.in_range(x, "x", self.estimator.clip_values), np.float32))
         targets = torch.from_numpy(np.asarray(self._set_targets(x, y), np.float32))
         size = int(checks.positive(self.batch_size, "batch_size"))
         parts = zip(images.split(size), targets.split(size), strict=True)

@@ -56,9 +56,7 @@ def _deepfool(text: str, norm: Norm = "linf") -> AttackSpec:
 
 ATTACKS = {
     "fgsm": AttackSpec(
-        "fast gradient sign method, l-inf (Goodfellow et al., 2015); ART's",
-        "art.attacks.evasion:FastGradientMethod",
-        step=1,
+        "fast gradient sign method, l-inf (Goodfellow et al., 2015); ART's", "advbench.attacks.fgsm:FGSM", step=1
     ),
     "bim": _pgd("basic iterative method, l-inf, no random start (Kurakin et al., 2017); ART's"),
     "bim-l2": _pgd("iterative l2 method, no random start (Metzen et al., 2017); ART's PGD", "l2"),

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from advbench import data
-from advbench.data import npz
+from advbench import checks, data
+from advbench.data import npz, pictures
 from advbench.data.pixels import Pixels, fingerprint, let_go, room
 from advbench.errors import UsageError, did_you_mean
 from advbench.files import check_tree, first_line
@@ -17,6 +18,7 @@ from advbench.progress import track
 from advbench.seeds import derive
 
 _CHANNELS = (1, 3)
+_DIVIDED_TWICE = 1.001 / 255
 
 
 @dataclass(frozen=True)
@@ -54,17 +56,23 @@ def find(
 
     :param source: a name from ``advbench list data`` (its test split), a folder with one folder a class, or an npz
         file with ``x`` and ``y``.
-    :param shape: (C, H, W) of the model: digits are scaled to it, files of a folder are resized (shorter side) and
-        centre-cropped. Other data sets have their own.
-    :param labels: the model's output for each class folder in alphabetical order; by default 0, 1, 2, ...
+    :param shape: (C, H, W) of the model: digits are scaled to it, files of a folder are scaled until they cover it and
+        cropped to the centre. Other data sets have their own.
+    :param labels: the model's output for each class folder, in the order of :func:`advbench.data.pictures.classes_of`;
+        by default 0, 1, 2, ...
     :param n: the number of images, chosen at random; all where None.
     :raises UsageError: for anything that is not images and labels; the message names what was found.
     :raises DataUnavailable: where a named set cannot be had.
     """
     path = Path(source)
-    if path.suffix == ".npz":
+    is_archive, is_folder = path.suffix == ".npz", path.suffix != ".npz" and path.is_dir()
+    if labels and not is_folder:
+        raise UsageError(f"--labels names the output of each class folder; {source} has labels of its own")
+    if data_dir is not None and (is_archive or is_folder):
+        raise UsageError(f"--data-dir is the folder of a named data set; {source} is read where it is")
+    if is_archive:
         return _npz(path, n, seed)
-    if path.is_dir():
+    if is_folder:
         check_tree(path)
         return _folder(path, shape, labels, n, seed)
     if source in data.DATASETS:
@@ -112,14 +120,12 @@ def as_images(x: np.ndarray, name: str) -> tuple[Pixels, tuple[str, ...]]:
     if x.dtype != np.float32:
         notes.append(f"{name} was {x.dtype}: taken as float32")
     low, high = _range(x)
-    if np.isnan(low):
-        raise UsageError(f"{name} holds NaN")
-    if low < 0:
-        raise UsageError(
-            f"{name} lies in {low:.3g}..{high:.3g}, which looks normalised; save images in [0, 1] and give --mean and --std"
-        )
-    if high > 1:
-        raise UsageError(f"{name} is {x.dtype} in {low:.3g}..{high:.3g}; divide by {'255' if high <= 255 else high:}")
+    if problem := checks.outside_unit(name, low, high):
+        raise UsageError(problem)
+    if low < 0 or high > 1:
+        notes.append(f"{name} lies in {low:.8g}..{high:.8g}: clipped to [0, 1]")
+    if 0 < high <= _DIVIDED_TWICE:
+        raise UsageError(f"{name} lies in {low:.3g}..{high:.3g}: images all but black; were they divided by 255 twice?")
     return Pixels(x), (*notes,)
 
 
@@ -151,40 +157,28 @@ def as_labels(y: np.ndarray, n: int, name: str) -> tuple[np.ndarray, tuple[str, 
 
 
 def _folder(path: Path, shape: tuple[int, int, int] | None, labels: Sequence[int], n: int | None, seed: int) -> Images:
-    from torchvision.datasets import ImageFolder
-    from torchvision.transforms import v2
-
-    steps: list = [v2.PILToTensor()]
-    if shape is not None:
-        steps = [v2.Resize(max(shape[1:])), v2.CenterCrop(shape[1:]), *steps]
-        if shape[0] == 1:
-            steps = [v2.Grayscale(), *steps]
-    try:
-        folder = ImageFolder(str(path), transform=v2.Compose(steps))
-    except FileNotFoundError as error:
-        raise UsageError(f"{path} must hold one folder of images a class: {first_line(error)}") from error
-    if labels and len(labels) != len(folder.classes):
-        raise UsageError(f"--labels must name {len(folder.classes)} outputs, one a folder of {path}, not {len(labels)}")
-    chosen = _choice(len(folder), n, seed)
-
-    def decoded(index: int) -> np.ndarray:
-        try:
-            return folder[index][0].numpy()
-        except Exception as error:
-            raise UsageError(f"an image of {path} cannot be read: {first_line(error)}") from error
-
-    size = decoded(chosen[0]).shape
-    x = room((len(chosen), *size), np.uint8)
-    for place, index in enumerate(track(chosen, f"reading {path.name}", len(chosen))):
-        image = decoded(index)
-        if image.shape != size:
-            sizes = " and ".join(f"{width} x {height}" for _, height, width in (size, image.shape))
+    classes, notes = pictures.classes_of(path)
+    if labels and len(labels) != len(classes):
+        raise UsageError(f"--labels must name {len(classes)} outputs, one a folder of {path}, not {len(labels)}")
+    listed = [(file, label) for label, folder in enumerate(classes) for file in pictures.files_of(folder)]
+    chosen = [listed[index] for index in _choice(len(listed), n, seed)]
+    first, _ = pictures.decode(chosen[0][0], shape)
+    x = room((len(chosen), *first.shape), first.dtype)
+    done: Counter[str] = Counter()
+    for place, (file, _) in enumerate(track(chosen, f"reading {path.name}", len(chosen))):
+        image, changes = pictures.decode(file, shape)
+        if image.shape != first.shape:
+            sizes = " and ".join(f"{width} x {height}" for _, height, width in (first.shape, image.shape))
             raise UsageError(
                 f"the images of {path} have several sizes ({sizes}); give the model's with --shape 3,224,224"
             )
+        if image.dtype != first.dtype:
+            raise UsageError(f"{file} and {chosen[0][0]} differ in their bits a value; save all images alike")
         x[place] = image
+        done.update(changes)
         let_go(x)
-    y = np.array(folder.targets, np.int64)[chosen]
+    notes = (*notes, *(f"{count} of {len(chosen)} images are {change}" for change, count in done.items()))
+    y = np.array([label for _, label in chosen], np.int64)
     if labels:
-        return Images(path.name, Pixels(x), np.asarray(labels, np.int64)[y])
-    return Images(path.name, Pixels(x), y, len(folder.classes))
+        return Images(path.name, Pixels(x), np.asarray(labels, np.int64)[y], notes=notes)
+    return Images(path.name, Pixels(x), y, len(classes), notes)

@@ -21,7 +21,7 @@ _IN_MEMORY = 1 << 26  # bytes up to which an array is not put into a file
 class Pixels:
     """Images (N, C, H, W) whose parts are float32 in [0, 1].
 
-    :param stored: uint8 in 0..255 or floats in [0, 1], possibly a mapped file.
+    :param stored: uint8 in 0..255 or floats in [0, 1] up to a rounding, possibly a mapped file.
     """
 
     def __init__(self, stored: np.ndarray) -> None:
@@ -48,6 +48,8 @@ class Pixels:
                 let_go(self.stored)
         if self.stored.dtype == np.uint8:
             chosen /= 255  # in place: it is a copy
+        else:
+            chosen = chosen.clip(0, 1)  # a rounding above 1
         return chosen
 
     def parts(self) -> Iterator[slice]:

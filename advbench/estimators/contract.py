@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import itertools
+from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch._dynamo.eval_frame import OptimizedModule
 
-from advbench import estimators
+from advbench import checks, estimators
 from advbench.data.find import Images
 from advbench.device import images_at_a_time
 from advbench.errors import UsageError
@@ -18,6 +19,33 @@ from advbench.estimators.fast import logits
 from advbench.estimators.whole import BackwardModel
 from advbench.files import first_line
 from advbench.models.tapped import Normalize
+
+Outputs = Literal["logits", "probabilities", "log-probabilities", "sigmoid"]
+"""What a model returns: a number a class; ``sigmoid`` for a probability of its own a class."""
+
+_TINY = torch.finfo(torch.float32).tiny
+_NEAREST_TO_ONE = 2**-25  # closer to 1 than any other float32
+_WAY_OUT = "--outputs {} converts them, with the figures of the logits; {}"
+
+
+class AsLogits(nn.Module):
+    """A model whose outputs are made logits, of which the model's probabilities are the softmax or the sigmoid.
+
+    Two logits, (0, z), come from one output of a model for two classes. Probabilities may have any common factor.
+    """
+
+    def __init__(self, module: nn.Module, outputs: Outputs) -> None:
+        super().__init__()
+        self.module, self.outputs = module, outputs
+
+    def forward(self, x: Tensor) -> Tensor:
+        out = self.module(x).float()
+        out = out[:, None] if out.ndim == 1 else out
+        if self.outputs == "sigmoid" or (self.outputs == "probabilities" and out.shape[1] == 1):
+            out = out.clamp_min(_TINY).log() - (1 - out).clamp_min(_NEAREST_TO_ONE).log()
+        elif self.outputs == "probabilities":
+            out = out.clamp_min(_TINY).log()
+        return torch.cat([torch.zeros_like(out), out], 1) if out.shape[1] == 1 else out
 
 
 class ZeroGradientModel(nn.Module):
@@ -48,22 +76,29 @@ def normalised(module: nn.Module, mean: tuple[float, ...], std: tuple[float, ...
     return nn.Sequential(Normalize(mean, std), module)
 
 
-def classifier(module: nn.Module, images: Images, device: torch.device) -> tuple[estimators.TorchClassifier, list[str]]:
+def classifier(
+    module: nn.Module, images: Images, device: torch.device, outputs: Outputs | None = None
+) -> tuple[estimators.TorchClassifier, list[str]]:
     """The model as an estimator, and notes on what is unusual about it.
 
     Its gradients are in float32: robust accuracy must not depend on whether the processor has bfloat16.
 
-    :raises UsageError: for a model that does not take the images, does not return one finite logit a class, returns
-        probabilities, computes on another device, or has other classes than the data.
+    :param outputs: what the model returns; by default logits, and what is evidently something else is refused.
+    :raises UsageError: for a model that does not take the images, does not return one finite number a class, returns
+        something else than ``outputs``, computes on another device, or has other classes than the data.
     """
     first = torch.from_numpy(images.x[: images_at_a_time(images.x.shape[1:], device, most=64)]).to(device)
     if isinstance(module, OptimizedModule):
         module = module._orig_mod  # the same function, which works without a compiler and with hooks
     notes = _prepare(module, device, first)
-    outputs = _logits(module, first)
-    classes = outputs.shape[1]
-    _compare_classes(classes, images)
-    if not torch.allclose(outputs, _logits(module, first), rtol=1e-4, atol=1e-4):
+    raw = _outputs(module, first)
+    notes += _compare_outputs(raw.double().cpu().numpy(), outputs)
+    _compare_classes(max(2, raw.shape[1]), images)
+    if outputs in ("probabilities", "sigmoid") or raw.shape[1] == 1:
+        module = AsLogits(module, outputs or "logits")
+    found = _outputs(module, first)
+    classes = found.shape[1]
+    if not torch.allclose(found, _outputs(module, first), rtol=1e-4, atol=1e-4):
         module = AveragedModel(module)
         notes.append(
             f"two predictions of the same images differ: evaluated, and its gradients taken, as the mean of {DRAWS} draws"
@@ -71,15 +106,19 @@ def classifier(module: nn.Module, images: Images, device: torch.device) -> tuple
     module, more = _differentiable(module, first[:2])
     notes += more
     estimator = estimators.classifier(module, images.x.shape[1:], classes, device=device)
-    broken, sample = 0, None  # the outputs for the first part: the last may have one image
+    broken = saturated = 0
     for part in images.x.parts():
-        outputs = estimator.predict(images.x[part])
-        broken += int((~np.isfinite(outputs)).any(1).sum())
-        sample = outputs if sample is None else sample
+        found = estimator.predict(images.x[part])
+        broken += int((~np.isfinite(found)).any(1).sum())
+        saturated += int(_is_saturated(found, outputs).sum())
     if broken:
         raise UsageError(f"the model returns NaN or infinity for {broken} of {len(images.x)} images")
-    assert sample is not None
-    return estimator, notes + _describe(sample)
+    if saturated:
+        notes.append(
+            f"{saturated} of {len(images.x)} images have probabilities of exactly 0 and 1, behind which the gradient is lost: "
+            "return the logits before them"
+        )
+    return estimator, notes
 
 
 def _prepare(module: nn.Module, device: torch.device, x: Tensor) -> list[str]:
@@ -110,13 +149,13 @@ def _prepare(module: nn.Module, device: torch.device, x: Tensor) -> list[str]:
 
 def _runs(module: nn.Module, x: Tensor) -> bool:
     try:
-        _logits(module, x)
+        _outputs(module, x)
     except UsageError:
         return False
     return True
 
 
-def _logits(module: nn.Module, x: Tensor) -> Tensor:
+def _outputs(module: nn.Module, x: Tensor) -> Tensor:
     try:
         with torch.no_grad():
             out = logits(module(x.clone()), len(x))  # a clone: the model may change its input in place
@@ -134,12 +173,12 @@ def _logits(module: nn.Module, x: Tensor) -> Tensor:
         raise UsageError(
             f"the model was given images on {x.device} and answers on {out.device}; take .to() and .cuda() out of its forward"
         )
+    if out.shape == (len(x),):
+        return out[:, None]
     if out.ndim != 2 or len(out) != len(x):
         raise UsageError(
             f"the model must return logits ({len(x)}, classes) for {len(x)} images, found {tuple(out.shape)}"
         )
-    if out.shape[1] == 1:
-        raise UsageError("the model returns one number an image; for two classes return two logits, such as (0, z)")
     return out
 
 
@@ -160,7 +199,7 @@ def _compare_classes(classes: int, images: Images) -> None:
 
 def _differentiable(module: nn.Module, x: Tensor) -> tuple[nn.Module, list[str]]:
     """The module, or another of the same outputs where its gradient at images x needs one, and a note on that."""
-    _logits(module, x)  # a model that refuses so few images is not one without a gradient
+    _outputs(module, x)  # a model that refuses so few images is not one without a gradient
     why = "detach, NumPy or no_grad in the model"
     for candidate, notes in (
         (module, []),
@@ -184,20 +223,81 @@ def _passes_gradient(module: nn.Module, x: Tensor) -> bool:
         return outputs.requires_grad and torch.autograd.grad(outputs.sum(), x, allow_unused=True)[0] is not None
 
 
-def _describe(outputs: np.ndarray) -> list[str]:
-    """Notes on outputs that are no plain logits.
+def _compare_outputs(found: np.ndarray, named: Outputs | None) -> list[str]:
+    """Notes on outputs (N, classes), or (N, 1), that are no plain logits.
 
-    :raises UsageError: if they are probabilities.
+    :raises UsageError: if they are not what was named, or, where nothing was, if they are evidently no logits.
     """
+    low, high, totals = found.min(), found.max(), found.sum(1)
+    single = found.shape[1] == 1
+    is_unit = low >= 0 and high <= 1 + checks.ROUNDING
+    shares = not single and low >= 0 and _have_one_total(found)
     with np.errstate(over="ignore"):
-        log_total = np.log(np.exp(outputs.astype(np.float64)).sum(1))
-    if (outputs >= 0).all() and np.allclose(outputs.sum(1), 1, atol=1e-4):
+        logs = not single and high <= 0 and np.allclose(np.log(np.exp(found).sum(1)), 0, atol=2e-2)
+    if named is None:
+        _refuse_unnamed(single, is_unit, shares, float(np.median(totals)))
+        if logs:
+            return [
+                "the model returns log-probabilities: taken as logits, which is exact (softmax leaves them as they are)"
+            ]
+        if low >= 0:
+            return [
+                f"the model returns no negative number ({low:.3g}..{high:.3g}): taken as logits; if they are not, say what "
+                "they are with --outputs"
+            ]
+        return []
+    fits = {
+        "logits": True,
+        "probabilities": shares or (single and is_unit),
+        "log-probabilities": logs,
+        "sigmoid": is_unit,
+    }
+    if not fits[named]:
         raise UsageError(
-            "the model returns probabilities (rows sum to 1): behind a softmax gradients vanish and attacks fail for "
-            "no good reason; return the logits before it, or, where there are none, the logarithm of the probabilities"
+            f"--outputs {named} does not fit: the model returns {low:.3g}..{high:.3g}, and rows sum to "
+            f"{totals.min():.3g}..{totals.max():.3g}"
         )
-    if (outputs <= 0).all() and np.allclose(log_total, 0, atol=1e-3):
-        return [
-            "the model returns log-probabilities: taken as logits, which is exact (softmax leaves them as they are)"
-        ]
-    return []
+    taken = {
+        "logits": "logits",
+        "probabilities": "probabilities: evaluated by their logarithm",
+        "log-probabilities": "log-probabilities: taken as logits, which is exact (softmax leaves them as they are)",
+        "sigmoid": "a sigmoid a class: evaluated by the logits before it",
+    }
+    return [f"--outputs {named}: the model returns {taken[named]}"]
+
+
+def _refuse_unnamed(single: bool, is_unit: bool, shares: bool, total: float) -> None:
+    if single:
+        kind, what = ("sigmoid", "the probability") if is_unit else ("logits", "the logit")
+        raise UsageError(
+            f"the model returns one number an image; --outputs {kind} takes it for {what} of the second of two classes"
+        )
+    if shares:
+        factor = "" if abs(total - 1) < 0.02 else f" times {total:.4g}"
+        raise UsageError(
+            f"the model returns probabilities{factor} (rows sum to {total:.4g}): behind a softmax gradients vanish and "
+            f"attacks fail for no good reason; {_WAY_OUT.format('probabilities', 'or return the logits before it')}"
+        )
+    if is_unit:
+        raise UsageError(
+            "the model returns numbers in 0..1 that do not sum to 1, as a sigmoid a class does: behind it gradients vanish "
+            f"and attacks fail for no good reason; {_WAY_OUT.format('sigmoid', '--outputs logits takes them as they are')}"
+        )
+
+
+def _have_one_total(found: np.ndarray) -> bool:
+    """Whether all rows have one sum, exactly 1, or any other up to the rounding of a low precision."""
+    totals = found.sum(1)
+    total = np.median(totals)
+    if np.allclose(totals, 1, atol=1e-4):
+        return True
+    is_constant = total > 0 and np.abs(totals - total).max() <= 0.01 * total
+    return bool(is_constant and totals.std() < 0.1 * found.std(0).mean())  # not of a network that answers all alike
+
+
+def _is_saturated(logits: np.ndarray, outputs: Outputs | None) -> np.ndarray:
+    """Which rows come from probabilities of which one is 1 and all others are 0, or, of a sigmoid, one is 1."""
+    ordered = np.sort(logits, 1)
+    if outputs == "probabilities":
+        return ordered[:, -2] <= np.log(_TINY) + 1e-3
+    return ordered[:, -1] >= -np.log(_NEAREST_TO_ONE) - 1e-3 if outputs == "sigmoid" else np.zeros(len(logits), bool)

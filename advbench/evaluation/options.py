@@ -6,10 +6,19 @@ import shlex
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, NonNegativeInt, PositiveInt, ValidationError
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    NonNegativeInt,
+    PositiveInt,
+    ValidationError,
+    model_validator,
+)
 
 from advbench.errors import UsageError
-from advbench.study.config import Eps
+from advbench.study.config import Eps, Fraction
 
 METRICS = ("robust_accuracy", "clean_accuracy", "checks_passed", "joint_accuracy")
 """The figures that a floor can be set for."""
@@ -20,6 +29,7 @@ def _parts(value: Any) -> Any:
 
 
 _LIST = BeforeValidator(_parts)
+DEFAULT_EPS = {"linf": (2 / 255, 8 / 255), "l2": (0.25, 0.5)}
 
 
 def number(value: float) -> str:
@@ -41,21 +51,32 @@ class Options(BaseModel):
 
     model: str = Field(description="See advbench.models.find.find.")
     data: str = Field(description="A name from 'advbench list data', a folder of class folders, or an .npz.")
-    weights: Path | None = Field(None, description="A safetensors file or a state dict for the model.")
-    mean: Annotated[tuple[float, ...], _LIST] = Field(
+    weights: Path | None = Field(
+        None, description="A safetensors file or a state dict for the model; FILE:NAME for one of several."
+    )
+    outputs: Literal["logits", "probabilities", "log-probabilities", "sigmoid"] | None = Field(
+        None,
+        description="What the model returns: logits (default), probabilities, log-probabilities or sigmoid (a probability "
+        "of its own a class); converted so that the figures are those of the logits.",
+    )
+    mean: Annotated[tuple[Fraction, ...], _LIST] = Field(
         (), description="Subtracted from images in [0, 1] in front of the model, such as 0.485,0.456,0.406."
     )
-    std: Annotated[tuple[float, ...], _LIST] = Field((), description="The images are then divided by it.")
+    std: Annotated[tuple[Fraction, ...], _LIST] = Field(
+        (), description="The images are then divided by it; may be written 1/255."
+    )
     shape: Annotated[tuple[PositiveInt, PositiveInt, PositiveInt] | None, _LIST] = Field(
         None, description="C,H,W of the model, to which digits and the files of a folder are scaled and cropped."
     )
     labels: Annotated[tuple[NonNegativeInt, ...], _LIST] = Field(
-        (), description="The model's output for each class folder, in alphabetical order; by default 0,1,2,..."
+        (),
+        description="The model's output for each class folder, in alphabetical order, or numeric if all are numbers; by default 0,1,2,...",
     )
     norm: Literal["linf", "l2"] = Field("linf", description="The norm of the bound: linf (default) or l2.")
     eps: Annotated[tuple[Eps, ...], _LIST, Field(min_length=1)] = Field(
-        (2 / 255, 8 / 255),
-        description="Bounds for images in [0, 1], by default 2/255,8/255; the robust accuracy is that at the largest.",
+        DEFAULT_EPS["linf"],
+        description="Bounds for images in [0, 1], by default 2/255,8/255, in l2 0.25,0.5; the robust accuracy is that at "
+        "the largest.",
     )
     attacks: str = Field(
         "standard", description="standard (default), fast, or comma-separated names from 'advbench list attacks'."
@@ -66,6 +87,12 @@ class Options(BaseModel):
         None, description="A detector of a run, models/detector-NAME.safetensors: adds figures of model and detector."
     )
     detector_steps: PositiveInt = Field(100, description="Steps of the attacks that know the detector; by default 100.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fit_eps_to_the_norm(cls, given: Any) -> Any:
+        default = DEFAULT_EPS.get(given.get("norm", "linf"))
+        return given if "eps" in given or default is None else {**given, "eps": default}
 
     @classmethod
     def parse(cls, **given: Any) -> Options:
@@ -81,6 +108,12 @@ class Options(BaseModel):
             raise UsageError(f"--{first['loc'][0]}: {message}") from error
         if bool(parsed.mean) != bool(parsed.std):
             raise UsageError("--mean and --std belong together")
+        if parsed.norm == "linf" and (largest := max(parsed.eps)) >= 1:
+            raise UsageError(
+                f"--eps {largest:g}: within it any image in [0, 1] may become any other; for grey levels write {largest:g}/255"
+            )
+        if parsed.detector is None and "detector_steps" in parsed.model_fields_set:
+            raise UsageError("--detector-steps needs a --detector")
         return parsed.model_copy(update={"eps": tuple(sorted(set(parsed.eps)))})
 
     def command(self, seed: int) -> str:

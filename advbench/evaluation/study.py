@@ -16,8 +16,9 @@ from advbench.checkpoint import fingerprint
 from advbench.data import find as images
 from advbench.data.find import Images
 from advbench.device import resolve_device
+from advbench.errors import UsageError
 from advbench.estimators import TorchClassifier, contract
-from advbench.evaluation import detection, exhibits
+from advbench.evaluation import detection, exhibits, identity, labels
 from advbench.evaluation.battery import Battery, Bounded, battery, fitting
 from advbench.evaluation.checking import run_checks
 from advbench.evaluation.options import Options, stage_at
@@ -49,12 +50,16 @@ def start(
     where = resolve_device(device)
     found = network.find(options.model, options.weights)
     pictures = images.find(options.data, options.shape or found.shape, options.labels, options.n, seed, data_dir)
+    if options.shape not in (None, pictures.x.shape[1:]):
+        raise UsageError(
+            f"--shape {_size(options.shape)}: {options.data} holds images of shape {_size(pictures.x.shape[1:])}"
+        )
     mean, std = (options.mean, options.std) if options.mean else (found.mean, found.std)
     module = contract.normalised(found.module, mean, std, pictures.x.shape[1]) if mean else found.module
-    classifier, notes = contract.classifier(module, pictures, where)
+    classifier, notes = contract.classifier(module, pictures, where, options.outputs)
     detector = detection.load(options.detector, classifier, len(pictures.x)) if options.detector else None
     wanted, left_out = fitting(wanted, classifier.nb_classes)
-    notes = [*pictures.notes, *notes, *left_out]
+    notes = [*found.notes, *pictures.notes, *notes, *left_out]
     if mean and not options.mean:
         published = [", ".join(f"{value:g}" for value in values) for values in (mean, std)]
         notes.append(f"normalised as {options.model} was published: mean {published[0]}, std {published[1]}")
@@ -69,6 +74,7 @@ def start(
         "config": {
             **options.model_dump(mode="json"),
             "weights_sha256": fingerprint(module),
+            **({"code": own} if (own := identity.code(options.model, found.module)) else {}),
             "images_sha256": pictures.fingerprint,
             **({"detector_sha256": fingerprint(detector.subnetwork)} if detector else {}),
         },
@@ -80,20 +86,28 @@ def start(
     with computing(run, About(question=question, command="evaluate"), where):
         size, directory = len(pictures.x), run.directory
         log.info("%s on %d images of %s, on %s; results in %s", options.model, size, pictures.name, where, directory)
+        identity.probe(run, classifier, pictures, seed)
+        clean = run.arrays("clean", partial(_clean, classifier, pictures))
+        if "predicted" in clean:  # not in a run of an earlier version
+            folders = options.labels or (range(pictures.classes or 0) if Path(options.data).is_dir() else ())
+            notes += filter(None, [labels.warning(clean["predicted"], pictures.y, classifier.nb_classes, folders)])
         for note in notes:
             log.warning("%s", note)
         run.rows("checks", partial(run_checks, subject))  # first: a reader learns early that attacks cannot work
-        _attack_all(run, subject, wanted)
+        _attack_all(run, subject, wanted, clean["correct"])
         if detector:
             run.rows("detector", partial(detection.rows, run, subject, detector))
         exhibits.show(run, options.norm, notes)
     return run
 
 
-def _attack_all(run: Run, subject: Subject, wanted: Battery) -> None:
+def _size(shape: tuple[int, ...]) -> str:
+    return ",".join(map(str, shape))
+
+
+def _attack_all(run: Run, subject: Subject, wanted: Battery, clean: np.ndarray) -> None:
     """The accuracy after each attack and all before it at each eps, and the distances to the decision boundary."""
     classifier, pictures, norm = subject.classifier, subject.images, subject.options.norm
-    clean = run.arrays("clean", partial(_clean, classifier, pictures))["correct"]
     distances = {
         name: run.arrays(name, partial(_distance, classifier, name, pictures, clean))["distance"]
         for name in wanted.distances
@@ -115,8 +129,9 @@ def _attack_all(run: Run, subject: Subject, wanted: Battery) -> None:
 
 
 def _clean(classifier: TorchClassifier, pictures: Images) -> Correct:
-    x, y = pictures.x, pictures.y
-    return {"correct": np.concatenate([classifier.predict(x[part]).argmax(1) == y[part] for part in x.parts()])}
+    x = pictures.x
+    predicted = np.concatenate([classifier.predict(x[part]).argmax(1) for part in x.parts()])
+    return {"correct": predicted == pictures.y, "predicted": predicted}
 
 
 def _attack(

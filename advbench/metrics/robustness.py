@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from advbench import checks
 from advbench.metrics.figures import Figure, proportion
 
 if TYPE_CHECKING:
@@ -24,7 +25,9 @@ def still_correct(
     :param x: float (N, C, H, W) in [0, 1].
     :param y: true labels (N,).
     :return: a bool array (N,) before the first attack and one after each.
+    :raises ValueError: for images outside of the classifier's range.
     """
+    x = checks.in_range(x, "x", getattr(classifier, "clip_values", (0.0, 1.0)))
     correct = classifier.predict(x).argmax(1) == y
     yield correct.copy()
     for attack in attacks:

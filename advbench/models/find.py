@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from functools import partial
 from importlib import import_module
@@ -13,12 +13,13 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import torch
 from torch import nn
 
 from advbench import models
 from advbench.errors import UsageError, did_you_mean
-from advbench.files import check_tree, first_line, run_file, user_code
-from advbench.models.weights import fill, read
+from advbench.files import check_tree, first_line, place, run_file, user_code
+from advbench.models.weights import State, fill, read, renamed
 
 FORMS = "file.py:callable, package.module:callable, torchvision:NAME, timm:NAME, a run directory or runs/NAME:model"
 
@@ -31,12 +32,14 @@ class Network:
     :param shape: (C, H, W) of its images, None where it does not say.
     :param mean: subtracted from images in [0, 1] by its publisher, per channel; empty where the model does that itself.
     :param std: they are then divided by it.
+    :param notes: which part of a file its weights are, one sentence each.
     """
 
     module: nn.Module
     shape: tuple[int, int, int] | None = None
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 def find(name: str, weights: Path | None = None) -> Network:
@@ -59,9 +62,11 @@ def find(name: str, weights: Path | None = None) -> Network:
         found = Network(_called(namespace, name, part))
     else:
         raise UsageError(f"MODEL must be {FORMS}; found {name!r}")
-    if weights is not None:
-        fill(found.module, read(weights), weights)
-    return found
+    if weights is None:
+        return found
+    state = read(weights)
+    fill(found.module, state, weights)
+    return replace(found, notes=state.notes)
 
 
 def _torchvision(name: str, weights: Path | None) -> Network:
@@ -70,14 +75,14 @@ def _torchvision(name: str, weights: Path | None) -> Network:
     known = list_models(module=import_module("torchvision.models"))
     if name not in known:
         raise did_you_mean("torchvision classifier", name, _nearest(name, known))
-    published = next(iter(reversed(get_model_weights(name))), None)  # the last are the default ones
+    published = getattr(get_model_weights(name), "DEFAULT", None)
     options = {"weights": published} if weights is None else {}
-    module = _of_library(f"torchvision:{name}", partial(get_model, name, **options), weights)
+    module, notes = _of_library(f"torchvision:{name}", partial(get_model, name, **options), weights)
     if published is None:
-        return Network(module)
+        return Network(module, notes=notes)
     transforms = published.transforms()
     size = transforms.crop_size[0]
-    return Network(module, (3, size, size), tuple(transforms.mean), tuple(transforms.std))
+    return Network(module, (3, size, size), tuple(transforms.mean), tuple(transforms.std), notes)
 
 
 def _timm(name: str, weights: Path | None) -> Network:
@@ -88,24 +93,47 @@ def _timm(name: str, weights: Path | None) -> Network:
     if not timm.is_model(name):
         raise did_you_mean("timm model", name, _nearest(name, timm.list_models()))
     make = partial(timm.create_model, name, pretrained=weights is None)
-    module = _of_library(f"timm:{name}", make, weights)
+    module, notes = _of_library(f"timm:{name}", make, weights)
     published: Any = module.pretrained_cfg
-    return Network(module, tuple(published["input_size"]), tuple(published["mean"]), tuple(published["std"]))
+    return Network(module, tuple(published["input_size"]), tuple(published["mean"]), tuple(published["std"]), notes)
 
 
-def _of_library(name: str, make: Callable[..., nn.Module], weights: Path | None) -> nn.Module:
-    """The network with its published weights, or with those of a file, whose last tensor has a row a class."""
+def _of_library(name: str, make: Callable[..., nn.Module], weights: Path | None) -> tuple[nn.Module, tuple[str, ...]]:
+    """The network with its published weights, or with those of a file, and notes on the file."""
     if weights is not None:
-        state = read(weights)
-        module = make(num_classes=len(list(state.values())[-1]))
+        state, classes = _of_head(make, read(weights), name, weights)
+        module = make(num_classes=classes)
+        for part, child in list(module.named_children()):
+            is_absent = next(child.parameters(), None) is not None and not any(k.startswith(f"{part}.") for k in state)
+            if part.lower().startswith("aux") and is_absent:  # a head that only a training uses
+                setattr(module, part, None)
+                setattr(module, "aux_logits", False)  # noqa: B010 a type checker takes it for a tensor
         fill(module, state, weights)
-        return module
+        return module, state.notes
     try:
-        return make()
+        return make(), ()
     except Exception as error:  # every library has its own errors for a network that is not there
         raise UsageError(
             f"the published weights of {name} could not be had ({first_line(error)}); give a file with --weights"
         ) from error
+
+
+def _of_head(make: Callable[..., nn.Module], state: State, name: str, path: Path) -> tuple[State, int]:
+    """The weights under the library's names, and the length of their head: of the tensors that depend on the classes."""
+    try:
+        with torch.device("meta"):
+            few, more = (make(num_classes=classes).state_dict() for classes in (2, 3))
+    except Exception:  # some networks compute with their weights when they are made
+        few, more = (make(num_classes=classes).state_dict() for classes in (2, 3))
+    state = renamed(state, few)
+    heads = [key for key in few if few[key].shape != more[key].shape]
+    for key in heads:
+        if key in state and state[key].ndim == few[key].ndim:
+            axis = next(i for i, size in enumerate(few[key].shape) if size != more[key].shape[i])
+            return state, int(state[key].shape[axis])
+    raise UsageError(
+        f"{path} holds the weights of another network than {name}: it has no head {' or '.join(heads[:2])}"
+    )
 
 
 def _of_run(run: Path, name: str) -> Network:

@@ -3,7 +3,14 @@
 from __future__ import annotations
 
 import pickle
+import pickletools
+import re
+from _compat_pickle import IMPORT_MAPPING, NAME_MAPPING  # torch.save writes the names of Python 2
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
+from typing import IO, Any
+from zipfile import BadZipFile, ZipFile, is_zipfile
 
 import torch
 from safetensors import SafetensorError
@@ -13,38 +20,103 @@ from torch import Tensor, nn
 from advbench.errors import UsageError
 from advbench.files import first_line
 
-_CONTAINERS = ("state_dict", "model_state_dict", "model", "net")
+_CONTAINERS = ("", "state_dict", "model_state_dict", "model", "net")
+_AVERAGES = ("ema", "swa", "average")
 _PREFIXES = ("module.", "_orig_mod.")  # of DataParallel and of torch.compile
+_COUNTERS = ("n_averaged",)  # of torch.optim.swa_utils, beside the weights
+_LEGACY_PICKLES = 4  # of a file that torch.save wrote before PyTorch 1.6: magic number, protocol, system, object
+_DEPTH = 3
+_NUMBER = re.compile(r"(?<=[a-z])\.(?=\d)")  # norm.1, as names of torchvision were once written
 
 
-def read(path: Path) -> dict[str, Tensor]:
+class State(dict[str, Any]):
+    """A state dict as ``load_state_dict`` takes it.
+
+    :ivar _metadata: the versions of the modules that wrote it, None where the file has none.
+    :ivar notes: what was opened to find it, one sentence each.
+    """
+
+    _metadata: dict[str, Any] | None = None
+    notes: tuple[str, ...] = ()
+
+
+class _Inert:
+    """What stands for every object beside the weights that is neither a tensor nor plain data: none of its code is run."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        pass
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> _Inert:
+        return super().__new__(cls)
+
+    def __setstate__(self, state: Any) -> None:
+        pass
+
+
+def read(path: Path) -> State:
     """The tensors of a safetensors file or of a state dict that ``torch.save`` wrote, by name.
 
-    A checkpoint that holds the state dict under ``state_dict``, ``model_state_dict``, ``model`` or ``net`` is opened,
-    and the prefixes of ``DataParallel`` and ``torch.compile`` are taken off.
+    A checkpoint that holds state dicts is opened, at ``state_dict``, ``model_state_dict``, ``model`` or ``net`` before
+    others and at averaged weights last; ``FILE:NAME`` chooses another. Other objects in it are ignored. The prefixes of
+    ``DataParallel`` and ``torch.compile`` are taken off.
 
     :raises UsageError: if the file is missing, unreadable, needs code to be unpickled, or holds no state dict.
     """
+    wanted = None
     if not path.is_file():
-        raise UsageError(f"no weights at {path}")
+        file, _, wanted = str(path).rpartition(":")
+        if not file or not Path(file).is_file():
+            raise UsageError(f"no weights at {path}")
+        path = Path(file)
+    _refuse_text(path)
     if path.suffix == ".safetensors":
         try:
-            state = load_file(path)
+            found: Any = load_file(path)
         except (SafetensorError, OSError) as error:
             raise UsageError(f"{path} is not a safetensors file: {first_line(error)}") from error
     else:
-        state = _state_dict(path)
+        found = _unpickled(path)
+    state = _chosen(found, wanted, path)
     for prefix in _PREFIXES:
-        if state and all(name.startswith(prefix) for name in state):
-            state = {name.removeprefix(prefix): tensor for name, tensor in state.items()}
-    if not state or not all(isinstance(value, Tensor) for value in state.values()):
-        raise UsageError(f"{path} holds no state dict (names and tensors); save model.state_dict()")
+        if all(name.startswith(prefix) for name in state if name not in _COUNTERS):
+            state = _without(prefix, state)
     return state
 
 
-def _state_dict(path: Path) -> dict[str, Tensor]:
+def _without(prefix: str, state: State) -> State:
+    """The entries under a prefix, without it."""
+    bare = State({name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)})
+    if state._metadata is not None:
+        bare._metadata = {
+            f"{name}.".removeprefix(prefix).removesuffix("."): value for name, value in state._metadata.items()
+        }
+    bare.notes = state.notes
+    return bare
+
+
+def _refuse_text(path: Path) -> None:
+    """:raises UsageError: for an empty file, a web page, a pointer of Git LFS or other text."""
+    with open(path, "rb") as stream:
+        start = stream.read(256)
+    if not start:
+        raise UsageError(f"{path} is empty; fetch the weights again")
     try:
-        found = torch.load(path, map_location="cpu", weights_only=True)
+        text = start.decode("utf-8-sig").lstrip()
+    except UnicodeDecodeError:
+        return
+    if text.startswith("version https://git-lfs"):
+        raise UsageError(f"{path} is a pointer of Git LFS, not the weights; fetch them with 'git lfs pull'")
+    if text.startswith("<"):
+        raise UsageError(f"{path} is a web page, not weights; fetch the file itself, not the page of its host")
+    if all(character.isprintable() or character.isspace() for character in text):
+        raise UsageError(f"{path} is text, not weights; it begins with {text[:40]!r}")
+
+
+def _unpickled(path: Path) -> Any:
+    try:
+        others: list[Any] = [(_Inert, name) for name in _globals(path)]
+        with torch.serialization.safe_globals(others):  # what torch knows as safe itself has precedence
+            return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise UsageError(
             f"{path} is not a plain state dict: reading it would run code from the file, which is refused; "
@@ -52,34 +124,126 @@ def _state_dict(path: Path) -> dict[str, Tensor]:
         ) from error
     except Exception as error:
         raise UsageError(f"{path} cannot be read as weights: {first_line(error)}") from error
-    while isinstance(found, dict):
-        inside = next((found[key] for key in _CONTAINERS if isinstance(found.get(key), dict)), None)
-        if inside is None:
-            return dict(found)
-        found = inside
-    raise UsageError(f"{path} holds a {type(found).__name__}, not a state dict; save model.state_dict()")
 
 
-def fill(module: nn.Module, state: dict[str, Tensor], path: Path) -> None:
-    """Put a state dict into a module, every name and shape in its place.
+def _globals(path: Path) -> set[str]:
+    """The names of the functions and classes that a pickle asks for; nothing is unpickled."""
+    found: set[str] = set()
+    with suppress(ValueError, BadZipFile):  # torch names the fault
+        if is_zipfile(path):
+            with ZipFile(path) as archive:
+                for name in archive.namelist():
+                    if name.endswith("data.pkl"):
+                        with archive.open(name) as stream:
+                            found.update(_named_by_one_pickle(stream))
+        else:
+            with open(path, "rb") as file:
+                for _ in range(_LEGACY_PICKLES):
+                    found.update(_named_by_one_pickle(file))
+    return found
+
+
+def _named_by_one_pickle(stream: IO[bytes]) -> Iterator[str]:
+    for code, argument, _ in pickletools.genops(stream):
+        if code.name == "GLOBAL":
+            module, _, name = str(argument).partition(" ")
+            module, name = NAME_MAPPING.get((module, name), (IMPORT_MAPPING.get(module, module), name))
+            yield f"{module}.{name}"
+
+
+def _chosen(found: Any, wanted: str | None, path: Path) -> State:
+    """The state dict in a file: the one of that name, or the one that is likely the model's."""
+    if isinstance(found, _Inert):
+        raise UsageError(
+            f"{path} holds a whole object: reading it would run code from the file, which is refused; "
+            "save model.state_dict()"
+        )
+    if not isinstance(found, dict):
+        raise UsageError(f"{path} holds a {type(found).__name__}, not a state dict; save model.state_dict()")
+    inside = dict(_state_dicts(found))
+    if wanted is not None and wanted not in inside:
+        raise UsageError(f"{path} has no state dict {wanted!r}; it has {', '.join(filter(None, inside)) or 'none'}")
+    if not inside:
+        whole = any(isinstance(found.get(name), _Inert) for name in _CONTAINERS)
+        why = ": it holds a whole model, which would run code from the file and is refused" if whole else ""
+        raise UsageError(f"{path} holds no state dict (names and tensors){why}; save model.state_dict()")
+    name = min(inside, key=_rank) if wanted is None else wanted
+    state = State(inside[name])
+    state._metadata = getattr(inside[name], "_metadata", None)
+    others = ", ".join(repr(other) for other in inside if other not in (name, ""))
+    if name:
+        state.notes = (f"the weights are {name!r} of {path.name}",)
+        if others:
+            state.notes = (f"{state.notes[0]}; --weights {path.name}:NAME takes another: {others}",)
+    return state
+
+
+def _rank(name: str) -> tuple[bool, int]:
+    last = name.rpartition(".")[2]
+    known = _CONTAINERS.index(last) if last in _CONTAINERS else len(_CONTAINERS)
+    return any(word in name.lower() for word in _AVERAGES), known
+
+
+def _state_dicts(found: dict[Any, Any], name: str = "", depth: int = 0) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Every dict of names and tensors, by the names that lead to it; what belongs to an optimizer is left out."""
+    if found and all(isinstance(key, str) for key in found):
+        tensors = [isinstance(value, Tensor) or key.endswith("_extra_state") for key, value in found.items()]
+        if all(tensors):
+            yield name, found
+            return
+    for key, value in found.items():
+        if isinstance(value, dict) and isinstance(key, str) and "optim" not in key and depth < _DEPTH:
+            yield from _state_dicts(value, f"{name}.{key}" if name else key, depth + 1)
+
+
+def fill(module: nn.Module, state: dict[str, Any], path: Path) -> None:
+    """Put a state dict into a module: what ``load_state_dict`` takes, and names that differ in one prefix, or as norm.1 and norm1, alone.
 
     :raises UsageError: if they are the weights of another network; the message names the differences.
     """
     wanted = module.state_dict()
+    filled = renamed(state, wanted)
+    # a file without versions is most likely of today, else from before there were versions
+    versions = (getattr(wanted, "_metadata", None), None) if filled._metadata is None else (filled._metadata,)
+    for version in versions:
+        filled._metadata = version
+        try:
+            module.load_state_dict(filled)
+            return
+        except Exception as error:  # a module's own hooks may raise anything
+            failure = error
+    raise UsageError(
+        f"{path} holds the weights of another network than {type(module).__name__}: "
+        f"{_problems(filled, wanted) or first_line(failure)}"
+    ) from failure
+
+
+def renamed(state: dict[str, Any], wanted: dict[str, Any]) -> State:
+    """The state dict under the names of a module, where these differ in one prefix of all, or as norm.1 and norm1, alone."""
+    found = State(state)
+    found._metadata, found.notes = getattr(state, "_metadata", None), getattr(state, "notes", ())
+    prefix = f"{next(iter(state), '').partition('.')[0]}."
+    if state and all(name.startswith(prefix) for name in state):
+        bare = _without(prefix, found)
+        if bare.keys() == wanted.keys():
+            return bare
+    numbered = {_NUMBER.sub("", name): name for name in wanted if name not in state}
+    for name in state.keys() - wanted.keys():
+        if (other := numbered.get(_NUMBER.sub("", name))) is not None:
+            found[other] = found.pop(name)
+    return found
+
+
+def _problems(state: dict[str, Any], wanted: dict[str, Any]) -> str:
     missing = [name for name in wanted if name not in state]
     unknown = [name for name in state if name not in wanted]
     other = [
         f"{name} {tuple(state[name].shape)} instead of {tuple(wanted[name].shape)}"
         for name in wanted
-        if name in state and state[name].shape != wanted[name].shape
+        if name in state and isinstance(wanted[name], Tensor) and state[name].shape != wanted[name].shape
     ]
-    problems = [
+    return "; ".join(
         f"{len(names)} {what} ({', '.join(names[:2])}{', ...' if len(names) > 2 else ''})"
         for what, names in (("missing", missing), ("unknown", unknown), ("of another shape", other))
         if names
-    ]
-    if problems:
-        raise UsageError(
-            f"{path} holds the weights of another network than {type(module).__name__}: {'; '.join(problems)}"
-        )
-    module.load_state_dict(state)
+    )

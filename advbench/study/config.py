@@ -23,6 +23,9 @@ def _fraction(value: Any) -> Any:
     return value
 
 
+Fraction = Annotated[float, BeforeValidator(_fraction), Field(allow_inf_nan=False)]
+"""A finite number; may be written 1/255."""
+
 Eps = Annotated[float, BeforeValidator(_fraction), Field(gt=0, le=64)]
 """A perturbation bound for images in [0, 1]; may be written 8/255. An l2 bound may exceed 1."""
 

@@ -126,10 +126,16 @@ def train_classifier(
         gradients: the same training as on one, up to rounding. On CPUs batch norm takes its statistics from the share of
         each process, which is another training; on GPUs from the whole batch.
     :return: one dict an epoch: epoch, loss, validation_accuracy, seconds.
+    :raises ValueError: for images that are not uint8.
     :raises UsageError: if the batches cannot be shared equally, or there are too few devices.
 
     The result is the same whether or not it was interrupted: each epoch derives its own generator.
     """
+    for name, (images, _) in (("train", train), ("validation", validation)):
+        if images.dtype != np.uint8:
+            raise ValueError(
+                f"{name} must hold uint8 images in 0..255, which are divided by 255 here, not {images.dtype}"
+            )
     arguments = (module, train, validation, schedule, seed, checkpoint)
     device = torch.device(device)
     if devices == 1:

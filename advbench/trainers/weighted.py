@@ -16,6 +16,7 @@ from art.estimators.classification import PyTorchClassifier
 from torch import Tensor
 
 from advbench import checks
+from advbench.attacks.fgsm import FGSM
 from advbench.device import bfloat16
 from advbench.estimators import clipped, loss_of, refuse_preprocessing, training_format
 from advbench.loop import batches, train_in_epochs
@@ -167,7 +168,7 @@ class WeightedAdversarialTrainer(Trainer):
 def is_fgsm(attack: EvasionAttack) -> bool:
     """Whether the attack is one step along the sign of the loss gradient at the images themselves."""
     return (
-        type(attack) is FastGradientMethod
+        type(attack) in (FastGradientMethod, FGSM)
         and attack.norm in (np.inf, "inf")
         and not (attack.targeted or attack.minimal or attack.num_random_init)
         and np.isscalar(attack.eps)

@@ -40,11 +40,17 @@ def test_images_arrive_as_float32_nchw_and_what_was_done_is_said(npz, x, note):
 @pytest.mark.parametrize(
     "arrays, said",
     [
-        ({"x": X.astype(np.float32), "y": Y}, r"float32 in 0\.\.255; divide by 255"),
+        ({"x": X.astype(np.float32), "y": Y}, r"x must lie in \[0, 1\], found 0\.\.255; divide by 255"),
         ({"x": X.astype(np.float32) / 127.5 - 1, "y": Y}, "looks normalised.*--mean and --std"),
+        ({"x": X.astype(np.float64) * 257, "y": Y}, r"found 0\.\.65535; divide by 65535"),
+        ({"x": (X.astype(np.float32) - 3) * 1.02, "y": Y}, r"found -3.06\.\.257.04; divide by 255"),
+        ({"x": X.astype(np.float32) - 120, "y": Y}, "looks normalised.*--mean and --std"),
+        ({"x": X.astype(np.float32) / 250, "y": Y}, r"found 0\.\.1.02; clip it"),
+        ({"x": X.astype(np.float32) / 255**2, "y": Y}, "divided by 255 twice"),
+        ({"x": np.where(X.max() == X, np.inf, 0.5), "y": Y}, "holds NaN or infinity"),
         ({"x": X // 255, "y": Y}, "uint8 with no value above 1"),
         ({"x": X.astype(np.int64), "y": Y}, "x is int64"),
-        ({"x": X * np.nan, "y": Y}, "x holds NaN"),
+        ({"x": X * np.nan, "y": Y}, "x must lie in .*holds NaN"),
         ({"x": X[0, 0], "y": np.arange(8)}, r"found shape \(8, 8\)"),
         ({"x": X, "y": Y[:5]}, "y must hold 6 rows like x"),
         ({"x": X, "y": Y + 0.5}, "class indices from 0, found float64 such as 0.5"),
@@ -56,6 +62,24 @@ def test_images_arrive_as_float32_nchw_and_what_was_done_is_said(npz, x, note):
 def test_other_arrays_are_one_line_that_says_what_was_found(npz, arrays, said):
     with pytest.raises(UsageError, match=said):
         images.find(npz(**arrays))
+
+
+@pytest.mark.parametrize("dtype, off", [(np.float32, 2e-7), (np.float64, 1e-9), (np.float16, 9e-4)])
+def test_a_rounding_outside_of_the_range_is_clipped_and_said(npz, dtype, off):
+    x = (X / 255).astype(dtype)
+    x[0, 0, 0, :2] = 1 + off, -off / 4
+    found = images.find(npz(x=x, y=Y))
+    assert found.x[:].min() == 0 and found.x[:].max() == 1 and found.x[np.array([0])].max() == 1
+    assert any("clipped to [0, 1]" in note for note in found.notes)
+
+
+def test_options_that_the_data_cannot_use_are_refused(npz, folder, tmp_path):
+    for source in (npz(x=X, y=Y), "digits"):
+        with pytest.raises(UsageError, match="--labels names the output of each class folder; .* labels of its own"):
+            images.find(source, labels=(2, 1, 0))
+    for source in (npz(x=X, y=Y), str(folder)):
+        with pytest.raises(UsageError, match="--data-dir is the folder of a named data set"):
+            images.find(source, data_dir=tmp_path)
 
 
 def test_one_hot_labels_are_taken_as_indices(npz):
@@ -107,9 +131,11 @@ def test_a_folder_that_cannot_be_used_says_why(folder, tmp_path):
     with pytest.raises(UsageError, match="have several sizes .* give the model's with --shape"):
         images.find(str(folder))
     (folder / "dog" / "3.png").write_text("<html></html>")
-    with pytest.raises(UsageError, match="cannot be read"):
+    with pytest.raises(UsageError, match=r"dog.3\.png cannot be read as an image"):
         images.find(str(folder), (3, 8, 8))
     (tmp_path / "empty").mkdir()
+    with pytest.raises(UsageError, match="one class of images"):
+        images.find(str(tmp_path))
     with pytest.raises(UsageError, match="one folder of images a class"):
         images.find(str(tmp_path / "empty"))
 

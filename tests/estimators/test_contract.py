@@ -63,6 +63,94 @@ def test_log_probabilities_are_taken_as_logits_and_their_gradient_is_the_logits(
     np.testing.assert_allclose(ours, theirs, atol=1e-2 * np.abs(theirs).max())
 
 
+def low(z):
+    return z.bfloat16().softmax(1).float()
+
+
+@pytest.mark.parametrize(
+    "change, said",
+    [
+        (low, "returns probabilities .*--outputs probabilities"),
+        (lambda z: z.half().softmax(1).float(), "returns probabilities .*--outputs probabilities"),
+        (lambda z: 100 * z.softmax(1), "probabilities times 100 .*--outputs probabilities"),
+        (lambda z: 255 * low(z), "probabilities times 25[45].* .*--outputs probabilities"),
+        (lambda z: z.sigmoid(), "as a sigmoid a class does.*--outputs sigmoid"),
+        (lambda z: z[:, :2].sigmoid(), "as a sigmoid a class does.*--outputs sigmoid"),
+        (lambda z: z[:, 0].sigmoid(), "one number an image; --outputs sigmoid .*probability"),
+        (lambda z: z[:, 0], "one number an image; --outputs logits .*logit"),
+    ],
+)
+def test_outputs_that_are_no_logits_are_recognised_with_the_way_out(pictures, change, said):
+    two = Images("two", pictures.x, pictures.y % 2)
+    with pytest.raises(UsageError, match=said) as error:
+        contract.classifier(Answer(change).eval(), two, CPU)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "outputs, change, logits",
+    [
+        ("probabilities", lambda z: z.softmax(1), lambda z: z),
+        ("probabilities", lambda z: 100 * z.softmax(1), lambda z: z),
+        ("log-probabilities", lambda z: z.log_softmax(1), lambda z: z),
+        ("sigmoid", lambda z: z.sigmoid(), lambda z: z),
+        ("logits", lambda z: z.sigmoid(), lambda z: z.sigmoid()),
+        ("sigmoid", lambda z: z[:, 0].sigmoid(), lambda z: torch.stack([0 * z[:, 0], z[:, 0]], 1)),
+        ("probabilities", lambda z: z[:, :1].sigmoid(), lambda z: torch.stack([0 * z[:, 0], z[:, 0]], 1)),
+        ("logits", lambda z: z[:, :1], lambda z: torch.stack([0 * z[:, 0], z[:, 0]], 1)),
+    ],
+)
+def test_named_outputs_have_the_decisions_and_gradients_of_the_logits(pictures, outputs, change, logits):
+    two = Images("two", pictures.x, pictures.y % 2)
+    ours, notes = contract.classifier(Answer(change).eval(), two, CPU, outputs)
+    theirs, _ = contract.classifier(Answer(logits).eval(), two, CPU, "logits")
+    assert notes[0].startswith(f"--outputs {outputs}: the model returns") and len(notes) == 1
+    found, wanted = (each.predict(two.x[:]) for each in (ours, theirs))
+    np.testing.assert_array_equal(found.argmax(1), wanted.argmax(1))
+    np.testing.assert_allclose(np.diff(found), np.diff(wanted), atol=2e-2)
+    found, wanted = (each.loss_gradient(two.x[:], two.y) for each in (ours, theirs))
+    np.testing.assert_allclose(found, wanted, atol=1e-2 * np.abs(wanted).max())
+
+
+@pytest.mark.parametrize(
+    "outputs, change",
+    [
+        ("probabilities", lambda z: z),
+        ("probabilities", lambda z: z.sigmoid()),
+        ("sigmoid", lambda z: z),
+        ("sigmoid", lambda z: z[:, :1] * 9),
+        ("log-probabilities", lambda z: z.log_softmax(1) - 1),
+    ],
+)
+def test_named_outputs_that_do_not_fit_are_refused(pictures, outputs, change):
+    two = Images("two", pictures.x, pictures.y % 2)
+    with pytest.raises(UsageError, match=f"^--outputs {outputs} does not fit: the model returns"):
+        contract.classifier(Answer(change).eval(), two, CPU, outputs)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda z: (20 * z).relu(),
+        lambda z: 0 * z + torch.tensor([0.3, 1.1, 0.2, 0.9]),
+        lambda z: 20 * (z - z.amin(1, keepdim=True)),
+        lambda z: 1e-3 * z + 2,
+    ],
+)
+def test_logits_that_are_never_negative_are_taken_with_a_note(pictures, change):
+    _, notes = contract.classifier(Answer(change).eval(), pictures, CPU)
+    assert any("returns no negative number" in note for note in notes)
+
+
+def test_saturated_probabilities_are_counted(pictures):
+    for outputs, change in (
+        ("sigmoid", lambda z: (3e3 * z).sigmoid()),
+        ("probabilities", lambda z: (3e3 * z).softmax(1)),
+    ):
+        _, notes = contract.classifier(Answer(change).eval(), pictures, CPU, outputs)
+        assert any("images have probabilities of exactly 0 and 1" in note for note in notes)
+
+
 def test_train_mode_and_other_types_are_handled_and_reported(pictures):
     _, notes = contract.classifier(Linear().double().train(), pictures, CPU)
     assert [note.split(":")[0] for note in notes] == ["the model was in float64", "the model was in train mode"]

@@ -33,11 +33,30 @@ def test_the_command_asks_the_same():
         ({"shape": "3,32"}, "--shape"),
         ({"n": "0"}, "--n: "),
         ({"mean": "0.5"}, "--mean and --std belong together"),
+        ({"eps": "8"}, "--eps 8: .*write 8/255"),
+        ({"eps": "2/255,1"}, "--eps 1: .*write 1/255"),
+        ({"mean": "0", "std": "1/0"}, "--std: '1/0' is not a fraction"),
+        ({"mean": "nan", "std": "1"}, "--mean"),
+        ({"detector_steps": "5"}, "--detector-steps needs a --detector"),
+        ({"outputs": "softmax"}, "--outputs: Input should be 'logits', 'probabilities'"),
     ],
 )
 def test_a_wrong_option_is_named(given, said):
     with pytest.raises(UsageError, match=said):
         Options.parse(model="m", data="d", **given)
+
+
+def test_fractions_are_taken_wherever_numbers_of_grey_levels_are():
+    options = Options.parse(model="m", data="d", mean="127.5/255, 0", std="1/255,64/255")
+    assert options.mean == (0.5, 0.0) and options.std == (1 / 255, 64 / 255)
+    assert "--std 1/255,64/255" in options.command(0)
+
+
+def test_the_default_eps_fits_the_norm():
+    assert Options.parse(model="m", data="d").eps == (2 / 255, 8 / 255)
+    assert Options.parse(model="m", data="d", norm="l2").eps == (0.25, 0.5)
+    assert Options.parse(model="m", data="d", norm="l2", eps="3").eps == (3.0,)
+    assert "--eps 0.25,0.5" in Options.parse(model="m", data="d", norm="l2").command(0)
 
 
 @pytest.mark.parametrize("text", ["robust_accuracy", "robust=0.4", "robust_accuracy=45", "clean_accuracy=x"])

@@ -1,4 +1,5 @@
 import numpy as np
+import pytest
 
 from advbench import attacks, metrics
 
@@ -32,10 +33,10 @@ def test_nothing_left_is_nothing_to_attack(classifier, digits):
 
 
 class Reader:
-    """A classifier that reads the label off the first pixel."""
+    """A classifier that reads a tenth of the label off the first pixel."""
 
     def predict(self, x):
-        return np.eye(10)[x[:, 0, 0, 0].astype(int)]
+        return np.eye(10)[(10 * x[:, 0, 0, 0]).round().astype(int)]
 
 
 class Spoiler:
@@ -45,12 +46,12 @@ class Spoiler:
         self.beaten = beaten
 
     def generate(self, x, y):
-        np.testing.assert_array_equal(x[:, 0, 0, 0], y)
-        return np.where(np.isin(y, self.beaten)[:, None, None, None], 9, x)
+        np.testing.assert_array_equal(x[:, 0, 0, 0], y / 10)
+        return np.where(np.isin(y, self.beaten)[:, None, None, None], 0.9, x)
 
 
 def test_the_masks_are_what_each_attack_left():
-    x = np.array([0, 1, 2, 3, 4]).reshape(5, 1, 1, 1)
+    x = np.array([0, 1, 2, 3, 4]).reshape(5, 1, 1, 1) / 10
     y = np.array([0, 1, 2, 3, 5])
     masks = metrics.still_correct(Reader(), [Spoiler(1), Spoiler(), Spoiler(0, 1, 3)], x, y)
     assert [mask.tolist() for mask in masks] == [
@@ -59,3 +60,9 @@ def test_the_masks_are_what_each_attack_left():
         [True, False, True, True, False],
         [False, False, True, False, False],
     ]
+
+
+@pytest.mark.parametrize("factor, said", [(255, "divide by 255"), (-1, "looks normalised"), (np.nan, "NaN")])
+def test_images_of_another_range_are_refused(classifier, digits, factor, said):
+    with pytest.raises(ValueError, match=f"x must lie in .*{said}"):
+        metrics.robust_accuracy(classifier, {}, digits[2][:4] * factor, digits[3][:4])

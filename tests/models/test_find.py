@@ -1,6 +1,15 @@
+import datetime
+import os
+import re
+from collections import Counter
+from pathlib import PurePosixPath
+from types import SimpleNamespace
+
+import numpy as np
 import pytest
 import torch
 from conftest import make_small_net
+from safetensors.torch import save_file
 from torch import nn
 
 from advbench import models
@@ -111,9 +120,9 @@ def test_no_pickle_is_run(tmp_path):
     torch.save(make_small_net(), tmp_path / "whole.pt")
     with pytest.raises(UsageError, match="would run code from the file, which is refused"):
         weights.read(tmp_path / "whole.pt")
-    (tmp_path / "page.safetensors").write_text("<html></html>")
+    (tmp_path / "noise.safetensors").write_bytes(bytes(range(256)))
     with pytest.raises(UsageError, match="not a safetensors file"):
-        weights.read(tmp_path / "page.safetensors")
+        weights.read(tmp_path / "noise.safetensors")
     torch.save([torch.zeros(1)], tmp_path / "list.pt")
     with pytest.raises(UsageError, match="holds a list, not a state dict"):
         weights.read(tmp_path / "list.pt")
@@ -122,3 +131,174 @@ def test_no_pickle_is_run(tmp_path):
         weights.read(tmp_path / "empty.pt")
     with pytest.raises(UsageError, match="no weights at"):
         weights.read(tmp_path / "nothing.pt")
+
+
+@pytest.mark.parametrize("suffix", [".pt", ".safetensors"])
+@pytest.mark.parametrize(
+    "content, said",
+    [
+        ("\ufeff\n <html>Sign in</html>", "is a web page, not weights"),
+        ("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 3\n", "pointer of Git LFS.*git lfs pull"),
+        ('{"message": "Not Found"}', r"""is text, not weights; it begins with '{"message": "Not Found"}'"""),
+        ("", "is empty"),
+    ],
+)
+def test_a_file_that_is_no_weights_is_called_what_it_is(tmp_path, suffix, content, said):
+    path = tmp_path / f"w{suffix}"
+    path.write_text(content)
+    with pytest.raises(UsageError, match=said):
+        weights.read(path)
+
+
+class Settings:
+    """What a training script pickles beside the weights; it must never be made."""
+
+    made = 0
+
+    def __init__(self, **fields):
+        type(self).made += 1
+        vars(self).update(fields)
+
+    def __setstate__(self, state):
+        type(self).made += 1
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+@pytest.mark.parametrize(
+    "beside",
+    [
+        {"best": np.float32(0.9), "epoch": np.int64(3)},
+        {"losses": np.arange(4.0), "when": datetime.date(2020, 1, 2)},
+        {"path": PurePosixPath("a/b"), "options": SimpleNamespace(lr=0.1, layers=[1, 2])},
+        {"options": Settings(lr=0.1), "count": Counter("ab"), "optimizer": {"state": {0: {"step": torch.ones(1)}}}},
+    ],
+)
+def test_objects_beside_the_weights_are_ignored_and_not_made(tmp_path, beside, zipped):
+    net, made = make_small_net(), Settings.made
+    content = {"net": net.state_dict(), **beside}
+    torch.save(content, tmp_path / "w.pt", _use_new_zipfile_serialization=zipped)
+    state = weights.read(tmp_path / "w.pt")
+    other = make_small_net(seed=1)
+    weights.fill(other, state, tmp_path / "w.pt")
+    assert fingerprint(other) == fingerprint(net) and Settings.made == made
+    assert state.notes == ("the weights are 'net' of w.pt",)
+
+
+def test_a_checkpoint_that_would_run_a_command_runs_none(tmp_path):
+    class Evil:
+        def __reduce__(self):
+            return os.system, (f"touch {tmp_path}/ran",)
+
+    class Sly:
+        def __reduce__(self):
+            return exec, (f"open({str(tmp_path / 'ran')!r}, 'w')",)
+
+    net = make_small_net()
+    torch.save({"net": net.state_dict(), "x": Evil()}, tmp_path / "w.pt")
+    with pytest.raises(UsageError, match="would run code from the file, which is refused"):
+        weights.read(tmp_path / "w.pt")
+    torch.save({"net": net.state_dict(), "x": Sly()}, tmp_path / "w.pt")
+    assert weights.read(tmp_path / "w.pt").keys() == net.state_dict().keys()
+    assert not (tmp_path / "ran").exists()
+
+
+def test_averaged_weights_are_taken_where_nothing_else_is_there_and_offered_by_name_otherwise(tmp_path):
+    plain, mean = make_small_net(), make_small_net(seed=1)
+    averaged = {**{f"module.{name}": value for name, value in mean.state_dict().items()}, "n_averaged": torch.tensor(3)}
+    path = tmp_path / "w.pt"
+    for content, name, wanted in (
+        ({"model_ema": averaged, "epoch": 1}, "", mean),
+        (averaged, "", mean),
+        ({"model_ema": averaged, "model": plain.state_dict()}, "", plain),
+        ({"model_ema": averaged, "model": plain.state_dict()}, ":model_ema", mean),
+        ({"student": {"ema": averaged, "weights": plain.state_dict()}}, "", plain),
+    ):
+        torch.save(content, path)
+        state, net = weights.read(tmp_path / f"w.pt{name}"), make_small_net(seed=2)
+        weights.fill(net, state, path)
+        assert fingerprint(net) == fingerprint(wanted)
+        several = "student" in content or "model" in content
+        assert any(":NAME takes another" in note for note in state.notes) == several
+    with pytest.raises(UsageError, match="has no state dict 'swa'; it has student.ema, student.weights"):
+        torch.save({"student": {"ema": averaged, "weights": plain.state_dict()}}, path)
+        weights.read(tmp_path / "w.pt:swa")
+
+
+class Versioned(nn.Linear):
+    """A layer that changed the unit of its weight in version 2, as layers of torchvision did."""
+
+    _version = 2
+
+    def _load_from_state_dict(self, state, prefix, metadata, *rest):
+        if metadata.get("version", 1) < 2:
+            state[f"{prefix}weight"] = 2 * state[f"{prefix}weight"]
+        super()._load_from_state_dict(state, prefix, metadata, *rest)
+
+
+@pytest.mark.parametrize("prefix", ["", "module.", "encoder."])
+def test_versions_of_layers_in_a_file_are_kept(tmp_path, prefix):
+    net = nn.Sequential(Versioned(3, 2), nn.BatchNorm1d(2))
+    state = net.state_dict(prefix=prefix)
+    torch.save(state, tmp_path / "w.pt")
+    other = nn.Sequential(Versioned(3, 2), nn.BatchNorm1d(2))
+    weights.fill(other, weights.read(tmp_path / "w.pt"), tmp_path / "w.pt")
+    assert fingerprint(other) == fingerprint(net)
+
+
+def test_what_plain_pytorch_accepts_is_accepted(tmp_path):
+    """Batch norm from before it counted batches, the old names of weight norm, a state of one's own beside tensors."""
+
+    class WithState(nn.Linear):
+        def get_extra_state(self):
+            return {"scale": 3}
+
+        def set_extra_state(self, state):
+            self.scale = state["scale"]
+
+    norm = nn.Sequential(nn.Conv2d(1, 2, 1), nn.BatchNorm2d(2))
+    old = {name: value for name, value in norm.state_dict().items() if "num_batches" not in name}
+    weight_norm = nn.utils.parametrizations.weight_norm(nn.Linear(3, 2))
+    former = weight_norm.state_dict()
+    former["weight_g"], former["weight_v"] = (former.pop(f"parametrizations.weight.original{i}") for i in (0, 1))
+    for net, state in ((norm, old), (weight_norm, former), (module := WithState(2, 2), module.state_dict())):
+        torch.save(dict(state), tmp_path / "w.pt")
+        before = [p.clone() for p in net.parameters()]
+        with torch.no_grad():
+            [p.zero_() for p in net.parameters()]
+        weights.fill(net, weights.read(tmp_path / "w.pt"), tmp_path / "w.pt")
+        for now, wanted in zip(net.parameters(), before, strict=True):
+            torch.testing.assert_close(now.detach(), wanted)
+
+
+@pytest.mark.parametrize("ending", ["pt", "safetensors"])
+@pytest.mark.parametrize("name", ["mobilenet_v2", "squeezenet1_0", "efficientnet_b0", "resnet18"])
+def test_the_number_of_classes_is_that_of_the_head_in_any_order_of_a_file(tmp_path, name, ending):
+    from torchvision.models import get_model
+
+    state = {f"backbone.{key}": value for key, value in sorted(get_model(name, num_classes=7).state_dict().items())}
+    path = tmp_path / f"w.{ending}"
+    (save_file if ending == "safetensors" else torch.save)(state, path)
+    found = network.find(f"torchvision:{name}", path)
+    assert found.module(torch.zeros(1, 3, 64, 64)).shape == (1, 7)
+    del state[next(reversed([key for key in state if state[key].shape[:1] == (7,)]))]
+    torch.save({key: value for key, value in state.items() if value.shape[:1] != (7,)}, path.with_suffix(".pt"))
+    with pytest.raises(UsageError, match="another network than torchvision:.*has no head"):
+        network.find(f"torchvision:{name}", path.with_suffix(".pt"))
+
+
+def test_names_with_a_number_apart_are_those_of_today(tmp_path):
+    net = nn.Sequential()
+    net.add_module("block", nn.ModuleDict({"norm1": nn.Linear(2, 2), "norm11": nn.Linear(2, 2)}))
+    state = {re.sub(r"norm(\d)", r"norm.\1", name): value for name, value in net.state_dict().items()}
+    assert weights.renamed(state, net.state_dict()).keys() == net.state_dict().keys()
+    assert weights.renamed({"layer.1.1.weight": 0}, {"layer.11.weight": 0}).keys() == {"layer.1.1.weight"}
+
+
+def test_the_published_transform_is_that_of_the_default_weights(monkeypatch):
+    from torchvision.models import ViT_B_16_Weights, get_model_weights
+
+    assert list(get_model_weights("vit_b_16"))[-1] is not ViT_B_16_Weights.DEFAULT
+    asked = []
+    monkeypatch.setattr("torchvision.models.get_model", lambda name, **options: asked.append(options) or nn.Identity())
+    found = network.find("torchvision:vit_b_16")
+    assert asked == [{"weights": ViT_B_16_Weights.DEFAULT}] and found.shape == (3, 224, 224)

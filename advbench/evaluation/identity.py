@@ -1,0 +1,74 @@
+"""What makes two evaluations the same beyond options, weights and images: the code of the model, and its outputs."""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+import sysconfig
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+from torch import nn
+
+import advbench
+from advbench.data.find import Images
+from advbench.errors import UsageError
+from advbench.estimators import AveragedModel, TorchClassifier
+from advbench.seeds import own_global_state
+from advbench.study.run import Run
+
+_INSTALLED = {"site-packages", "dist-packages"}
+_LIBRARIES = (Path(sysconfig.get_path("stdlib")), Path(advbench.__file__).parent)
+_PROBED = 16  # images
+_TOLERANCE = 1e-3  # of the largest output: other processors round otherwise
+
+
+def code(name: str, module: nn.Module) -> dict[str, str]:
+    """The first 16 hex digits of the SHA-256 of each file of the user's own that the model is made of, by module.
+
+    :param name: of the model, as the user wrote it; its file or package and what these import are followed, installed
+        packages are not.
+    """
+    source = name.rpartition(":")[0]
+    is_file = source.endswith(".py")
+    first = f"advbench_file_{Path(source).stem}" if is_file else source  # as run_file names it
+    todo = [first, *(type(part).__module__ for part in module.modules())]
+    found: dict[str, str] = {}
+    while todo:
+        each = sys.modules.get(todo.pop())
+        if each is None or each.__name__ in found or (path := _own_file(each)) is None:
+            continue
+        found[each.__name__] = hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+        todo.append(each.__name__.rpartition(".")[0])
+        for value in list(vars(each).values()):
+            other = value.__name__ if isinstance(value, ModuleType) else getattr(value, "__module__", None)
+            if isinstance(other, str):
+                todo.append(other)
+    return {Path(source).name if is_file and name == first else name: digest for name, digest in sorted(found.items())}
+
+
+def _own_file(module: ModuleType) -> Path | None:
+    """The source of a module that is neither installed nor of Python or advbench itself."""
+    file = getattr(module, "__file__", None)
+    path = Path(file).resolve() if file else None
+    if path is None or path.suffix != ".py" or not path.is_file() or _INSTALLED & set(path.parts):
+        return None
+    return None if any(path.is_relative_to(library.resolve()) for library in _LIBRARIES) else path
+
+
+def probe(run: Run, classifier: TorchClassifier, pictures: Images, seed: int) -> None:
+    """Compare the model's outputs on the first images with those that the run keeps.
+
+    :raises UsageError: if they differ: something that neither the weights nor the known code contain has changed.
+    """
+    with own_global_state(seed):
+        found = classifier.predict(pictures.x[:_PROBED])
+    before = run.arrays("probe", lambda: {"outputs": found})["outputs"]
+    if isinstance(classifier.model, AveragedModel):
+        return  # it answers otherwise each time
+    if found.shape != before.shape or np.abs(found - before).max() > _TOLERANCE * np.abs(before).max():
+        raise UsageError(
+            f"{run.directory} holds figures of a model that gave other outputs, although its weights and files are the same: "
+            "something else that it reads or imports has changed; choose another --out"
+        )

@@ -1,0 +1,143 @@
+"""Image files of every depth, size and direction; class folders in their order."""
+
+import os
+
+import numpy as np
+import pytest
+from PIL import Image
+from torchvision.datasets import ImageFolder
+from torchvision.transforms import v2
+
+from advbench.data import find as images
+from advbench.data import pictures
+from advbench.errors import UsageError
+
+RNG = np.random.default_rng(0)
+
+
+def save(path, array, mode=None, **options):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(array, mode).save(path, **options)
+    return path
+
+
+@pytest.mark.parametrize("ending", ["png", "tif", "pgm"])
+def test_sixteen_bits_keep_their_values_and_are_named(tmp_path, ending):
+    values = RNG.integers(0, 65536, (5, 7), dtype=np.uint16)
+    found, done = pictures.decode(save(tmp_path / f"a.{ending}", values), (1, 5, 7))
+    assert found.dtype == np.float32 and done == [pictures.DEEP]
+    np.testing.assert_allclose(found[0], values / 65535, atol=1e-6)
+    colours, _ = pictures.decode(tmp_path / f"a.{ending}")
+    np.testing.assert_array_equal(colours, np.repeat(found, 3, 0))
+
+
+def test_floats_keep_their_values_or_are_refused_with_advice(tmp_path):
+    values = RNG.random((6, 4), np.float32)
+    found, done = pictures.decode(save(tmp_path / "a.tiff", values), (1, 6, 4))
+    np.testing.assert_array_equal(found[0], values)
+    assert done == []
+    for array, said in ((255 * values, "divide by 255"), (values - 0.5, "looks normalised"), (values * np.nan, "NaN")):
+        with pytest.raises(UsageError, match=f"b.tiff must lie in .*{said}"):
+            pictures.decode(save(tmp_path / "b.tiff", array))
+    with pytest.raises(UsageError, match="c.tiff holds integers of 32 bits"):
+        pictures.decode(save(tmp_path / "c.tiff", (values * 2**20).astype(np.int32)))
+
+
+@pytest.mark.parametrize("channels", [2, 4])
+def test_alpha_is_left_out_and_colours_stay(tmp_path, channels):
+    values = RNG.integers(0, 256, (5, 7, channels), dtype=np.uint8)
+    found, done = pictures.decode(save(tmp_path / "a.png", values))
+    np.testing.assert_array_equal(found, np.broadcast_to(values[..., :-1].transpose(2, 0, 1), (3, 5, 7)))
+    assert done == [pictures.TRANSPARENT]
+
+
+def test_a_photo_is_turned_upright(tmp_path):
+    values, exif = RNG.integers(0, 256, (4, 6, 3), dtype=np.uint8), Image.Exif()
+    exif[0x0112] = 6  # the camera was held upright
+    found, done = pictures.decode(save(tmp_path / "a.png", values, exif=exif))
+    np.testing.assert_array_equal(found, np.rot90(values, -1).transpose(2, 0, 1))
+    assert done == [pictures.TURNED]
+
+
+@pytest.mark.parametrize("size", [(32, 64), (64, 32), (20, 20)])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_an_image_of_the_models_size_is_not_resampled(tmp_path, size, channels):
+    values = RNG.integers(0, 256, (*size, 3)[: 2 + (channels == 3)], dtype=np.uint8)
+    found, _ = pictures.decode(save(tmp_path / "a.bmp", values), (channels, *size))
+    np.testing.assert_array_equal(found, values[None] if channels == 1 else values.transpose(2, 0, 1))
+
+
+@pytest.mark.parametrize("size", [(40, 70), (70, 40), (16, 16), (33, 47), (224, 300)])
+@pytest.mark.parametrize("wanted", [(1, 32, 32), (3, 24, 24)])
+def test_for_a_square_the_pixels_are_torchvisions(tmp_path, size, wanted):
+    values = RNG.integers(0, 256, (*size, 3), dtype=np.uint8)
+    path = save(tmp_path / "f" / "c" / "a.png", values)
+    steps = [v2.Resize(wanted[1]), v2.CenterCrop(wanted[1:]), v2.PILToTensor()]
+    steps = [v2.Grayscale(), *steps] if wanted[0] == 1 else steps
+    theirs = ImageFolder(str(tmp_path / "f"), v2.Compose(steps))[0][0].numpy()
+    np.testing.assert_array_equal(pictures.decode(path, wanted)[0], theirs)
+
+
+@pytest.mark.parametrize("size", [(30, 100), (100, 30), (41, 60), (15, 29)])
+def test_for_another_shape_the_image_covers_it_and_keeps_its_proportions(tmp_path, size):
+    """A ramp stays a ramp: its slope in the result is that of one factor for both directions."""
+    rows, columns = np.mgrid[: size[0], : size[1]]
+    ramp = np.stack([rows, columns, 0 * rows], 2).astype(np.uint8)
+    found, _ = pictures.decode(save(tmp_path / "a.png", ramp), (3, 20, 40))
+    factor = max(20 / size[0], 40 / size[1])
+    down, across = (np.polyfit(np.arange(n), line, 1)[0] for n, line in ((20, found[0][:, 20]), (40, found[1][10])))
+    assert found.shape == (3, 20, 40)
+    np.testing.assert_allclose([down, across], 1 / factor, rtol=0.1)
+
+
+def labelled(folder, names):
+    for value, name in enumerate(names):
+        save(folder / name / "a.png", np.full((4, 4), value, np.uint8))
+    return str(folder)
+
+
+@pytest.mark.parametrize(
+    "names, order, noted",
+    [
+        (("0", "1", "2", "10", "11"), ("0", "1", "2", "10", "11"), True),
+        (("7", "21", "100"), ("7", "21", "100"), True),
+        (("00", "01", "10"), ("00", "01", "10"), False),
+        (("1", "10", "2b"), ("1", "10", "2b"), False),
+        (("dog", "cat"), ("cat", "dog"), False),
+    ],
+)
+def test_folders_named_by_numbers_are_taken_in_their_order(tmp_path, names, order, noted):
+    found = images.find(labelled(tmp_path / "f", names), (1, 4, 4))
+    values = (found.x[:][:, 0, 0, 0] * 255).round().astype(int)
+    assert [names[value] for value in values] == list(order) and found.y.tolist() == [*range(len(names))]
+    assert any("numeric order" in note for note in found.notes) == noted
+    again = images.find(str(tmp_path / "f"), (1, 4, 4), labels=range(5, 5 + len(names)))
+    assert again.y.tolist() == [*range(5, 5 + len(names))]
+
+
+def test_what_was_done_to_files_is_counted(tmp_path):
+    save(tmp_path / "f" / "c" / "a.png", np.zeros((4, 4, 4), np.uint8))
+    save(tmp_path / "f" / "d" / "a.png", np.zeros((4, 4, 3), np.uint8))
+    assert images.find(str(tmp_path / "f")).notes == (f"1 of 2 images are {pictures.TRANSPARENT}",)
+    save(tmp_path / "f" / "d" / "b.png", np.zeros((4, 4), np.uint16))
+    with pytest.raises(UsageError, match="b.png and .*a.png differ in their bits a value"):
+        images.find(str(tmp_path / "f"))
+
+
+def test_neither_links_to_folders_nor_pipes_are_followed(tmp_path):
+    folder = tmp_path / "f"
+    labelled(folder, "ab")
+    os.symlink("..", folder / "a" / "loop")
+    os.mkfifo(folder / "a" / "pipe.png")
+    save(folder / "a" / "below" / "c.png", np.zeros((4, 4), np.uint8))
+    assert images.find(str(folder)).y.tolist() == [0, 0, 1]
+    os.symlink(".", folder / "c")
+    with pytest.raises(UsageError, match="c is a link that leads back to"):
+        images.find(str(folder))
+
+
+def test_the_splits_of_a_data_set_are_not_its_classes(tmp_path):
+    labelled(tmp_path / "train", "ab")
+    labelled(tmp_path / "val", "ab")
+    with pytest.raises(UsageError, match="holds the splits of a data set; choose one, such as .*val"):
+        images.find(str(tmp_path))
