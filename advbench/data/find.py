@@ -13,7 +13,7 @@ from advbench import checks, data
 from advbench.data import npz, pictures
 from advbench.data.pixels import Pixels, fingerprint, let_go, room
 from advbench.errors import UsageError, did_you_mean
-from advbench.files import check_tree, first_line
+from advbench.files import check_tree
 from advbench.progress import track
 from advbench.seeds import derive
 

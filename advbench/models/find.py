@@ -18,7 +18,7 @@ from torch import nn
 
 from advbench import models
 from advbench.errors import UsageError, did_you_mean
-from advbench.files import check_tree, first_line, place, run_file, user_code
+from advbench.files import check_tree, first_line, run_file, user_code
 from advbench.models.weights import State, fill, read, renamed
 
 FORMS = "file.py:callable, package.module:callable, torchvision:NAME, timm:NAME, a run directory or runs/NAME:model"

@@ -51,12 +51,9 @@ class TappedModule(Composite):
     """A network cut at its taps: AD(0) is the input, AD(i) the output of ``stages[i - 1]``.
 
     Images are (N, C, H, W) float in [0, 1], logits (N, num_classes). The notation AD(i) is that of Metzen et al. (2017),
-    figure 1. Subclasses set ``stages`` (an ``nn.ModuleList``) and ``head`` (features of the last tap -> logits), and take:
-
-    :param num_classes: length of the logits.
-    :param in_channels: channels of the images.
-    :param mean: per-channel mean of the training images in [0, 1], which is subtracted; 0 for a report that does not.
-    :param std: per-channel standard deviation in [0, 1], which is divided by; 1 for a report that does not.
+    figure 1. Subclasses set ``stages`` (an ``nn.ModuleList``) and ``head`` (features of the last tap -> logits). They take
+    ``num_classes``, the length of the logits; ``in_channels``, the channels of the images; and per channel the ``mean`` and
+    ``std`` of the training images in [0, 1], which are subtracted and divided by (0 and 1 for a report that does neither).
     """
 
     stages: nn.ModuleList
