@@ -59,8 +59,10 @@ def classifier(module: nn.Module, images: Images, device: torch.device) -> tuple
     first = torch.from_numpy(images.x[: images_at_a_time(images.x.shape[1:], device, most=64)]).to(device)
     if isinstance(module, OptimizedModule):
         module = module._orig_mod  # the same function, which works without a compiler and with hooks
+    torch._functorch.config.donated_buffer = False  # or compiled parts refuse several gradients of one pass
     notes = _prepare(module, device, first)
     outputs = _logits(module, first)
+    module = _regular(module, first[:1])
     classes = outputs.shape[1]
     _compare_classes(classes, images)
     if not torch.allclose(outputs, _logits(module, first), rtol=1e-4, atol=1e-4):
@@ -80,6 +82,26 @@ def classifier(module: nn.Module, images: Images, device: torch.device) -> tuple
         raise UsageError(f"the model returns NaN or infinity for {broken} of {len(images.x)} images")
     assert sample is not None
     return estimator, notes + _describe(sample)
+
+
+class RegularModel(nn.Module):
+    """A model with outputs in float32, and (1, classes) for a single image."""
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module = module
+
+    def forward(self, x: Tensor) -> Tensor:
+        return logits(self.module(x), len(x))
+
+
+def _regular(module: nn.Module, x: Tensor) -> nn.Module:
+    """The module, or a ``RegularModel`` of one that returns half precision, or no rows for a single image x."""
+    _logits(module, x)
+    with torch.no_grad():
+        outputs = module(x.clone())
+    regular = not isinstance(outputs, Tensor) or (outputs.ndim == 2 and outputs.dtype in (torch.float32, torch.float64))
+    return module if regular else RegularModel(module)
 
 
 def _prepare(module: nn.Module, device: torch.device, x: Tensor) -> list[str]:

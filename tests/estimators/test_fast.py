@@ -97,10 +97,6 @@ def _kind(m):
     m[2].beta, m[2].threshold = 1.0, 20.0
 
 
-def _order(m):
-    m[3] = nn.Sequential(*[m[3][i] for i in (0, 2, 1)])
-
-
 def _pruned(m):
     prune.l1_unstructured(m[0], "weight", amount=0.5)
 
@@ -112,7 +108,7 @@ def _parametrised(m):
 
 CHANGES = [
     *(_set, _statistics, _swapped, _storage, _state_dict, _train_mode, _layer_forward, _conv_forward, _conv_hook),
-    *(_inner_hook, _kind, _order, _pruned, _parametrised),
+    *(_inner_hook, _kind, _pruned, _parametrised),
 ]
 
 
