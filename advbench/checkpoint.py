@@ -72,9 +72,14 @@ def _checksum(tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> str:
 def fingerprint(module: torch.nn.Module) -> str:
     """The first 16 hex digits of the SHA-256 over the names and values of all weights."""
     digest = hashlib.sha256()
-    for name, tensor in module.state_dict().items():
-        digest.update(name.encode() + tensor.detach().cpu().contiguous().numpy().tobytes())
+    for name, value in module.state_dict().items():
+        digest.update(name.encode() + (_bytes(value) if isinstance(value, Tensor) else repr(value).encode()))
     return digest.hexdigest()[:16]
+
+
+def _bytes(tensor: Tensor) -> bytes:
+    tensor = tensor.detach().cpu().contiguous().reshape(-1)
+    return tensor.view(torch.uint8).numpy().tobytes()  # NumPy has no bfloat16
 
 
 class Checkpoint:

@@ -90,8 +90,10 @@ def classifier(
     first = torch.from_numpy(images.x[: images_at_a_time(images.x.shape[1:], device, most=64)]).to(device)
     if isinstance(module, OptimizedModule):
         module = module._orig_mod  # the same function, which works without a compiler and with hooks
+    torch._functorch.config.donated_buffer = False  # or compiled parts refuse several gradients of one pass
     notes = _prepare(module, device, first)
     raw = _outputs(module, first)
+    module = _regular(module, first[:1])
     notes += _compare_outputs(raw.double().cpu().numpy(), outputs)
     _compare_classes(max(2, raw.shape[1]), images)
     if outputs in ("probabilities", "sigmoid") or raw.shape[1] == 1:
@@ -119,6 +121,26 @@ def classifier(
             "return the logits before them"
         )
     return estimator, notes
+
+
+class RegularModel(nn.Module):
+    """A model with outputs in float32, and (1, classes) for a single image."""
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module = module
+
+    def forward(self, x: Tensor) -> Tensor:
+        return logits(self.module(x), len(x))
+
+
+def _regular(module: nn.Module, x: Tensor) -> nn.Module:
+    """The module, or a ``RegularModel`` of one that returns half precision, or no rows for a single image x."""
+    _outputs(module, x)
+    with torch.no_grad():
+        outputs = module(x.clone())
+    regular = not isinstance(outputs, Tensor) or (outputs.ndim == 2 and outputs.dtype in (torch.float32, torch.float64))
+    return module if regular else RegularModel(module)
 
 
 def _prepare(module: nn.Module, device: torch.device, x: Tensor) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -87,7 +88,8 @@ class _Backward(torch.autograd.Function):
         try:
             for weight in ctx.weights:
                 weight.grad = None
-            torch.autograd.backward(ctx.outputs, gradient, retain_graph=True)
+            with ThreadPoolExecutor(1) as other:  # PyTorch forbids it in the thread in which autograd.grad is running
+                other.submit(torch.autograd.backward, ctx.outputs, gradient, retain_graph=True).result()
         finally:
             for weight, grad in zip(ctx.weights, before, strict=True):
                 weight.grad = grad
@@ -133,5 +135,6 @@ class _EstimatedGradient(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        estimated = ctx.estimator._apply_preprocessing_gradient(ctx.images, gradient.cpu().numpy())
+        with torch.enable_grad():
+            estimated = ctx.estimator._apply_preprocessing_gradient(ctx.images, gradient.cpu().numpy())
         return torch.from_numpy(np.asarray(estimated, np.float32)).to(gradient.device), None

@@ -73,7 +73,7 @@ def test_a_step_computes_only_the_gradients_it_needs(classifier, detector, digit
     """One shared forward pass through the trunk a step, one backward pass a sign that has weight."""
     count = {"trunk": 0, "head": 0, "subnetwork": 0}
 
-    module = classifier.gradient_module
+    module = classifier.model
     parts = {"trunk": module.stages[0], "head": module.head, "subnetwork": detector.subnetwork}
 
     def hook(name):

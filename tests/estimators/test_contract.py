@@ -1,9 +1,13 @@
+import re
+
 import numpy as np
 import pytest
 import torch
 from conftest import SHAPE, Linear
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
+from advbench import attacks
 from advbench.data.find import Images
 from advbench.data.pixels import Pixels
 from advbench.errors import UsageError
@@ -201,3 +205,65 @@ def test_a_wrong_normalisation_is_named(mean, std, said):
 def test_normalisation_is_in_front_of_the_model():
     x = torch.rand(2, *SHAPE)
     torch.testing.assert_close(contract.normalised(nn.Identity(), (0.25,), (0.5,), 1)(x), (x - 0.25) / 0.5)
+
+
+@pytest.mark.parametrize(
+    "change, said",
+    [
+        (lambda z: torch.tensor(z.numpy() * 1.0), "NO GRADIENT reaches the images .Can't call numpy"),
+        (lambda z: z.squeeze(), None),
+        (lambda z: z.double(), None),
+        (lambda z: z.to(torch.bfloat16), None),
+        (lambda z: checkpoint(torch.sin, z, use_reentrant=True), "reentrant checkpoints"),
+        (lambda z: z.mul_(2), None),
+    ],
+)
+def test_unusual_models_are_evaluated_as_they_are(interior, change, said):
+    module = Answer(change).eval()
+    for n in (8, 1):
+        images = Images("pictures", Pixels(interior[:n]), np.arange(n) % 4)
+        estimator, notes = contract.classifier(module, images, CPU)
+        assert len(notes) == (said is not None) and all(re.search(said, note) for note in notes)
+        with torch.no_grad():
+            wanted = module(torch.from_numpy(images.x[:])).reshape(n, 4)
+        np.testing.assert_array_equal(estimator.predict(images.x[:]), wanted.float().numpy())
+        moved = np.abs(estimator.loss_gradient(images.x[:], images.y)).max()
+        assert (moved == 0) == bool(said and "NO" in said)
+        assert attacks.create("deepfool-l2", estimator, max_iter=2).generate(images.x[:]).shape == images.x[:].shape
+
+
+class CastsItself(Linear):
+    """Weights in half precision, and a forward that converts its images."""
+
+    def forward(self, x):
+        return super().forward(x.to(self.layer.weight.dtype)).float()
+
+
+def test_a_model_that_takes_the_images_in_its_own_precision_stays_in_it(pictures):
+    module = CastsItself().bfloat16().eval()
+    _, notes = contract.classifier(module, pictures, CPU)
+    assert notes == [] and module.layer.weight.dtype is torch.bfloat16
+
+
+def test_images_are_not_changed_by_a_model_that_writes_on_them(pictures):
+    class Writes(Linear):
+        def forward(self, x):
+            return super().forward(x.sub_(0.5).mul_(3))
+
+    before = pictures.x[:].copy()
+    estimator, notes = contract.classifier(Writes().eval(), pictures, CPU)
+    np.testing.assert_array_equal(pictures.x[:], before)
+    assert notes == [] and np.abs(estimator.loss_gradient(before, pictures.y)).max() > 0
+
+
+@pytest.mark.parametrize("nested", [False, True])
+def test_compiled_models_are_evaluated(pictures, nested):
+    compiled = torch.compile(Linear().eval(), backend="aot_eager")
+    module = nn.Sequential(compiled).eval() if nested else compiled
+    estimator, notes = contract.classifier(module, pictures, CPU)
+    plain, _ = contract.classifier(Linear().eval(), pictures, CPU)
+    np.testing.assert_allclose(
+        *(each.loss_gradient(pictures.x[:], pictures.y) for each in (estimator, plain)), rtol=1e-4, atol=1e-6
+    )
+    assert notes == []
+    attacks.create("deepfool-l2", estimator, max_iter=2).generate(pictures.x[:4])

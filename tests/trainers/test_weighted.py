@@ -267,12 +267,11 @@ def test_art_preprocessing_that_changes_images_is_refused(digits):
         classifier = PyTorchClassifier(
             module, nn.CrossEntropyLoss(), SHAPE, 10, optimizer, preprocessing=preprocessing, device_type="cpu"
         )
-        trainer = WeightedAdversarialTrainer(classifier, [], (1.0,))
         if refused:
             with pytest.raises(ValueError, match="ART preprocessing"):
-                trainer.fit(x, y)
+                WeightedAdversarialTrainer(classifier, [], (1.0,))
         else:
-            trainer.fit(x, y, nb_epochs=1)
+            WeightedAdversarialTrainer(classifier, [], (1.0,)).fit(x, y, nb_epochs=1)
 
 
 def test_random_eps_moves_each_image_by_its_own_share(digits):

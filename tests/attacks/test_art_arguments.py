@@ -1,0 +1,143 @@
+"""ART's arguments reach our attacks and trainers, or are refused in one line."""
+
+import re
+
+import art.attacks.evasion as art_attacks
+import numpy as np
+import pytest
+import torch
+from art.defences.preprocessor import SpatialSmoothing
+from art.defences.preprocessor.preprocessor import PreprocessorPyTorch
+from art.estimators.classification import PyTorchClassifier
+from conftest import SHAPE, make_small_net
+from torch import nn
+
+from advbench import attacks, estimators
+from advbench.detectors import SubnetworkDetector
+from advbench.trainers import AlternatingTrainer, StaticAdversarialTrainer, WeightedAdversarialTrainer, train_with_adam
+
+
+class Gamma(PreprocessorPyTorch):
+    """x ** 1.5, differentiable."""
+
+    def __init__(self):
+        super().__init__(is_fitted=True, apply_fit=False, apply_predict=True)
+
+    def forward(self, x, y=None):
+        return (x + 1e-3) ** 1.5, y
+
+
+def arts(module, **options):
+    options = {"clip_values": (0, 1), **options}
+    return PyTorchClassifier(module, nn.CrossEntropyLoss(), SHAPE, 10, device_type="cpu", **options)
+
+
+def ours(module, **options):
+    options = {"clip_values": (0, 1), **options}
+    return estimators.TorchClassifier(module, nn.CrossEntropyLoss(), SHAPE, 10, device_type="cpu", **options)
+
+
+@pytest.mark.parametrize("make", [arts, ours])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"preprocessing": (0.4, 0.5)},
+        {"preprocessing": (np.full((1, 1, 1), 0.4, np.float32), np.full((1, 1, 1), 0.5, np.float32))},
+        {"preprocessing_defences": [Gamma()]},
+        {"preprocessing_defences": [SpatialSmoothing(3, channels_first=True)]},
+    ],
+)
+def test_our_attacks_follow_the_preprocessing_that_predict_has(make, options, trained_net, digits):
+    x, y = digits[2][:12], digits[3][:12]
+    classifier = make(trained_net, **options)
+    right = classifier.predict(x).argmax(1) == y
+    for attack in (
+        attacks.DeepFool(classifier),
+        attacks.CarliniWagnerL2(classifier, max_iter=60, learning_rate=0.05),
+        attacks.create("pgd", classifier, 0.3),
+    ):
+        robust = (classifier.predict(attack.generate(x, y)).argmax(1) == y) & right
+        assert robust.mean() <= 0.25, type(attack)
+    gradient = classifier.loss_gradient(x, np.eye(10, dtype=np.float32)[y])
+    wanted = arts(trained_net, **options).loss_gradient(x, np.eye(10, dtype=np.float32)[y])
+    np.testing.assert_allclose(gradient, wanted, rtol=0, atol=1e-4 * np.abs(wanted).max())
+
+
+@pytest.mark.parametrize(
+    "attack", [attacks.DeepFool, attacks.CarliniWagnerL2, attacks.AutoAttack], ids=lambda attack: attack.__name__
+)
+def test_what_an_attack_would_not_follow_is_refused(attack, trained_net, digits):
+    x, y = digits[2][:2], digits[3][:2]
+    with pytest.raises(ValueError, match=f"{attack.__name__} takes no mask"):
+        attack(arts(trained_net)).generate(x, y, mask=np.ones_like(x))
+    with pytest.raises(ValueError, match=r"images in \[0, 1\], and clip_values are 0..255"):
+        attack(arts(trained_net, clip_values=(0, 255)))
+    with pytest.raises(ValueError, match=r"clip_values are 0..0.5"):
+        attack(arts(trained_net, clip_values=(np.zeros(SHAPE), np.full(SHAPE, 0.5))))
+    table = PyTorchClassifier(nn.Linear(13, 4), nn.CrossEntropyLoss(), (13,), 4, device_type="cpu")
+    with pytest.raises(ValueError, match=r"images \(C, H, W\), not for inputs of shape \(13,\)"):
+        attack(table)
+
+
+@pytest.mark.parametrize("attack", [attacks.DeepFool, attacks.CarliniWagnerL2])
+def test_a_model_of_one_output_is_refused(attack, digits):
+    module = nn.Sequential(nn.Flatten(), nn.Linear(64, 1))
+    classifier = PyTorchClassifier(module, nn.BCEWithLogitsLoss(), SHAPE, 2, clip_values=(0, 1), device_type="cpu")
+    with pytest.raises(ValueError, match=re.escape("2 classes and returns 1 outputs; where z is the only one")):
+        attack(classifier).generate(digits[2][:2])
+
+
+@pytest.mark.parametrize("loss", [nn.CrossEntropyLoss, nn.MSELoss, nn.MultiMarginLoss])
+def test_labels_have_the_form_that_the_loss_takes(loss, digits):
+    x, y = digits[2][:10], digits[3][:10]
+    net = make_small_net()
+    made = estimators.classifier(net, SHAPE, 10, device="cpu", loss=loss())
+    wanted = PyTorchClassifier(net, loss(), SHAPE, 10, device_type="cpu").loss_gradient(
+        x, np.eye(10, dtype=np.float32)[y]
+    )
+    for labels in (y, y.astype(np.int32), np.eye(10, dtype=np.float32)[y]):
+        np.testing.assert_allclose(made.loss_gradient(x, labels), wanted, rtol=0, atol=1e-5 * np.abs(wanted).max())
+
+
+def test_one_logit_of_two_classes_has_its_gradient(digits):
+    """ART's own estimator raises here: its labels lack the dimension of the output."""
+    x, y = digits[2][:6], np.array([0, 1, 1, 0, 1, 0])
+    module = nn.Sequential(nn.Flatten(), nn.Linear(64, 1))
+    made = estimators.TorchClassifier(module, nn.BCEWithLogitsLoss(), SHAPE, 2, device_type="cpu")
+    images = torch.from_numpy(x).requires_grad_(True)
+    nn.functional.softplus((1 - 2 * torch.from_numpy(y)) * module(images)[:, 0]).mean().backward()
+    for labels in (y, np.eye(2, dtype=np.float32)[y], y[:, None].astype(np.float32)):
+        np.testing.assert_allclose(made.loss_gradient(x, labels), images.grad.numpy(), rtol=1e-5, atol=1e-7)
+
+
+def test_arguments_and_defaults_are_arts(trained_net, digits):
+    positional = (trained_net, nn.CrossEntropyLoss(), SHAPE, 10, None, False, "O1", "dynamic", True, (0.2, 0.8))
+    made = estimators.TorchClassifier(*positional)
+    np.testing.assert_allclose(made.clip_values, (0.2, 0.8))
+    default = estimators.TorchClassifier(*positional[:4])
+    assert default.clip_values is None and "mean=0.0, std=1.0" in repr(default)
+    whole = (digits[2][:4] * 255).astype(np.uint8)
+    np.testing.assert_allclose(default.predict(whole), arts(trained_net).predict(whole), rtol=1e-5)
+    table = estimators.TorchClassifier(nn.Linear(13, 4), nn.CrossEntropyLoss(), (13,), 4, device_type="cpu")
+    x = np.random.default_rng(0).random((5, 13))
+    assert table.loss_gradient(x, np.arange(5) % 4).shape == table.predict(x).shape[:1] + (13,)
+    art_attacks.ProjectedGradientDescent(table, eps=0.1, max_iter=2, verbose=False).generate(x.astype(np.float32))
+
+
+def test_trainers_and_detectors_refuse_preprocessing_that_they_would_leave_out():
+    def make():
+        net = make_small_net()
+        return arts(net, optimizer=torch.optim.SGD(net.parameters(), 0.1), preprocessing=(0.5, 0.5))
+
+    x, y = np.zeros((2, *SHAPE), np.float32), np.arange(2)
+    for refused in (
+        lambda: train_with_adam(make(), x, y),
+        lambda: StaticAdversarialTrainer(make()),
+        lambda: WeightedAdversarialTrainer(make(), [], (1.0,)),
+        lambda: SubnetworkDetector(make(), 1),
+        lambda: AlternatingTrainer(one := make(), attacks.GANAttack(one, width=4)),
+    ):
+        with pytest.raises(
+            ValueError, match="without ART preprocessing .StandardisationMeanStdPyTorch.; make it a layer"
+        ):
+            refused()
