@@ -188,8 +188,8 @@ def test_an_option_that_does_not_fit_the_data_or_the_model_is_refused(folder, mo
 
 
 def test_a_bug_that_was_mended_is_not_hidden_by_the_run_of_before(folder):
-    code = (folder / "net.py").read_text()
-    (folder / "own.py").write_text(code.replace("def plain", "def make") + "\nSCALE = 1\n")
+    code = (folder / "net.py").read_text().replace("def plain", "def make").replace('"net.py", ', '"own.py", ')
+    (folder / "own.py").write_text(f"{code}\nSCALE = 1\n")
     words = ["evaluate", f"{folder}/own.py:make", "--data", f"{folder}/digits.npz", "--attacks", "fgsm", "--n", "12"]
     command = [*words, "--checks", "2", "--eps", "0.1", "--out", f"{folder}/own"]
     first = CliRunner().invoke(main, command)
