@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Callable
 from math import prod
 from pathlib import Path
+from tokenize import TokenError
 from typing import IO, NamedTuple
 from zipfile import BadZipFile, ZipFile
 from zlib import error as ZlibError
@@ -50,6 +51,8 @@ def read(path: Path, names: tuple[str, ...], choose: Callable[[int], np.ndarray]
                     if length != total:
                         raise UsageError(f"{name} must hold {total} rows like {names[0]}, found shape {header.shape}")
                     arrays.append(_rows(stream, header, chosen))
+                    if len(chosen) and stream.read(1):  # only at its end is the checksum of a member compared
+                        raise EOFError
             return arrays
     except (OSError, BadZipFile, EOFError, ZlibError, NotImplementedError, RuntimeError) as error:
         reason = getattr(error, "strerror", None) or "not an npz file, or a damaged one"
@@ -64,7 +67,7 @@ def _header(stream: IO[bytes], name: str) -> _Header:
             warnings.simplefilter("ignore")  # of a header that Python 2 wrote
             version = np.lib.format.read_magic(stream)
             shape, fortran, dtype = _HEADERS[version](stream)
-    except (ValueError, KeyError, TypeError, SyntaxError, RecursionError, OverflowError) as error:
+    except (ValueError, KeyError, TypeError, SyntaxError, RecursionError, OverflowError, TokenError) as error:
         raise UsageError(f"{name} is not an array that numpy saved") from error
     if not dtype.itemsize:
         raise UsageError(f"{name} holds values of no size")

@@ -20,6 +20,7 @@ _SIXTEEN_BITS = 65535
 
 TURNED = "turned upright, as EXIF says"
 DEEP = f"of 16 bits a value: divided by {_SIXTEEN_BITS}"
+FRAMES = "of several frames, of which the first is taken"
 TRANSPARENT = "with an alpha channel, which is left out: colours are as they are in the file"
 
 
@@ -77,6 +78,7 @@ def decode(path: Path, shape: tuple[int, int, int] | None = None) -> tuple[np.nd
             file.load()
             done = [TURNED] if file.getexif().get(_ORIENTATION, 1) not in _UPRIGHT else []
             done += [TRANSPARENT] if file.has_transparency_data else []
+            done += [FRAMES] if getattr(file, "n_frames", 1) > 1 else []
             upright, kind = ImageOps.exif_transpose(file), file.format
     except Exception as error:  # Pillow's plugins raise errors of any kind on a damaged file
         raise UsageError(f"{path} cannot be read as an image: {first_line(error)}") from error

@@ -184,7 +184,8 @@ def _outputs(module: nn.Module, x: Tensor) -> Tensor:
     except Exception as error:  # a user's model may raise anything
         shape = tuple(x.shape[1:])
         raise UsageError(
-            f"the model does not take images of shape {shape} on {x.device}: {first_line(error)}"
+            f"the model does not take images of shape {shape} on {x.device} (digits and folders come in that of --shape C,H,W): "
+            f"{first_line(error)}"
         ) from error
     if not isinstance(out, Tensor):
         inside = f" of {len(out)}" if isinstance(out, (tuple, list, dict)) else ""

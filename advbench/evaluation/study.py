@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from functools import partial
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,10 @@ def start(
     if options.shape not in (None, pictures.x.shape[1:]):
         raise UsageError(
             f"--shape {_size(options.shape)}: {options.data} holds images of shape {_size(pictures.x.shape[1:])}"
+        )
+    if options.norm == "l2" and (largest := max(options.eps)) >= prod(pictures.x.shape[1:]) ** 0.5:
+        raise UsageError(
+            f"--eps {largest:g}: within it any image may become any other; for grey levels write {largest:g}/255"
         )
     mean, std = (options.mean, options.std) if options.mean else (found.mean, found.std)
     module = contract.normalised(found.module, mean, std, pictures.x.shape[1]) if mean else found.module

@@ -153,19 +153,15 @@ def _named_by_one_pickle(stream: IO[bytes]) -> Iterator[str]:
 
 def _chosen(found: Any, wanted: str | None, path: Path) -> State:
     """The state dict in a file: the one of that name, or the one that is likely the model's."""
+    why = ": reading it would run code from the file, which is refused" if _holds_code(found) else ""
     if isinstance(found, _Inert):
-        raise UsageError(
-            f"{path} holds a whole object: reading it would run code from the file, which is refused; "
-            "save model.state_dict()"
-        )
+        raise UsageError(f"{path} holds a whole object{why}; save model.state_dict()")
     if not isinstance(found, dict):
-        raise UsageError(f"{path} holds a {type(found).__name__}, not a state dict; save model.state_dict()")
+        raise UsageError(f"{path} holds a {type(found).__name__}, not a state dict{why}; save model.state_dict()")
     inside = dict(_state_dicts(found))
     if wanted is not None and wanted not in inside:
         raise UsageError(f"{path} has no state dict {wanted!r}; it has {', '.join(filter(None, inside)) or 'none'}")
     if not inside:
-        whole = any(isinstance(found.get(name), _Inert) for name in _CONTAINERS)
-        why = ": it holds a whole model, which would run code from the file and is refused" if whole else ""
         raise UsageError(f"{path} holds no state dict (names and tensors){why}; save model.state_dict()")
     name = min(inside, key=_rank) if wanted is None else wanted
     state = State(inside[name])
@@ -176,6 +172,11 @@ def _chosen(found: Any, wanted: str | None, path: Path) -> State:
         if others:
             state.notes = (f"{state.notes[0]}; --weights {path.name}:NAME takes another: {others}",)
     return state
+
+
+def _holds_code(found: Any, depth: int = 0) -> bool:
+    inside = found.values() if isinstance(found, dict) else found if isinstance(found, (list, tuple)) else ()
+    return isinstance(found, _Inert) or (depth < _DEPTH and any(_holds_code(value, depth + 1) for value in inside))
 
 
 def _rank(name: str) -> tuple[bool, int]:

@@ -116,3 +116,22 @@ def test_arrays_of_other_lengths_and_missing_ones_are_named(tmp_path):
         npz.read(saved(tmp_path / "a.npz", x=np.ones((3, 2)), y=np.ones(4)), ("x", "y"), everything)
     with pytest.raises(UsageError, match="must hold arrays x and y, found x, z"):
         npz.read(saved(tmp_path / "b.npz", x=np.ones(3), z=np.ones(3)), ("x", "y"), everything)
+
+
+@pytest.mark.parametrize("header", [b"{'descr': '|u1', 'shape': (3,", b"{'descr': \x00", b"x" * 20, b"{[(", b"'" * 3])
+def test_a_header_that_is_no_literal_is_one_line(tmp_path, header):
+    path = tmp_path / "set.npz"
+    with ZipFile(path, "w") as written:
+        written.writestr("x.npy", b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header)
+        written.writestr("y.npy", b"")
+    with pytest.raises(UsageError, match="x is not an array that numpy saved"):
+        npz.read(path, ("x", "y"), everything)
+
+
+def test_a_header_that_claims_less_than_is_there_is_a_damaged_file(tmp_path):
+    path = tmp_path / "set.npz"
+    with ZipFile(path, "w") as written:
+        for name in ("x", "y"):
+            written.writestr(f"{name}.npy", member({"shape": (4,)}, bytes(range(5))))
+    with pytest.raises(UsageError, match="damaged"):
+        npz.read(path, ("x", "y"), everything)

@@ -51,6 +51,13 @@ def test_alpha_is_left_out_and_colours_stay(tmp_path, channels):
     assert done == [pictures.TRANSPARENT]
 
 
+def test_of_several_frames_the_first_is_taken(tmp_path):
+    frames = [Image.fromarray(np.full((4, 4), value, np.uint8)) for value in (7, 9)]
+    frames[0].save(tmp_path / "a.tif", save_all=True, append_images=frames[1:])
+    found, done = pictures.decode(tmp_path / "a.tif", (1, 4, 4))
+    assert (found == 7).all() and done == [pictures.FRAMES]
+
+
 def test_a_photo_is_turned_upright(tmp_path):
     values, exif = RNG.integers(0, 256, (4, 6, 3), dtype=np.uint8), Image.Exif()
     exif[0x0112] = 6  # the camera was held upright

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -170,3 +171,46 @@ def test_a_mistake_is_one_line_and_exit_code_2(arguments, said):
     result = CliRunner().invoke(main, arguments)
     assert result.exit_code == 2 and said in result.stderr
     assert len(result.stderr.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    "more, said",
+    [
+        (("--labels", "1,0"), "--labels names the output of each class folder"),
+        (("--shape", "1,16,16"), "--shape 1,16,16: .*digits.npz holds images of shape 1,8,8"),
+        (("--norm", "l2", "--eps", "8"), "--eps 8: within it any image may become any other; .*8/255"),
+        (("--outputs", "sigmoid"), "--outputs sigmoid does not fit"),
+    ],
+)
+def test_an_option_that_does_not_fit_the_data_or_the_model_is_refused(folder, more, said):
+    result = evaluate(folder, "plain", *more)
+    assert result.exit_code == 2 and re.search(said, result.stderr.strip().splitlines()[-1])
+
+
+def test_a_bug_that_was_mended_is_not_hidden_by_the_run_of_before(folder):
+    code = (folder / "net.py").read_text().replace("def plain", "def make").replace('"net.py", ', '"own.py", ')
+    (folder / "own.py").write_text(f"{code}\nSCALE = 1\n")
+    words = ["evaluate", f"{folder}/own.py:make", "--data", f"{folder}/digits.npz", "--attacks", "fgsm", "--n", "12"]
+    command = [*words, "--checks", "2", "--eps", "0.1", "--out", f"{folder}/own"]
+    first = CliRunner().invoke(main, command)
+    assert first.exit_code == 0, first.stderr
+    (folder / "own.py").write_text((folder / "own.py").read_text().replace("SCALE = 1", "SCALE = 2"))
+    again = CliRunner().invoke(main, command)
+    assert again.exit_code == 2 and "holds a run with code = " in again.stderr and "own.py" in again.stderr
+
+
+def test_labels_in_another_order_are_said_loudly_with_the_order(folder, digits):
+    np.savez(folder / "turned.npz", x=digits[2][:200], y=9 - digits[3][:200])
+    words = [
+        "evaluate",
+        f"{folder}/net.py:plain",
+        "--data",
+        f"{folder}/turned.npz",
+        "--attacks",
+        "fgsm",
+        "--eps",
+        "0.1",
+    ]
+    result = CliRunner().invoke(main, [*words, "--checks", "2", "--out", f"{folder}/turned"])
+    assert "THE LABELS DO NOT MATCH THE OUTPUTS OF THE MODEL" in result.stderr and "0 is output 9" in result.stderr
+    assert "THE LABELS DO NOT MATCH" in (folder / "turned" / "exhibits.json").read_text()
