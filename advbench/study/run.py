@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 from filelock import FileLock, Timeout
 
-from advbench.errors import AdvbenchError, UsageError
+from advbench.errors import AdvbenchError, UsageError, printable_json
 from advbench.files import check_tree, read_json, sweep, unfinished, write, write_text
 from advbench.metrics import COLUMNS
 from advbench.progress import log
@@ -287,8 +287,9 @@ class Run:
             import vl_convert
 
             specification, picture = (self.directory / "charts" / f"{name}{end}" for end in (".vl.json", ".svg"))
-            write_text(specification, chart.to_json() + "\n")
-            write_text(picture, vl_convert.vegalite_to_svg(chart.to_json()))
+            text = json.dumps(printable_json(json.loads(chart.to_json())), indent=2, sort_keys=True)
+            write_text(specification, text + "\n")
+            write_text(picture, vl_convert.vegalite_to_svg(text))
             entry["chart"] = f"charts/{specification.name}"
             drawn += [specification, picture]
         if table is not None:
