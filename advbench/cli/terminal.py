@@ -118,7 +118,7 @@ def _interruptible() -> Iterator[None]:
 def result_alone() -> Iterator[TextIO]:
     """Standard output for the result; whatever else is printed, by a model or by C code, goes to standard error."""
     shown = sys.stdout
-    if shown is not sys.__stdout__:  # a test or a notebook collects it
+    if shown is None or shown is not sys.__stdout__:  # a test or a notebook collects it
         with redirect_stdout(sys.stderr):
             yield shown
         return

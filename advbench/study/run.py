@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import logging
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
+from logging import ERROR, FileHandler, Formatter, Handler
 from operator import methodcaller
 from pathlib import Path
 from typing import Any
@@ -93,7 +93,7 @@ class Run:
         except AdvbenchError:
             raise
         except Exception:  # the terminal shows one line of it
-            error = logging.ERROR, __file__, 0, "stopped by an error", (), sys.exc_info()
+            error = ERROR, __file__, 0, "stopped by an error", (), sys.exc_info()
             handler.handle(log.makeRecord(log.name, *error))
             raise
         finally:
@@ -123,10 +123,10 @@ class Run:
         finally:
             lock.release()
 
-    def log_to_file(self) -> logging.Handler:
+    def log_to_file(self) -> Handler:
         """Copy what this process logs to log.txt from now on."""
-        handler = logging.FileHandler(self.directory / "log.txt")
-        handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
+        handler = FileHandler(self.directory / "log.txt")
+        handler.setFormatter(Formatter("%(asctime)s %(message)s"))
         log.addHandler(handler)
         return handler
 
