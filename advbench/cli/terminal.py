@@ -117,19 +117,19 @@ def _interruptible() -> Iterator[None]:
 @contextmanager
 def result_alone() -> Iterator[TextIO]:
     """Standard output for the result; whatever else is printed, by a model or by C code, goes to standard error."""
-    shown = sys.stdout
-    if shown is None or shown is not sys.__stdout__:  # a test or a notebook collects it
+    shown, own = sys.stdout, sys.__stdout__
+    if own is None or shown is not own:  # a test or a notebook collects it
         with redirect_stdout(sys.stderr):
             yield shown
         return
-    shown.flush()
-    with os.fdopen(os.dup(1), "w", encoding=shown.encoding, errors=shown.errors) as result:
+    own.flush()
+    with os.fdopen(os.dup(1), "w", encoding=own.encoding, errors=own.errors) as result:
         os.dup2(2, 1)
         try:
             with redirect_stdout(sys.stderr):
                 yield result
         finally:
-            shown.flush()
+            own.flush()
             result.flush()
             os.dup2(result.fileno(), 1)
             atexit.register(os.dup2, 2, 1)  # before what a model has left to be printed at the end
