@@ -1,5 +1,6 @@
 """The errors that a user can cause and mend: one line each, with an exit code of their own."""
 
+from typing import Any
 from unicodedata import category
 
 
@@ -25,6 +26,15 @@ def printable(text: str) -> str:
         c if c in "\n\t" or category(c) not in ("Cc", "Cf", "Cs", "Zl", "Zp") else c.encode("unicode_escape").decode()
         for c in text
     )
+
+
+def printable_json(part: Any) -> Any:
+    """JSON with all its texts ``printable``: what draws charts dies of a control character."""
+    if isinstance(part, dict):
+        return {printable(key): printable_json(value) for key, value in part.items()}
+    if isinstance(part, list):
+        return [printable_json(value) for value in part]
+    return printable(part) if isinstance(part, str) else part
 
 
 def did_you_mean(kind: str, name: str, known: list[str]) -> UsageError:

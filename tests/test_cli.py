@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 import time
+import weakref
 
 import pytest
 from click.testing import CliRunner
@@ -130,3 +131,96 @@ def test_an_interrupt_says_how_to_go_on(offline, monkeypatch, sent, code):
     result = call("recipe", "training-mnist", "--dataset", "digits")
     assert result.exit_code == code and "goes on from here" in result.stderr
     assert signal.getsignal(signal.SIGTERM) == before
+
+
+@pytest.mark.parametrize(
+    "raised, code, said",
+    [
+        (SystemExit(0), 2, "SystemExit: 0"),
+        (SystemExit("enough"), 2, "must not end the program"),
+        (ZeroDivisionError("nothing\nmore"), 1, "ZeroDivisionError: nothing (test_cli.py, line"),
+        (RecursionError(), 1, "RecursionError"),
+        (FileNotFoundError(2, "No such file", "x.pt"), 1, "x.pt"),
+    ],
+)
+def test_whatever_stops_a_command_is_one_line_and_never_exit_code_0(offline, monkeypatch, raised, code, said):
+    def fails(*_, **__):
+        raise raised
+
+    monkeypatch.setattr(study, "start", fails)
+    result = call("recipe", "training-mnist", "--dataset", "digits")
+    assert result.exit_code == code and said in result.stderr and result.stdout == ""
+    assert len(result.stderr.splitlines()) == 1 and isinstance(result.exception, SystemExit)
+
+
+class Interrupted:
+    """Sends a signal where Python drops every exception."""
+
+    def __init__(self, sent):
+        self.sent = sent
+
+    def __del__(self):
+        os.kill(os.getpid(), self.sent)
+        _ = [0 for _ in range(1000)]
+
+
+def in_a_destructor(sent):
+    Interrupted(sent)
+    time.sleep(20)
+
+
+def in_a_weak_reference(sent):
+    thing = Interrupted(0)
+    _ = weakref.ref(thing, lambda _: os.kill(os.getpid(), sent))
+    del thing
+    time.sleep(20)
+
+
+def in_code_that_excepts_everything(sent):
+    try:
+        os.kill(os.getpid(), sent)
+        time.sleep(20)
+    except BaseException:
+        pass
+
+
+def in_code_that_makes_another_error_of_it(sent):
+    try:
+        os.kill(os.getpid(), sent)
+        time.sleep(20)
+    except BaseException as error:
+        raise ValueError from error
+
+
+@pytest.mark.parametrize("sent, code", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    "place",
+    [in_a_destructor, in_a_weak_reference, in_code_that_excepts_everything, in_code_that_makes_another_error_of_it],
+)
+def test_no_signal_is_lost(offline, monkeypatch, sent, code, place):
+    monkeypatch.setattr(study, "start", lambda *_, **__: place(sent))
+    began = time.monotonic()
+    result = call("recipe", "training-mnist", "--dataset", "digits")
+    assert result.exit_code == code and "goes on from here" in result.stderr
+    assert time.monotonic() - began < 15
+
+
+PRINTS = """
+import atexit, os, subprocess, sys
+from advbench.cli.terminal import result_alone
+print("before", flush=True)
+with result_alone() as out:
+    print("a model")
+    sys.__stdout__.write("past us")
+    os.write(1, b"from C")
+    subprocess.run(["echo", "a child"], check=True)
+    atexit.register(print, "at the end")
+    print("the result", file=out)
+    print("and more")
+"""
+
+
+def test_standard_output_holds_the_result_alone(tmp_path):
+    done = subprocess.run([sys.executable, "-c", PRINTS], capture_output=True, text=True, check=True, cwd=tmp_path)
+    assert done.stdout == "before\nthe result\n"
+    assert all(text in done.stderr for text in ("a model", "past us", "from C", "a child", "at the end", "and more"))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import _thread
 import atexit
 import logging
 import os
@@ -82,6 +81,7 @@ class _Stopped(KeyboardInterrupt):
 def _interruptible() -> Iterator[None]:
     """Signals stop what is inside, also those that arrive where Python or a library drops every exception."""
     asked: list[int] = []
+    tries: list[threading.Timer] = []
     shown = sys.unraisablehook
 
     def stop(number: int, _: Any) -> None:
@@ -90,7 +90,8 @@ def _interruptible() -> Iterator[None]:
 
     def again(dropped: Any) -> None:  # by a destructor, or a callback of the garbage collector
         if isinstance(dropped.exc_value, _Stopped):
-            threading.Timer(_SECONDS_TO_TRY_AGAIN, _thread.interrupt_main, (dropped.exc_value.number,)).start()
+            tries.append(threading.Timer(_SECONDS_TO_TRY_AGAIN, os.kill, (os.getpid(), dropped.exc_value.number)))
+            tries[-1].start()
         else:
             shown(dropped)
 
@@ -104,6 +105,8 @@ def _interruptible() -> Iterator[None]:
     try:
         yield
     finally:
+        for each in tries:
+            each.cancel()
         sys.unraisablehook = shown
         for number, handler in before.items():
             signal.signal(number, handler)
@@ -114,19 +117,19 @@ def _interruptible() -> Iterator[None]:
 @contextmanager
 def result_alone() -> Iterator[TextIO]:
     """Standard output for the result; whatever else is printed, by a model or by C code, goes to standard error."""
-    shown = sys.stdout
-    if shown is not sys.__stdout__:  # a test or a notebook collects it
+    shown, own = sys.stdout, sys.__stdout__
+    if own is None or shown is not own:  # a test or a notebook collects it
         with redirect_stdout(sys.stderr):
             yield shown
         return
-    shown.flush()
-    with os.fdopen(os.dup(1), "w", encoding=shown.encoding, errors=shown.errors) as result:
+    own.flush()
+    with os.fdopen(os.dup(1), "w", encoding=own.encoding, errors=own.errors) as result:
         os.dup2(2, 1)
         try:
             with redirect_stdout(sys.stderr):
                 yield result
         finally:
-            shown.flush()
+            own.flush()
             result.flush()
             os.dup2(result.fileno(), 1)
             atexit.register(os.dup2, 2, 1)  # before what a model has left to be printed at the end

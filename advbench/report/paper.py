@@ -11,8 +11,8 @@ from typing import Any
 
 import pandas as pd
 
-from advbench.errors import UsageError
-from advbench.files import first_line, write
+from advbench.errors import UsageError, printable_json
+from advbench.files import write
 from advbench.report.source import read_run
 from advbench.report.tables import claims_table, latex, markdown
 from advbench.study.claims import verdicts
@@ -49,9 +49,9 @@ def drawn(name: str, spec: dict[str, Any], form: str) -> bytes:
     import vl_convert
 
     try:
-        svg = vl_convert.vegalite_to_svg(json.dumps(spec), allowed_base_urls=[])
+        svg = vl_convert.vegalite_to_svg(json.dumps(printable_json(spec)), allowed_base_urls=[])
     except ValueError as error:
-        raise UsageError(f"the chart {name} cannot be drawn: {first_line(error)[:200]}") from error
+        raise UsageError(f"the chart {name} cannot be drawn: {' '.join(str(error).split())[:200]}") from error
     if (address := _data_elsewhere(spec) or next(iter(_ADDRESS.findall(svg)), None)) is not None:
         raise UsageError(f"the chart {name} names {address[:100]}; only a chart that holds all its data is drawn")
     if form == "svg":

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import logging
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
+from logging import ERROR, FileHandler, Formatter, Handler
 from operator import methodcaller
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 from filelock import FileLock, Timeout
 
-from advbench.errors import AdvbenchError, UsageError
+from advbench.errors import AdvbenchError, UsageError, printable_json
 from advbench.files import check_tree, read_json, sweep, unfinished, write, write_text
 from advbench.metrics import COLUMNS
 from advbench.progress import log
@@ -93,7 +93,7 @@ class Run:
         except AdvbenchError:
             raise
         except Exception:  # the terminal shows one line of it
-            error = logging.ERROR, __file__, 0, "stopped by an error", (), sys.exc_info()
+            error = ERROR, __file__, 0, "stopped by an error", (), sys.exc_info()
             handler.handle(log.makeRecord(log.name, *error))
             raise
         finally:
@@ -123,10 +123,10 @@ class Run:
         finally:
             lock.release()
 
-    def log_to_file(self) -> logging.Handler:
+    def log_to_file(self) -> Handler:
         """Copy what this process logs to log.txt from now on."""
-        handler = logging.FileHandler(self.directory / "log.txt")
-        handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
+        handler = FileHandler(self.directory / "log.txt")
+        handler.setFormatter(Formatter("%(asctime)s %(message)s"))
         log.addHandler(handler)
         return handler
 
@@ -287,8 +287,9 @@ class Run:
             import vl_convert
 
             specification, picture = (self.directory / "charts" / f"{name}{end}" for end in (".vl.json", ".svg"))
-            write_text(specification, chart.to_json() + "\n")
-            write_text(picture, vl_convert.vegalite_to_svg(chart.to_json()))
+            text = json.dumps(printable_json(json.loads(chart.to_json())), indent=2, sort_keys=True)
+            write_text(specification, text + "\n")
+            write_text(picture, vl_convert.vegalite_to_svg(text))
             entry["chart"] = f"charts/{specification.name}"
             drawn += [specification, picture]
         if table is not None:

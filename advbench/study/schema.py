@@ -108,7 +108,7 @@ def read_results(path: Path) -> pd.DataFrame:
     :raises ValueError: if it is no such table.
     :raises OSError: if it is not there.
     """
-    table = pd.read_csv(BytesIO(read_bytes(path)))
+    table = pd.read_csv(BytesIO(read_bytes(path)), low_memory=False)
     missing = [column for column in ("recipe", "dataset", "metric", "value", "n", "note") if column not in table]
     if missing:
         raise ValueError(f"{path.name} has no column {missing[0]}")

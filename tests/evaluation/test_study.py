@@ -214,3 +214,34 @@ def test_labels_in_another_order_are_said_loudly_with_the_order(folder, digits):
     result = CliRunner().invoke(main, [*words, "--checks", "2", "--out", f"{folder}/turned"])
     assert "THE LABELS DO NOT MATCH THE OUTPUTS OF THE MODEL" in result.stderr and "0 is output 9" in result.stderr
     assert "THE LABELS DO NOT MATCH" in (folder / "turned" / "exhibits.json").read_text()
+
+
+def test_a_floor_does_not_pass_while_a_check_fails_unless_it_may(folder):
+    """The quantised model "withstands" everything."""
+    trusted = evaluate(folder, "Quantised", "--n", "64", "--fail-under", "robust_accuracy=0.1")
+    assert trusted.exit_code == 1 and "gradients" in trusted.stderr and "--despite-checks" in trusted.stderr
+    allowed = evaluate(folder, "Quantised", "--n", "64", "--fail-under", "robust_accuracy=0.1", "--despite-checks")
+    assert allowed.exit_code == 0, allowed.output
+    assert evaluate(folder, "Quantised", "--n", "64", "--fail-under", "checks_passed=0.1").exit_code == 0
+
+
+@pytest.mark.parametrize("found", [{}, {"robust_accuracy": float("nan")}])
+def test_a_figure_that_is_missing_is_below_every_floor(plain, folder, monkeypatch, found):
+    monkeypatch.setattr(exhibits, "figures", lambda run: found)
+    result = evaluate(folder, "plain", "--fail-under", "robust_accuracy=0")
+    assert result.exit_code == 1 and "robust_accuracy is nan" in result.stderr
+
+
+@pytest.mark.parametrize("line", ["exit(0)", "raise SystemExit(0)", "1 / 0", "print('x'); quit()"])
+@pytest.mark.parametrize("place", ["import", "make", "forward"])
+def test_a_model_that_ends_the_program_or_fails_is_no_success(folder, line, place):
+    at_import, make, forward = (f"{line}\n" if place == each else "pass\n" for each in ("import", "make", "forward"))
+    (folder / "ends.py").write_text(
+        f"from torch import nn\nfrom net import plain\n{at_import}class Net(nn.Module):\n    def __init__(self):\n"
+        f"        super().__init__()\n        self.net = plain()\n        {make}    def forward(self, x):\n"
+        f"        {forward}        return self.net(x)\n"
+    )
+    arguments = ["evaluate", f"{folder}/ends.py:Net", "--data", f"{folder}/digits.npz", "--out", f"{folder}/ends"]
+    done = CliRunner().invoke(main, [*arguments, "--fail-under", "clean_accuracy=0", "--json"])
+    assert done.exit_code in (1, 2) and done.stdout == "" and "ends.py" in done.stderr + str(line)
+    assert done.stderr.strip().splitlines()[-1].startswith("advbench: ") and "Traceback" not in done.stderr

@@ -5,6 +5,7 @@ import pytest
 from click.testing import CliRunner
 from conftest import make_run
 
+from advbench import metrics
 from advbench.cli import main
 from advbench.report import charts, write_report
 from advbench.report.answer import answer
@@ -78,3 +79,16 @@ def test_every_colour_of_the_charts_stands_out_from_the_paper(paper):
     for colour in charts.COLOURS:
         light, dark = sorted((luminance(colour), luminance(paper)), reverse=True)
         assert (light + 0.05) / (dark + 0.05) >= 3, colour
+
+
+def test_a_run_of_many_rows_makes_a_page_of_bounded_size(tmp_path):
+    run = make_run(tmp_path / "run")
+    many = 60_000
+    run.add(pd.DataFrame({"metric": "accuracy", "value": 0.5, "n": range(many), "unit": "images"}))
+    run.rows("late", lambda: [metrics.proportion(9, 10).row("late", target="M9", accept_low=0.5)])
+    run.exhibit("long", "Long", "A caption.", table=pd.DataFrame({"n": range(many)}))
+    page = write_report(run.directory)
+    assert page.stat().st_size < 8e6
+    text = page.read_text()
+    assert f"The first 5000 of {many + 5} rows." in text and f"The first 5000 of {many} rows." in text
+    assert set(re.findall(r'href="#(row-\d+)"', text)) <= set(re.findall(r'id="(row-\d+)"', text)) and "M9" in text
