@@ -110,9 +110,9 @@ def classifier(
     estimator = estimators.classifier(module, images.x.shape[1:], classes, device=device)
     broken = saturated = 0
     for part in images.x.parts():
-        found = estimator.predict(images.x[part])
-        broken += int((~np.isfinite(found)).any(1).sum())
-        saturated += int(_is_saturated(found, outputs).sum())
+        predicted = estimator.predict(images.x[part])
+        broken += int((~np.isfinite(predicted)).any(1).sum())
+        saturated += int(_is_saturated(predicted, outputs).sum())
     if broken:
         raise UsageError(f"the model returns NaN or infinity for {broken} of {len(images.x)} images")
     if saturated:

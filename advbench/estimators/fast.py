@@ -130,7 +130,7 @@ def _folds(layer: nn.Module, norm: nn.Module) -> bool:
 
 def _is_known(layer: nn.Module) -> bool:
     """Whether calling the layer does what its class says and nothing else, in any memory format."""
-    kind = type(layer)
+    kind: type = type(layer)
     if not vars(layer).keys().isdisjoint(_methods(kind)) or torch_module._has_any_global_hook():
         return False
     if layer._forward_hooks or layer._forward_pre_hooks or layer._backward_hooks or layer._backward_pre_hooks:

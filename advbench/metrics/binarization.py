@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 from art.estimators.classification import PyTorchClassifier
@@ -99,7 +101,7 @@ def binarization_test(
     """
     generator = np.random.default_rng(seed)
     binarized = BinarizedModel(classifier.model).eval()
-    options = {"clip_values": (0.0, 1.0), "preprocessing": None, "device_type": "cpu"}
+    options: dict[str, Any] = {"clip_values": (0.0, 1.0), "preprocessing": None, "device_type": "cpu"}
     attacked = TorchClassifier(binarized, nn.CrossEntropyLoss(), classifier.input_shape, 2, **options)
     attacked.to(classifier.device)
     found: list[bool] = []
