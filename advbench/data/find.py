@@ -13,7 +13,6 @@ from advbench import checks, data
 from advbench.data import npz, pictures
 from advbench.data.pixels import Pixels, fingerprint, let_go, room
 from advbench.errors import UsageError, did_you_mean
-from advbench.files import check_tree
 from advbench.progress import track
 from advbench.seeds import derive
 
@@ -73,7 +72,6 @@ def find(
     if is_archive:
         return _npz(path, n, seed)
     if is_folder:
-        check_tree(path)
         return _folder(path, shape, labels, n, seed)
     if source in data.DATASETS:
         loaded = data.load(source, "test", data_dir, shape)
