@@ -75,6 +75,8 @@ def decode(path: Path, shape: tuple[int, int, int] | None = None) -> tuple[np.nd
     """
     try:
         with Image.open(path) as file:
+            file.verify()  # checksums, which loading alone does not compare
+        with Image.open(path) as file:
             file.load()
             done = [TURNED] if file.getexif().get(_ORIENTATION, 1) not in _UPRIGHT else []
             done += [TRANSPARENT] if file.has_transparency_data else []

@@ -148,3 +148,15 @@ def test_the_splits_of_a_data_set_are_not_its_classes(tmp_path):
     labelled(tmp_path / "val", "ab")
     with pytest.raises(UsageError, match="holds the splits of a data set; choose one, such as .*val"):
         images.find(str(tmp_path))
+
+
+def test_a_file_with_a_wrong_checksum_is_named_even_where_its_pixels_can_be_read(tmp_path):
+    save(tmp_path / "a.png", np.full((8, 8), 61, np.uint8))
+    whole = (tmp_path / "a.png").read_bytes()
+    for name, content in (
+        ("cut.png", whole[:60]),
+        ("flipped.png", whole[:-14] + bytes([whole[-14] ^ 1]) + whole[-13:]),
+    ):
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(UsageError, match=name):
+            pictures.decode(tmp_path / name)
