@@ -15,8 +15,7 @@ from advbench.errors import printable
 from advbench.report.answer import answer
 from advbench.report.comparison import compare, labels
 from advbench.report.source import cell, read_run
-from advbench.report.tables import claims_table
-from advbench.study.claims import by_claim, verdicts
+from advbench.study.claims import Verdict, by_claim, verdicts
 
 _DIFFERENCES = 25  # the page has all
 _COLUMNS, _ROWS = 7, 24  # of a table, the page has the rest
@@ -74,7 +73,7 @@ def show(directory: Path, out: TextIO | None = None) -> None:
     if found:
         for claim, word in by_claim(found).items():
             console.print(_line((f"{claim} ", "bold"), (f"{word} ", _STYLE[word]), (run["claims"].get(claim, ""), "")))
-        console.print(_table(claims_table(found), styles=[_STYLE[verdict.word] for verdict in found]))
+        console.print(_table(_claims(found), styles=[_STYLE[verdict.word] for verdict in found]))
     for exhibit in run["exhibits"]:
         if "table" in exhibit:
             whole = pd.DataFrame(exhibit["table"]["data"], columns=exhibit["table"]["columns"], dtype=object)
@@ -83,6 +82,13 @@ def show(directory: Path, out: TextIO | None = None) -> None:
                 table.caption = f"{_ROWS} of {len(whole)} rows; the page has all"
             console.print(table)
     console.print(f"page: {directory / 'report.html'}", soft_wrap=True)
+
+
+def _claims(found: Sequence[Verdict]) -> pd.DataFrame:
+    """The parts of the claims, narrow enough for a terminal; the page also has the accepted ranges."""
+    ours = [cell(v.value) + (f" ({v.interval})" if v.interval else "") for v in found]
+    columns = {"claim": [v.target for v in found], "measured": [v.metric for v in found], "ours (95 % interval)": ours}
+    return pd.DataFrame({**columns, "report": [v.reported for v in found], "verdict": [v.word for v in found]})
 
 
 def _line(*parts: tuple[str, str]) -> Text:
