@@ -178,11 +178,12 @@ def first_line(error: BaseException) -> str:
 def place(error: BaseException) -> str:
     """An error in one line, with the file and line that raised it: the user's own, where it came out of a library."""
     frames = traceback.extract_tb(error.__traceback__)
-    last = next((frame for frame in reversed(frames) if _is_users(frame.filename)), frames[-1])
+    last = next((frame for frame in reversed(frames) if is_users(frame.filename)), frames[-1])
     return f"{type(error).__name__}: {first_line(error)} ({Path(last.filename).name}, line {last.lineno})"
 
 
-def _is_users(file: str) -> bool:
-    path, libraries = Path(file), (Path(__file__).parent, Path(sysconfig.get_path("stdlib")))
-    is_library = any(path.is_relative_to(folder) for folder in libraries)
+def is_users(file: str) -> bool:
+    """Whether a source file is the user's own: neither installed nor of Python or advbench itself."""
+    path, libraries = Path(file).resolve(), (Path(__file__).parent, Path(sysconfig.get_path("stdlib")))
+    is_library = any(path.is_relative_to(folder.resolve()) for folder in libraries)
     return not (is_library or file.startswith("<") or {"site-packages", "dist-packages"} & {*path.parts})

@@ -4,22 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import sys
-import sysconfig
 from pathlib import Path
 from types import ModuleType
 
 import numpy as np
 from torch import nn
 
-import advbench
 from advbench.data.find import Images
 from advbench.errors import UsageError
 from advbench.estimators import AveragedModel, TorchClassifier
+from advbench.files import is_users
 from advbench.seeds import own_global_state
 from advbench.study.run import Run
 
-_INSTALLED = {"site-packages", "dist-packages"}
-_LIBRARIES = (Path(sysconfig.get_path("stdlib")), Path(advbench.__file__).parent)
 _PROBED = 16  # images
 _TOLERANCE = 1e-3  # of the largest output: other processors round otherwise
 
@@ -49,12 +46,10 @@ def code(name: str, module: nn.Module) -> dict[str, str]:
 
 
 def _own_file(module: ModuleType) -> Path | None:
-    """The source of a module that is neither installed nor of Python or advbench itself."""
+    """The source of a module of the user's own."""
     file = getattr(module, "__file__", None)
     path = Path(file).resolve() if file else None
-    if path is None or path.suffix != ".py" or not path.is_file() or _INSTALLED & set(path.parts):
-        return None
-    return None if any(path.is_relative_to(library.resolve()) for library in _LIBRARIES) else path
+    return path if path and path.suffix == ".py" and path.is_file() and is_users(str(path)) else None
 
 
 def probe(run: Run, classifier: TorchClassifier, pictures: Images, seed: int) -> None:

@@ -94,19 +94,19 @@ def find(name: str) -> Recipe[Any]:
         if not path.is_file():
             raise UsageError(f"no recipe file at {path}")
         return replace(_only_recipe(run_file(path), str(path)), file=name)
-    if name not in (known := names()):
-        raise did_you_mean("recipe", name, list(known))
     if name in (installed := _installed()):
         module, _ = installed[name]
         return _only_recipe(import_module(module), module)
+    if name not in (known := names()):
+        raise did_you_mean("recipe", name, list(known))
     (point,) = entry_points(group="advbench.recipes", name=name)
     return point.load()
 
 
 def every() -> Iterator[Recipe[Any]]:
     """Every recipe of this project, imported."""
-    for name in _installed():
-        yield find(name)
+    for module, _ in _installed().values():
+        yield _only_recipe(import_module(module), module)
 
 
 def _installed() -> dict[str, tuple[str, str]]:

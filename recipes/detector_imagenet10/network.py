@@ -12,6 +12,7 @@ from advbench import models
 from advbench.data import Dataset
 from advbench.data.imagenet import logits
 from advbench.errors import DataUnavailable, UsageError
+from advbench.files import first_line
 from advbench.models.registry import IMAGENET
 from advbench.models.vgg16 import VGG16, LinearVGG16
 from advbench.models.weights import fill, read
@@ -83,8 +84,7 @@ def _torchvisions() -> dict[str, Tensor]:
     try:
         return VGG16_Weights.IMAGENET1K_V1.get_state_dict(progress=False, check_hash=True)
     except Exception as error:  # the network has errors of many kinds
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise DataUnavailable(
-            f"torchvision's weights of VGG16 could not be had ({reason}); give a file with --weights, all of them or its "
+            f"torchvision's weights of VGG16 could not be had ({first_line(error)}); give a file with --weights, all of them or its "
             "convolutions (features.*)"
         ) from error
