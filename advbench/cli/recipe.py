@@ -18,7 +18,7 @@ from advbench.cli.terminal import log_to_terminal, one_line, present, result_alo
     "--preset",
     default="quick",
     show_default=True,
-    help="quick (minutes), small (two hours), paper (everything, a GPU).",
+    help="quick (minutes), small (two hours), full (every claim, half a day), paper (everything, a GPU).",
 )
 @options.dataset
 @options.data_dir
@@ -90,7 +90,7 @@ def _run_recipe(name: str, as_json: bool, tracker: str | None = None, **given: A
 
 
 @click.command()
-@click.option("--preset", default="small", show_default=True, help="quick, small or paper.")
+@click.option("--preset", default="small", show_default=True, help="quick, small, full or paper.")
 @click.option("--model", type=options.folder, help="A run directory whose classifier is attacked.")
 @options.dataset
 @options.out

@@ -17,7 +17,7 @@ from advbench import checks
 from advbench.checkpoint import fingerprint, load_tensors, reading, save_tensors
 from advbench.detectors.features import Rows
 from advbench.detectors.network import SUBNETWORKS, DetectorSubnetwork
-from advbench.device import float32
+from advbench.device import bfloat16, float32
 from advbench.errors import UsageError
 from advbench.estimators import GradientModel, TorchClassifier, gradient_autocast, refuse_preprocessing
 from advbench.loop import descend, train_in_epochs
@@ -96,6 +96,8 @@ class SubnetworkDetector(EvasionDetector):
         nb_epochs: int = 20,
         validation: tuple[np.ndarray, np.ndarray] | None = None,
         checkpoint: Path | None = None,
+        decay: bool = False,
+        fast: bool = False,
         **kwargs: Any,
     ) -> list[dict]:
         """Static training (section 3.2): on clean and precomputed adversarial images, in equal proportion a batch.
@@ -104,13 +106,16 @@ class SubnetworkDetector(EvasionDetector):
         :param y: 0 for clean, 1 for adversarial, indices or one-hot, (N,).
         :param validation: (x, y) that select the best epoch; without them the last epoch's weights stay.
         :param checkpoint: a file that each epoch is saved to and the training resumes from.
+        :param decay: let the learning rate fall linearly to zero, step by step; the report keeps it.
+        :param fast: compute in bfloat16 where the processor has it.
         :return: one dict an epoch: epoch, loss, with ``validation`` its validation_accuracy, seconds.
         :raises ValueError: for images or labels out of range, or only one kind of image.
 
         The classifier is frozen, so its activations are computed once and kept in half precision.
         """
         held_out = validation and (self._activations(validation[0], "validation x"), validation[1])
-        return self.fit_features(self._activations(x, "x"), y, batch_size, nb_epochs, held_out, checkpoint)
+        features = self._activations(x, "x")
+        return self.fit_features(features, y, batch_size, nb_epochs, held_out, checkpoint, decay, fast)
 
     def fit_features(
         self,
@@ -120,6 +125,8 @@ class SubnetworkDetector(EvasionDetector):
         nb_epochs: int = 20,
         validation: tuple[Rows | Tensor, np.ndarray] | None = None,
         checkpoint: Path | None = None,
+        decay: bool = False,
+        fast: bool = False,
     ) -> list[dict]:
         """As :meth:`fit`, on activations that were computed before, of which only a batch is read at a time.
 
@@ -143,7 +150,7 @@ class SubnetworkDetector(EvasionDetector):
             return read(chosen), labels[chosen]
 
         if validation is None:
-            return self.train(nb_epochs, batches_of, labelled, checkpoint=checkpoint)
+            return self.train(nb_epochs, batches_of, labelled, checkpoint=checkpoint, decay=decay, fast=fast)
         truth = self._labels(validation[1], len(validation[0]), "validation y")
         read_validation = self._reader(validation[0])
 
@@ -151,7 +158,9 @@ class SubnetworkDetector(EvasionDetector):
             flagged = self._p_adv(read_validation, len(truth)) > 0.5
             return {"validation_accuracy": float((flagged.long() == truth).float().mean())}
 
-        return self.train(nb_epochs, batches_of, labelled, evaluate, checkpoint, best="validation_accuracy")
+        return self.train(
+            nb_epochs, batches_of, labelled, evaluate, checkpoint, best="validation_accuracy", decay=decay, fast=fast
+        )
 
     def _labels(self, y: np.ndarray, n: int, name: str) -> Tensor:
         return torch.from_numpy(checks.labels(y, n, 2, name)).to(self.classifier.device)
@@ -178,19 +187,24 @@ class SubnetworkDetector(EvasionDetector):
         evaluate: Callable[[], dict[str, float]] = dict,
         checkpoint: Path | None = None,
         best: str | None = None,
+        decay: bool = False,
+        fast: bool = False,
     ) -> list[dict]:
         """Train the subnetwork with Adam on the cross-entropy: the loop of static and of dynamic training.
 
         :param batches_of: draws the batches of an epoch with a generator.
         :param labelled: a batch -> activations at AD(position), and 0 for clean or 1 for adversarial, (N,).
         :param evaluate: as of :func:`advbench.loop.train_in_epochs`, and so are ``checkpoint`` and ``best``.
+        :param decay: as of :meth:`fit`, and so is ``fast``.
         :return: one dict an epoch: epoch, loss, the figures of ``evaluate``, seconds.
         """
         optimizer = torch.optim.Adam(self.subnetwork.parameters(), self.lr, betas=(0.99, 0.999))
 
         def step(batch: T) -> dict[str, Tensor]:
             activations, labels = labelled(batch)
-            return descend(optimizer, F.cross_entropy(self.subnetwork(activations), labels))
+            with bfloat16(self.classifier.device, fast):
+                logits = self.subnetwork(activations)
+            return descend(optimizer, F.cross_entropy(logits.float(), labels))
 
         return train_in_epochs(
             f"detector AD({self.position})",
@@ -201,6 +215,7 @@ class SubnetworkDetector(EvasionDetector):
             step,
             evaluate,
             checkpoint,
+            rate=(lambda time: self.lr * (1 - time / nb_epochs)) if decay else None,
             best=best,
         )
 

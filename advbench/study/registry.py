@@ -16,7 +16,7 @@ from advbench.study.claims import Claim, Report
 from advbench.study.config import C
 from advbench.study.study import Study
 
-PRESETS = ("quick", "small", "paper")
+PRESETS = ("quick", "small", "full", "paper")
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Recipe(Generic[C]):
 
     :param dataset: the data set of the report.
     :param embedded_shape: (C, H, W) that the embedded digits are scaled to where they stand in for it.
-    :param presets: the config of each of quick, small and paper.
+    :param presets: the config of each of quick, small and paper, and of full where it differs from both.
     :param body: computes the study.
     :param question: what the study asks, in one sentence for a reader who has not read the report.
     :param report: the report that the study reproduces, None where it reproduces none.

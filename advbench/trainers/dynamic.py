@@ -40,6 +40,8 @@ class DynamicDetectorTrainer(Trainer):
         batch_size: int = 128,
         nb_epochs: int = 20,
         checkpoint: Path | None = None,
+        decay: bool = False,
+        fast: bool = False,
         **kwargs: Any,
     ) -> list[dict]:
         """Train the detector.
@@ -47,6 +49,8 @@ class DynamicDetectorTrainer(Trainer):
         :param x: clean images, float (N, C, H, W) in [0, 1].
         :param y: their true classes, indices or one-hot.
         :param checkpoint: a file that each epoch is saved to and the training resumes from.
+        :param decay: let the learning rate fall linearly to zero, step by step; the report keeps it.
+        :param fast: compute the detector's own steps in bfloat16 where the processor has it.
         :return: one dict an epoch: epoch, loss, seconds.
         :raises ValueError: for images or labels out of range.
         """
@@ -73,4 +77,4 @@ class DynamicDetectorTrainer(Trainer):
             with torch.no_grad():
                 return detector.features(images), labels.long()
 
-        return detector.train(nb_epochs, batches_of, labelled, checkpoint=checkpoint)
+        return detector.train(nb_epochs, batches_of, labelled, checkpoint=checkpoint, decay=decay, fast=fast)

@@ -131,9 +131,17 @@ class StaticDetectors(Materials[T], ABC):
             return inputs, np.repeat([0, 1], len(inputs) // 2)
 
         def fit(checkpoint: Path) -> History:
-            epochs, batch, held_out = self.config.detector_epochs, self.config.detector_batch, labelled("validation")
+            config, held_out = self.config, labelled("validation")
             train = detector.fit_features if self.on_features else detector.fit
-            return train(*labelled("train"), batch, epochs, held_out, checkpoint)
+            return train(
+                *labelled("train"),
+                config.detector_batch,
+                config.detector_epochs,
+                held_out,
+                checkpoint,
+                decay=config.detector_decay,
+                fast=config.detector_bfloat16,
+            )
 
         return self.trained_detector(f"detector-{adversary.label}-ad{position}-seed{seed}", detector, fit)
 

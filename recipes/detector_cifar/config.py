@@ -36,6 +36,8 @@ class DetectorConfig(Config):
     detector_epochs: PositiveInt = 20
     detector_lr: float = Field(1e-4, gt=0)
     detector_batch: PositiveInt = Field(128, description="half of it adversarial")
+    detector_decay: bool = Field(False, description="let their learning rate fall linearly to zero, step by step")
+    detector_bfloat16: bool = Field(False, description="train them in bfloat16 where the processor has it")
 
 
 class DetectorCifar(DetectorConfig):
@@ -85,6 +87,24 @@ PRESETS = {
         dynamic_epochs=12,
         sigma_images=300,
         check_iterations=20,
+    ),
+    # every claim, in hours on two cores: shorter schedules with a falling rate, three eps of each grid, one detector a depth
+    "full": DetectorCifar(
+        schedule="fast",
+        epochs=36,
+        test_images=5000,
+        validation_images=1000,
+        eps_fgsm=(1 / 255, 2 / 255, 4 / 255),
+        eps_bim=(1 / 255, 2 / 255, 4 / 255),
+        eps_bim_l2=(20 / 255, 40 / 255, 80 / 255),
+        detector_lr=1e-3,
+        detector_epochs=5,
+        detector_decay=True,
+        detector_bfloat16=True,
+        depth_seeds=1,
+        dynamic_start="static",
+        dynamic_epochs=6,
+        sigma_images=1000,
     ),
     "quick": DetectorCifar(
         **REDUCED,

@@ -110,8 +110,15 @@ class Detectors(StaticDetectors[DetectorCifar]):
                 static = self.detector(self.dynamic_base, 2, 0)
                 detector.subnetwork.load_state_dict(static.subnetwork.state_dict())
             trainer = DynamicDetectorTrainer(detector, self.config.dynamic_eps, self.dynamic_step, ITERATIONS)
-            batch, epochs = self.config.detector_batch, self.config.dynamic_epochs
-            return trainer.fit(images.x, images.y, batch_size=batch, nb_epochs=epochs, checkpoint=checkpoint)
+            return trainer.fit(
+                images.x,
+                images.y,
+                batch_size=self.config.detector_batch,
+                nb_epochs=self.config.dynamic_epochs,
+                checkpoint=checkpoint,
+                decay=self.config.detector_decay,
+                fast=self.config.detector_bfloat16,
+            )
 
         return self.trained_detector("detector-dynamic", detector, fit)
 

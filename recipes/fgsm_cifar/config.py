@@ -49,6 +49,18 @@ FUTURE_SMALL = FUTURE.quicker(
 )
 PRESETS = {
     "paper": FgsmCifar(future=FUTURE),
+    # the undefended network as the code of the report trains it: ten epochs in batches of 32 at a constant rate
+    "full": FgsmCifar(
+        bfloat16=True,
+        readings=("V1", "V2", "V3", "V1 dynamic"),
+        dynamic_images=25_000,
+        pooling=False,
+        seeds=1,
+        strong_images=300,
+        pgd_restarts=2,
+        autoattack_images=100,
+        future=FUTURE_SMALL,
+    ),
     # the passes go to the undefended network, whose accuracy everything else starts from; pooling is left to paper
     "small": FgsmCifar(
         test_images=2000,

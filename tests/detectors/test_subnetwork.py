@@ -9,6 +9,7 @@ from conftest import SHAPE, Linear, make_small_net
 from advbench import attacks, estimators, models
 from advbench.detectors import FeatureFiles, SubnetworkDetector
 from advbench.detectors.network import cifar, imagenet
+from advbench.device import has_bfloat16
 from advbench.errors import UsageError
 
 
@@ -167,6 +168,31 @@ def test_training_is_the_same_twice_and_the_same_after_a_kill(
     with killed_after_two_epochs():
         train(tmp_path / "checkpoint")
     np.testing.assert_array_equal(train(tmp_path / "checkpoint"), whole)
+
+
+def test_a_falling_rate_ends_at_zero_and_no_other_rate_is_changed(classifier, labelled, monkeypatch):
+    rates = {decay: [] for decay in (False, True)}
+    step = torch.optim.Adam.step
+    monkeypatch.setattr(
+        torch.optim.Adam, "step", lambda self: (rates[decay].append(self.param_groups[0]["lr"]), step(self))
+    )
+    for decay in rates:
+        SubnetworkDetector(classifier, 1, lr=1e-3).fit(*labelled, 32, 2, decay=decay)
+    assert set(rates[False]) == {1e-3}
+    steps = len(rates[True])
+    np.testing.assert_allclose(rates[True], 1e-3 * (1 - np.arange(steps) / steps))
+
+
+def test_bfloat16_changes_the_steps_of_a_detector_and_hardly_its_scores(classifier, labelled):
+    if not has_bfloat16(torch.device("cpu")):
+        pytest.skip("the processor has no bfloat16")
+    scores = []
+    for fast in (False, True):
+        detector = SubnetworkDetector(classifier, 1, lr=1e-3)
+        detector.fit(*labelled, 32, 1, fast=fast)
+        scores.append(detector.scores(labelled[0]))
+    assert not np.array_equal(*scores)
+    assert np.abs(scores[0] - scores[1]).mean() < 0.05
 
 
 def test_static_training_computes_the_frozen_features_once(classifier, labelled, monkeypatch):
