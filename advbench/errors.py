@@ -20,6 +20,14 @@ class DataUnavailable(AdvbenchError):
     exit_code = 3
 
 
+def missing(what: str, extra: str) -> UsageError:
+    """The error for packages of an extra that are not installed, with a command that works from a checkout or a wheel."""
+    from importlib.metadata import requires
+
+    found = [line.partition(";")[0].strip() for line in requires("advbench") or () if f'extra == "{extra}"' in line]
+    return UsageError(f"{what}: python -m pip install {' '.join(map(repr, found))}")
+
+
 def printable(text: str) -> str:
     """The text with its control characters written out, such as \\x1b: a terminal would obey them."""
     return "".join(

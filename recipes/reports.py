@@ -11,6 +11,8 @@ FGSM = Report(
     "2020/21",
     "A VGG-like network on CIFAR-10 is attacked with FGSM through the squared error, without a clip. It is then trained on clean and "
     "adversarial images, and meets images that were made on the undefended network.",
+    "Report 000 (2020/21)",
+    ("V-c",),
 )
 METZEN = Report(
     "001",
@@ -19,6 +21,8 @@ METZEN = Report(
     "2020/21",
     "Small subnetworks read the inner features of a classifier and learn to tell adversarial from clean images, on CIFAR-10 and on ten "
     "classes of ImageNet. A dynamic adversary attacks classifier and detector at once, and a detector is trained against it.",
+    "Metzen et al. (2017)",
+    ("M2", "M9"),
 )
 MEUCCI = Report(
     "002",
@@ -27,6 +31,8 @@ MEUCCI = Report(
     "2016",
     "A LeNet on MNIST is trained on clean images, on clean and FGSM images in one batch, and on a weighted sum of both losses. "
     "Each network meets clean images, FGSM images made on itself and those made on the others; errors and confidence are measured.",
+    "Meucci (2016)",
+    ("L3",),
 )
 WEIGHTED = Report(
     "003",
@@ -35,6 +41,8 @@ WEIGHTED = Report(
     "year not stated",
     "A small CNN on CIFAR-10 is attacked with FGSM, projected gradient ascent and targeted attacks at three bounds. Networks that are "
     "trained on FGSM images alone are then measured on clean and on FGSM images.",
+    "Gisserot, Kunsch and Sykes",
+    ("G6",),
 )
 HEIDECKE = Report(
     "004",
@@ -43,4 +51,6 @@ HEIDECKE = Report(
     "2017",
     "A network learns to perturb MNIST images within a bound so that a classifier errs. It is trained on a finished classifier "
     "(consecutive), or takes turns with it batch by batch (alternating).",
+    "Heidecke (2017)",
+    ("H2", "H4"),
 )

@@ -12,5 +12,7 @@ data_dir = click.option("--data-dir", type=folder, help="A folder that already h
 out = click.option("--out", type=folder, help="The run directory; by default under runs/.")
 device = click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
 seed = click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0))
-rows_as_json = click.option("--json", "as_json", is_flag=True, help="Print the result rows as JSON at the end.")
+rows_as_json = click.option(
+    "--json", "as_json", is_flag=True, help="Print one JSON object at the end: the summary, then all rows."
+)
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")

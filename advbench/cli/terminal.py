@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import json
 import logging
 import os
 import signal
@@ -136,14 +137,15 @@ def result_alone() -> Iterator[TextIO]:
 
 
 def present(run: Run, as_json: bool, out: TextIO) -> None:
-    """Write the page of a run, and print its answer, or its rows as JSON."""
-    from advbench.report import show, write_report
+    """Write the page of a run, and print its answer, or answer and rows as one JSON object."""
+    from advbench.report import show, summary, write_report
 
     write_report(run.directory)
     if as_json:
-        click.echo(run.results().to_json(orient="records", indent=1), out)
+        rows = json.loads(run.results().to_json(orient="records"))
+        click.echo(json.dumps({"summary": summary(run.directory), "rows": rows}, indent=1), out)
     else:
-        show(run.directory, out)
+        show(run.directory, out, whole=False)
 
 
 class _Line(logging.Formatter):

@@ -2,28 +2,84 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from math import inf
+
 import pandas as pd
 
 from advbench.evaluation.options import number
-from advbench.metrics import of_row, where
+from advbench.metrics import of_row, percent, where
 from advbench.metrics.sanity import Check
 from advbench.report import charts
+from advbench.study.claims import Finding
 from advbench.study.run import Run
 
-_SCALE = {"linf": (255, " in 1/255"), "l2": (1, "")}
+_SCALE = {"linf": (255, " in 1/255"), "l2": (1, " in l2")}
 """The factor of a distance that a reader understands, and its unit."""
+_ENDS = ("ci_low", "ci_high")
 
 
 def show(run: Run, norm: str, notes: list[str]) -> None:
     """Add every exhibit to the run."""
     rows = run.results()
-    _robustness(run, where(rows, exhibit="robustness"), norm)
+    made = checks(rows)
+    if failed := any(not check.passed for check in made):
+        _checks(run, made)
+    _robustness(run, where(rows, exhibit="robustness"), where(rows, exhibit="distance", norm=norm), norm)
     _detector(run, where(rows, exhibit="detector"))
-    _checks(run, checks(rows))
+    if not failed:
+        _checks(run, made)
     _distance(run, where(rows, exhibit="distance"))
     if notes:
         caption = "Of the model and the data, before the first attack."
         run.exhibit("notes", "Notes on the model and the data", caption, table=pd.DataFrame({"note": notes}))
+
+
+def answer(rows: pd.DataFrame) -> Iterator[Finding]:
+    """How often the model is right, what survives the largest bound, how near the boundary is, and whether to believe it."""
+    made = checks(rows)
+    failed = [check.name for check in made if not check.passed]
+    first = where(rows, exhibit="check")
+    if failed:
+        yield Finding.at(
+            first.iloc[[check.passed for check in made].index(False)],
+            f"{len(failed)} of {len(made)} checks failed ({', '.join(failed)}): the figures are not to be trusted, and the "
+            "checks below say what to do.",
+        )
+    headline = where(rows, exhibit="headline")
+    clean = where(headline, metric="clean_accuracy").iloc[0]
+    robust = where(headline, metric="robust_accuracy").sort_values("eps", kind="stable").iloc[-1]
+    parts = [f"{percent(clean.value)} right on clean images", f"at {_within(robust)} {_survive(robust)}"]
+    median = where(rows, exhibit="distance", metric="median_distance", norm=robust.norm)
+    if len(median) and (nearest := median.value.iloc[0]) < inf:
+        scale, unit = (255, "/255") if robust.norm == "linf" else (1, " in l2")
+        parts.append(f"the nearest adversarial image found is {scale * nearest:.2g}{unit} away in the median")
+    yield Finding.at(robust, f"{'; '.join(parts)}.")
+    joint = where(rows, exhibit="detector", metric="joint_accuracy").sort_values("eps", kind="stable")
+    if len(joint):
+        worst = joint.iloc[-1]
+        yield Finding.at(
+            worst,
+            f"With the detector {percent(worst.value)} are right or flagged under attacks that know it "
+            f"({percent(worst.ci_low)} to {percent(worst.ci_high)} of {worst.n:,.0f}).",
+            survives=True,
+        )
+    if made and not failed:
+        which = f"All {len(made)} checks" if len(made) > 1 else "The check"
+        yield Finding.at(first.iloc[0], f"{which} passed, so the attacks worked.")
+
+
+def _within(row: pd.Series) -> str:
+    return number(row.eps) + (" in l2" if row.norm == "l2" else "")
+
+
+def _survive(row: pd.Series) -> str:
+    """How many images are still right, of how many, and with which interval."""
+    hits, low, high = round(row.value * row.n), percent(row.ci_low), percent(row.ci_high)
+    if hits == 0:
+        return f"nothing survives (0 of {row.n:,.0f}, at most {high})"
+    which = "everything survives" if hits == row.n else f"{percent(row.value)} survive"
+    return f"{which} ({hits:,} of {row.n:,.0f}; {low} to {high})"
 
 
 def figures(run: Run) -> dict[str, float]:
@@ -46,21 +102,27 @@ def _by_eps(rows: pd.DataFrame) -> pd.DataFrame:
     return written.pivot_table(index="attack", columns="eps", values="value", sort=False).reset_index()
 
 
-def _robustness(run: Run, rows: pd.DataFrame, norm: str) -> None:
+def _robustness(run: Run, rows: pd.DataFrame, distance: pd.DataFrame, norm: str) -> None:
     scale, unit = _SCALE[norm]
     x = f"eps{unit}"
     worst = rows.groupby("eps", as_index=False).last().assign(attack="worst case")
     single = rows.groupby("eps", as_index=False).first().assign(attack=rows[rows.eps > 0].attack.iloc[0])
-    curve = pd.concat([worst, single])
+    between = where(distance, metric="accuracy").assign(attack="DeepFool alone")
+    curve = pd.concat([worst, single, between[between.eps <= rows.eps.max()]])
+    table = _by_eps(rows)
+    final = worst.set_index("eps")
+    interval = {number(eps): f"{final.ci_low[eps]:.3f} to {final.ci_high[eps]:.3f}" for eps in final.index}
+    table = pd.concat([table.astype(object), pd.DataFrame([{"attack": "95 % interval of the last", **interval}])])
     run.exhibit(
         "robustness",
         "Robust accuracy",
         f"The share of {int(rows.n.iloc[0])} images that are classified right under attack, within eps in the "
         f"{'l-inf' if norm == 'linf' else 'l2'} norm. Each line of the table is the worst case per image over its attack and "
         "all attacks above it: an image that was beaten at this eps or a smaller one is not attacked again. The attacks "
-        "know the true label. The model judges every adversarial image in float32.",
-        charts.curves(curve.assign(**{x: curve.eps * scale}), x, "value", "attack", "accuracy"),
-        _by_eps(rows),
+        "know the true label. The model judges every adversarial image in float32. Points were attacked; between them "
+        "runs the share that DeepFool's distances leave, an upper bound.",
+        charts.curves(curve.assign(**{x: curve.eps * scale}), x, "value", "attack", "accuracy", band=_ENDS),
+        table,
     )
 
 
@@ -109,6 +171,6 @@ def _distance(run: Run, rows: pd.DataFrame) -> None:
             f"Distance to the nearest boundary, {'l-inf' if norm == 'linf' else 'l2'}",
             "DeepFool: the share of images that are classified right and stay so within a distance. The median is over the "
             "images that were right; it is infinite where most were not flipped within 50 steps.",
-            charts.curves(curve.assign(**{x: curve.eps * scale}), x, "value", "attack", "accuracy"),
+            charts.curves(curve.assign(**{x: curve.eps * scale}), x, "value", "attack", "accuracy", band=_ENDS),
             median.rename(columns={"value": f"median{unit}"}),
         )

@@ -18,7 +18,7 @@ from pydantic import (
 )
 
 from advbench.errors import UsageError
-from advbench.study.config import Eps, Fraction
+from advbench.study.config import Eps, Fraction, number
 
 METRICS = ("robust_accuracy", "clean_accuracy", "checks_passed", "joint_accuracy")
 """The figures that a floor can be set for."""
@@ -30,13 +30,6 @@ def _parts(value: Any) -> Any:
 
 _LIST = BeforeValidator(_parts)
 DEFAULT_EPS = {"linf": (2 / 255, 8 / 255), "l2": (0.25, 0.5)}
-
-
-def number(value: float) -> str:
-    """The number as a person writes it: 8/255 for 0.0313725490196, 0.5/255 for half a grey level, 0 for 0.0."""
-    halves, plain = value * 510, repr(value) if value else "0"
-    is_fraction = 0 < value < 1 and abs(halves - round(halves)) < 1e-9 and len(plain) > len("0.0125")
-    return f"{round(halves) / 2:g}/255" if is_fraction else plain
 
 
 def stage_at(name: str, eps: float) -> str:

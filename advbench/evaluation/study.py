@@ -103,6 +103,7 @@ def start(
         if detector:
             run.rows("detector", partial(detection.rows, run, subject, detector))
         exhibits.show(run, options.norm, notes)
+        run.record_answer(exhibits.answer(run.results()))
     return run
 
 

@@ -3,13 +3,14 @@
 from advbench.metrics.certified import certified_accuracy, certified_radius
 from advbench.metrics.confidence import confidence, cross_entropy
 from advbench.metrics.detection import auc, detectability, detection_figures, sr_at, true_positive_rate
-from advbench.metrics.figures import COLUMNS, Figure, accuracy, balanced, difference, mean, median, of_row, proportion
+from advbench.metrics.figures import COLUMNS, Figure, accuracy, balanced, difference, mean, median, of_row, percent, proportion
 from advbench.metrics.robustness import robust_accuracy, still_correct
-from advbench.metrics.rows import by_seed, lead, lowest, over_seeds, spread, where
+from advbench.metrics.rows import above, by_seed, highest_row, lead, lowest, lowest_row, over_seeds, spread, where
 
 __all__ = [
     "COLUMNS",
     "Figure",
+    "above",
     "accuracy",
     "auc",
     "balanced",
@@ -21,12 +22,15 @@ __all__ = [
     "detectability",
     "detection_figures",
     "difference",
+    "highest_row",
     "lead",
     "lowest",
+    "lowest_row",
     "mean",
     "median",
     "of_row",
     "over_seeds",
+    "percent",
     "proportion",
     "robust_accuracy",
     "spread",

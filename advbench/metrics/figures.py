@@ -101,6 +101,11 @@ def proportion(hits: int, n: int) -> Figure:
     return Figure(p, n, min(p, interval.low), max(p, interval.high))  # p itself lies inside, whatever rounding does
 
 
+def percent(value: float) -> str:
+    """A share as a person writes it: 93.1 % for 0.931."""
+    return f"{100 * value:.1f} %"
+
+
 def mean(values: np.ndarray, unit: Unit = "images") -> Figure:
     """The mean of values (N,) with Student's t interval; NaN where there are none, no interval where there is one."""
     n = len(values)

@@ -32,8 +32,25 @@ def over_seeds(rows: pd.DataFrame) -> Figure:
 
 def lowest(rows: pd.DataFrame) -> Figure | None:
     """The figure of the row with the smallest value, None where no row has one."""
+    row = lowest_row(rows)
+    return None if row is None else of_row(row)
+
+
+def lowest_row(rows: pd.DataFrame) -> pd.Series | None:
+    """The row with the smallest value, None where no row has one."""
     rows = rows.dropna(subset=["value"])
-    return of_row(rows.loc[rows.value.idxmin()]) if len(rows) else None
+    return rows.loc[rows.value.idxmin()] if len(rows) else None
+
+
+def highest_row(rows: pd.DataFrame) -> pd.Series | None:
+    """The row with the largest value, None where no row has one."""
+    rows = rows.dropna(subset=["value"])
+    return rows.loc[rows.value.idxmax()] if len(rows) else None
+
+
+def above(row: pd.Series, other: pd.Series) -> bool:
+    """Whether the first of two shares is larger beyond chance: the 95 % interval of their difference leaves out zero."""
+    return difference(of_row(row), of_row(other)).ci_low > 0
 
 
 def lead(first: pd.DataFrame, second: pd.DataFrame) -> Figure:
@@ -49,12 +66,17 @@ def by_seed(rows: pd.DataFrame) -> pd.Series:
 
 
 def spread(rows: pd.DataFrame, *by: str) -> pd.DataFrame:
-    """Mean, lowest and highest value of each group, the report's number and n; images without attack are ``clean``."""
-    filled = rows.assign(attack=rows.attack.fillna("clean"))
+    """Mean, lowest and highest value of each group, the report's number and n; images without attack are ``clean``.
+
+    Of a single row lowest and highest are the ends of its 95 % interval, where it has one.
+    """
+    single = rows.groupby(list(by), sort=False, dropna=False).value.transform("size") == 1
+    ends = {name: rows[name].where(single & rows[name].notna(), rows.value) for name in ("ci_low", "ci_high")}
+    filled = rows.assign(attack=rows.attack.fillna("clean"), **ends)
     table = filled.groupby(list(by), sort=False, dropna=False).agg(
         mean=("value", "mean"),
-        lowest=("value", "min"),
-        highest=("value", "max"),
+        lowest=("ci_low", "min"),
+        highest=("ci_high", "max"),
         reported=("reported", "first"),
         n=("n", "first"),
     )

@@ -7,5 +7,6 @@ from .page import write_report as write_report
 from .paper import write_figures as write_figures
 from .terminal import show as show
 from .terminal import show_comparison as show_comparison
+from .terminal import summary as summary
 from .tracking import check_tracker as check_tracker
 from .tracking import track as track

@@ -1,44 +1,49 @@
-"""The answer of a run in a few sentences, from its verdicts alone."""
+"""The answer of a run in at most three sentences: what was found, what that means, how sure it is."""
 
 from __future__ import annotations
 
 from collections import Counter
-from math import isnan
 from typing import Any
 
-from advbench.report.source import cell
-from advbench.study.claims import HOLDS, MISSED, NOT_MEASURED, OPEN, Verdict, by_claim
+from advbench.study.claims import WORST_FIRST, Finding, Verdict, by_claim
+
+_ARE = {"holds": ("holds", "hold"), "open": ("is open", "are open"), "missed": ("is missed", "are missed")}
 
 
-def answer(config: dict[str, Any], found: list[Verdict]) -> list[str]:
-    """The result of the study for the report's claims: how many hold, are open or are missed, and which.
+def answer(run: dict[str, Any], found: list[Verdict]) -> list[Finding]:
+    """The sentences that the study wrote of its rows, and how sure they are; line 0 where one rests on no single row.
 
-    A claim that holds is named by its first part; of the others every part that is open or missed is named.
+    :param run: as ``read_run`` gives it.
     """
+    sentences = [Finding(**sentence) for sentence in run["about"]["answer"]]
+    if found or not sentences:
+        sentences.append(Finding(_how_sure(run, found, sentences), 0))
+    return sentences
+
+
+def other_data(run: dict[str, Any]) -> list[str]:
+    """What a reader must know where other data stand in for the report's, and which settings that changed."""
+    note, instead = run["config"]["note"], run["about"]["instead"]
+    lines = [f"Other data: {note}."] if note else []
+    return [*lines, f"Settings that matter on the digits, in place of the preset's: {instead}."] if instead else lines
+
+
+def _how_sure(run: dict[str, Any], found: list[Verdict], sentences: list[Finding]) -> str:
+    within, report = _within(run, sentences), run["about"]["report"]
     if not found:
-        return ["The study compares no number with a report; its measurements are below."]
+        return "The study compares no number with a report; its measurements are below."
     if all(verdict.note for verdict in found):
-        return [f"Nothing is decided about the report: {found[0].note}. The measurements are below."]
-    words, first_parts = by_claim(found), {verdict.target: verdict for verdict in reversed(found)}
-    count = Counter(words.values())
-    parts = {word: [verdict for verdict in found if verdict.word == word] for word in (OPEN, MISSED)}
-    parts[HOLDS] = [first_parts[claim] for claim, word in words.items() if word == HOLDS]
-    return [
-        f"Of the report's {len(words)} claims, {_are(count[HOLDS], 'holds', 'hold')}, {_are(count[OPEN])} open, "
-        f"{_are(count[MISSED])} missed and {_are(count[NOT_MEASURED])} not measured by preset {config['preset']}.",
-        *(
-            f"What {verb}: {'; '.join(map(_measured, parts[word]))}." if parts[word] else f"No claim {verb}."
-            for word, verb in ((HOLDS, "holds"), (OPEN, "is open"), (MISSED, "is missed"))
-        ),
-    ]
+        return f"Nothing is decided about {report or 'its claims'}: {found[0].note}{within}."
+    count = Counter(by_claim(found).values())
+    words = [f"{count[word]} {_ARE[word][count[word] != 1]}" for word in reversed(WORST_FIRST) if word in _ARE]
+    if missing := count["not measured"]:
+        words.append(f"{missing} not measured by preset {run['config']['preset']}")
+    whose = f"the {count.total()} claims{f' of {report}' if report else ''}"
+    return f"Of {whose}, {', '.join(words[:-1])} and {words[-1]}{within}."
 
 
-def _are(number: int, one: str = "is", several: str = "are") -> str:
-    return f"{number} {one if number == 1 else several}"
-
-
-def _measured(verdict: Verdict) -> str:
-    interval = f" ({verdict.interval})" if verdict.interval else ""
-    beside = f"accepted {verdict.accepted}" if isnan(verdict.reported) else f"the report has {cell(verdict.reported)}"
-    needs = f"; {verdict.needs}" if verdict.needs else ""
-    return f"{verdict.metric} is {cell(verdict.value)}{interval}, {beside} [{verdict.target}]{needs}"
+def _within(run: dict[str, Any], sentences: list[Finding]) -> str:
+    """How far the figures of the sentences may lie from the truth: half of the widest of their 95 % intervals."""
+    rows = run["results"].iloc[[sentence.line - 2 for sentence in sentences if 2 <= sentence.line < len(run["results"]) + 2]]
+    half = float(((rows.ci_high - rows.ci_low) / 2).max())
+    return f"; the figures above are known to within {max(100 * half, 0.1):.1f} points (95 %)" if half == half else ""

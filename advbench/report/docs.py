@@ -9,10 +9,11 @@ from typing import Any
 import pandas as pd
 
 from advbench.files import read_bytes, write, write_text
+from advbench.report.answer import answer, other_data
 from advbench.report.paper import drawn
 from advbench.report.source import cell, read_run
 from advbench.report.tables import claims_table, markdown
-from advbench.study.claims import summary, verdicts
+from advbench.study.claims import Finding, summary, verdicts
 
 NOTES = "<!-- below this line the page is written by hand and kept -->"
 
@@ -51,19 +52,27 @@ def _head(run: dict[str, Any]) -> list[str]:
     minutes, found = sum(run["seconds"].values()) / 60, verdicts(run["results"])
     reason = f" ({found[0].note})" if found and found[0].note and not config["note"] else ""
     claimed = f"Of the report's claims: {summary(found)}{reason}. " if found else ""
+    made = f" on {machine['made']}" if machine.get("made") else ""
     return [
         f"# {config['recipe']}: preset {config['preset']} on {config['dataset']}, seed {config['seed']}",
         "",
-        *([run["question"], ""] if run["question"] else []),
-        *([f"**Other data:** {config['note']}.", ""] if config["note"] else []),
+        *([run["about"]["question"], ""] if run["about"]["question"] else []),
+        *(f"- {_linked(finding)}" for finding in answer(run, found)),
+        "",
+        *(line for other in other_data(run) for line in (f"**{other}**", "")),
         f"`{run['command']}`",
         "",
-        f"Ran on {machine['device']}: {machine['processor']}, {machine['cores']} cores, {machine['system']}; "
+        f"Ran{made} on {machine['device']}: {machine['processor']}, {machine['cores']} cores, {machine['system']}; "
         f"{minutes:.0f} minutes of work, peak memory {machine['peak memory']}. Python {machine['python']}, {versions}; commit {machine['commit']}.",
         "",
         f"{claimed}Every number is a row of [results.csv](results.csv).",
         "",
     ]
+
+
+def _linked(finding: Finding) -> str:
+    """A sentence with a link to its row."""
+    return finding.text + (f" ([row {finding.line}](results.csv#L{finding.line}))" if finding.line else "")
 
 
 def _exhibits(run: dict[str, Any]) -> list[str]:

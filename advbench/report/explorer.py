@@ -15,6 +15,7 @@ import numpy as np
 from PIL import Image
 from scipy.special import softmax
 
+from advbench.attacks.registry import ATTACKS
 from advbench.files import read_json
 
 IMAGES = 300
@@ -121,6 +122,7 @@ def _version(version: Attacked, x: np.ndarray) -> dict[str, Any]:
     entry = {
         "attack": version.attack,
         "eps": version.eps,
+        "norm": ATTACKS[version.attack].norm if version.attack in ATTACKS else "",
         "model": version.model,
         "largest": _digits(_largest(adversarial - x)),
         **_predictions(version.classifier, adversarial),

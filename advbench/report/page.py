@@ -13,8 +13,8 @@ from typing import Any
 from markupsafe import Markup
 
 from advbench.files import write_text
-from advbench.report.answer import answer
-from advbench.report.source import cell, read_run
+from advbench.report.answer import answer, other_data
+from advbench.report.source import cell, formatted, read_run, with_intervals
 from advbench.study.claims import by_claim, verdicts
 
 _ROWS = 5000  # of a table: 300,000 rows of results.csv would be a page of 73 MB
@@ -36,7 +36,9 @@ def write_report(directory: Path) -> Path:
         rows=_rows(run["results"]),
         verdicts=found,
         words=by_claim(found),
-        answer=answer(run["config"], found),
+        numbers=formatted(["ours", "report"], [[v.value, v.reported] for v in found])[1],
+        answer=answer(run, found),
+        other_data=other_data(run),
         shows={claim: e for e in reversed(run["exhibits"]) for claim in e.get("claims", ())},
     )
     write_text(path, page)
@@ -58,6 +60,7 @@ def render(template: str, data: dict[str, Any], **context: Any) -> str:
         lstrip_blocks=True,
     )
     environment.filters["cell"] = cell
+    environment.globals |= {"formatted": formatted, "with_intervals": with_intervals}
     environment.globals["most_rows"] = _ROWS
     scripts = [_unbreakable(code) for code in ([_vega()] if data["specs"] else [])]
     scripts += [_unbreakable(_file(name)) for name in _SCRIPTS]

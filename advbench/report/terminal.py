@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TextIO
@@ -12,13 +13,14 @@ from rich.table import Table
 from rich.text import Text
 
 from advbench.errors import printable
-from advbench.report.answer import answer
+from advbench.report.answer import answer, other_data
 from advbench.report.comparison import compare, labels
-from advbench.report.source import cell, read_run
-from advbench.study.claims import Verdict, by_claim, verdicts
+from advbench.report.source import cell, formatted, read_run, with_intervals
+from advbench.study.claims import NOT_MEASURED, Verdict, by_claim, verdicts
 
 _DIFFERENCES = 25  # the page has all
 _COLUMNS, _ROWS = 7, 24  # of a table, the page has the rest
+_SCREEN = 10  # rows of the one table that is on the first screen
 _STYLE = {"holds": "green", "open": "yellow", "missed": "red", "not measured": "default"}
 
 
@@ -55,33 +57,76 @@ def show_comparison(directories: Sequence[Path]) -> None:
     )
 
 
-def show(directory: Path, out: TextIO | None = None) -> None:
-    """Print the result of a run: the report's claims with verdicts, then each exhibit's table.
+def show(directory: Path, out: TextIO | None = None, whole: bool = True) -> None:
+    """Print the result of a run: the answer, the report's claims with verdicts, and each exhibit's table.
 
     :param out: in place of standard output.
+    :param whole: or else one screen: the answer, the claims or the first table, and where the page lies.
     :raises UsageError: if it is not a run directory.
     """
     run = read_run(directory)
-    config, console = run["config"], _PlainConsole(file=out)
-    rest = f", preset {config['preset']}, {config['dataset']}, seed {config['seed']}"
-    console.print(_line((config["recipe"], "bold"), (rest, "")))
-    if config["note"]:
-        console.print(f"Other data: {config['note']}", style="red")
+    config, console, about = run["config"], _PlainConsole(file=out), run["about"]
     found = verdicts(run["results"])
-    for sentence in [run["question"], *answer(config, found)]:
-        console.print(sentence)
-    if found:
-        for claim, word in by_claim(found).items():
-            console.print(_line((f"{claim} ", "bold"), (f"{word} ", _STYLE[word]), (run["claims"].get(claim, ""), "")))
+    made = f"; made {run['environment']['made']}" if run["environment"].get("made") else ""
+    rest = f", preset {config['preset']}, {config['dataset']}, seed {config['seed']}{made}"
+    console.print(_line((config["recipe"], "bold"), (rest, "")))
+    if about["report"]:
+        console.print(f"It judges the claims of {about['report']}, {about['report_title']}.")
+    if about["question"]:
+        console.print(_line((about["question"], "italic")))
+    console.print()
+    for finding in answer(run, found):
+        console.print(finding.text)
+    for other in other_data(run):
+        console.print(other, style="red")
+    console.print()
+    _print_claims(console, run, found)
+    tables = [exhibit for exhibit in run["exhibits"] if "table" in exhibit]
+    if whole and found:
         console.print(_table(_claims(found), styles=[_STYLE[verdict.word] for verdict in found]))
-    for exhibit in run["exhibits"]:
-        if "table" in exhibit:
-            whole = pd.DataFrame(exhibit["table"]["data"], columns=exhibit["table"]["columns"], dtype=object)
-            table = _table(whole.iloc[:_ROWS, :_COLUMNS], exhibit["title"])
-            if len(whole) > _ROWS:
-                table.caption = f"{_ROWS} of {len(whole)} rows; the page has all"
-            console.print(table)
+    for exhibit in tables if whole else tables[: not found]:
+        console.print(_exhibit(exhibit, _ROWS if whole else _SCREEN))
     console.print(f"page: {directory / 'report.html'}", soft_wrap=True)
+    if not whole:
+        console.print(f"all tables: {shlex.join(['advbench', 'show', str(directory)])}", soft_wrap=True)
+
+
+def summary(directory: Path) -> dict[str, Any]:
+    """The answer of a run as one JSON-serialisable object, without its rows.
+
+    :raises UsageError: if it is not a run directory.
+    """
+    run = read_run(directory)
+    found, config = verdicts(run["results"]), run["config"]
+    return {
+        **{key: config[key] for key in ("recipe", "preset", "dataset", "seed", "note")},
+        "made": run["environment"].get("made", ""),
+        "report": run["about"]["report"],
+        "question": run["about"]["question"],
+        "answer": [finding.text for finding in answer(run, found)],
+        "claims": by_claim(found),
+        "directory": str(directory),
+        "page": str(directory / "report.html"),
+    }
+
+
+def _print_claims(console: Console, run: dict[str, Any], found: Sequence[Verdict]) -> None:
+    """A line a claim, those that were not measured in one."""
+    words = by_claim(found)
+    for claim, word in words.items():
+        if word != NOT_MEASURED:
+            console.print(_line((f"{claim} ", "bold"), (f"{word} ", _STYLE[word]), (run["claims"].get(claim, ""), "")))
+    if missing := [claim for claim, word in words.items() if word == NOT_MEASURED]:
+        console.print(f"Claims {NOT_MEASURED}: {', '.join(missing)}.")
+
+
+def _exhibit(exhibit: dict[str, Any], rows: int) -> Table:
+    columns, data = with_intervals(exhibit["table"]["columns"], exhibit["table"]["data"])
+    whole = pd.DataFrame(data, columns=columns, dtype=object)
+    table = _table(whole.iloc[:rows, :_COLUMNS], exhibit["title"])
+    if len(whole) > rows:
+        table.caption = f"{rows} of {len(whole)} rows; the page has all"
+    return table
 
 
 def _claims(found: Sequence[Verdict]) -> pd.DataFrame:
@@ -99,8 +144,10 @@ def _line(*parts: tuple[str, str]) -> Text:
 def _table(rows: pd.DataFrame, title: str = "", styles: Sequence[str] = ()) -> Table:
     """A table for the terminal, with a style a row."""
     table = Table(title=title)
-    for column in rows.columns:
-        table.add_column(str(column).replace("_", " "), overflow="fold")  # half a name may be another's
-    for i, row in enumerate(rows.map(cell).itertuples(index=False, name=None)):
+    numeric, cells = formatted(list(rows.columns), rows.values.tolist())
+    for column, is_number in zip(rows.columns, numeric, strict=True):
+        name = str(column).replace("_", " ")
+        table.add_column(name, overflow="fold", justify="right" if is_number else "left")  # half a name may be another's
+    for i, row in enumerate(cells):
         table.add_row(*row, style=styles[i] if styles else None)
     return table

@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from advbench.errors import UsageError
+from advbench.errors import UsageError, missing
 from advbench.report.comparison import labels
 from advbench.report.source import read_run
 
@@ -24,7 +24,7 @@ def check_tracker(tracker: str) -> None:
     if tracker not in TRACKERS:
         raise UsageError(f"no tracker {tracker!r}; choose one of {', '.join(TRACKERS)}")
     if find_spec(tracker) is None:
-        raise UsageError(f"{tracker} is not installed; python -m pip install 'advbench[{tracker}]'")
+        raise missing(f"{tracker} is not installed", tracker)
 
 
 def track(directory: Path, tracker: str) -> str:

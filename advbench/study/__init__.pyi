@@ -1,4 +1,5 @@
 from .claims import Claim as Claim
+from .claims import Finding as Finding
 from .claims import Report as Report
 from .claims import Verdict as Verdict
 from .claims import band as band

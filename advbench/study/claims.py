@@ -19,6 +19,8 @@ class Report:
     """A published report whose claims a recipe checks.
 
     :param did: what was done, in two sentences.
+    :param short: how a text cites it, such as "Meucci (2016)".
+    :param central: the ids of the claims that say what it found.
     """
 
     id: str
@@ -26,6 +28,26 @@ class Report:
     authors: str
     year: str
     did: str
+    short: str
+    central: Sequence[str]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One sentence of the answer of a study.
+
+    :param line: of results.csv, whose first line is the header: the row that the sentence rests on.
+    :param survives: whether it says what survives an attack that knows the defence.
+    """
+
+    text: str
+    line: int
+    survives: bool = False
+
+    @classmethod
+    def at(cls, row: pd.Series, text: str, survives: bool = False) -> Finding:
+        """A sentence that rests on a row of a table of results."""
+        return cls(text, int(row.name) + 2, survives)  # type: ignore[call-overload]
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from typing import Any
 import joblib
 
 from advbench import progress
-from advbench.errors import AdvbenchError, UsageError
+from advbench.errors import AdvbenchError, UsageError, missing
 from advbench.study.workers import Item, one_thread
 
 
@@ -53,7 +53,7 @@ class Cluster:
         try:
             from distributed import Client, KilledWorker
         except ImportError as error:
-            raise UsageError("--scheduler needs Dask: pip install 'advbench[distributed]'") from error
+            raise missing("--scheduler needs Dask", "distributed") from error
         try:
             client = Client(self.scheduler, timeout=10)
         except (OSError, ValueError) as error:

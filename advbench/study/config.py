@@ -26,6 +26,15 @@ def _fraction(value: Any) -> Any:
 Fraction = Annotated[float, BeforeValidator(_fraction), Field(allow_inf_nan=False)]
 """A finite number; may be written 1/255."""
 
+
+
+def number(value: float) -> str:
+    """The number as a person writes it: 8/255 for 0.0313725490196, 0.5/255 for half a grey level, 0 for 0.0."""
+    halves, plain = value * 510, repr(value) if value else "0"
+    is_fraction = 0 < value < 1 and abs(halves - round(halves)) < 1e-9 and len(plain) > len("0.0125")
+    return f"{round(halves) / 2:g}/255" if is_fraction else plain
+
+
 Eps = Annotated[float, BeforeValidator(_fraction), Field(gt=0, le=64)]
 """A perturbation bound for images in [0, 1]; may be written 8/255. An l2 bound may exceed 1."""
 
@@ -71,6 +80,19 @@ def configure(preset: C, settings: tuple[str, ...]) -> C:
         raise UsageError(
             f"--set {place}: {first['msg'].removeprefix('Value error, ')}, got {first['input']!r}"
         ) from error
+
+
+def changes(first: Config, other: Config) -> str:
+    """The settings in which one config differs from another of its type, as a person writes them."""
+    before, after = _places(first.model_dump()), _places(other.model_dump())
+    new = {name: fields[key] for name, (fields, key) in after.items() if fields[key] != before[name][0][before[name][1]]}
+    return "; ".join(f"{name} = {_written(value)}" for name, value in new.items() if not isinstance(value, dict))
+
+
+def _written(value: Any) -> str:
+    if isinstance(value, tuple | list):
+        return ",".join(map(_written, value))
+    return number(value).removesuffix(".0") if isinstance(value, float) else str(value)
 
 
 def digest(config: Mapping[str, Any]) -> str:

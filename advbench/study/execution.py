@@ -19,7 +19,7 @@ from advbench.errors import DataUnavailable, UsageError
 from advbench.progress import log
 from advbench.seeds import derive, own_global_state
 from advbench.study.cluster import Cluster
-from advbench.study.config import C, configure, digest
+from advbench.study.config import C, changes, configure, digest
 from advbench.study.registry import Recipe, find
 from advbench.study.run import About, Run
 from advbench.study.store import Store
@@ -58,7 +58,10 @@ def start(
         raise UsageError("--scheduler needs a recipe that is installed: other machines do not have the file")
     root = None if store is None else Store(store)
     train, test, note = datasets(recipe, config, preset, dataset, data_dir)
-    name = train.name
+    name, instead = train.name, ""
+    if name == data.AUTO_FALLBACK != recipe.dataset:
+        own, config = config, configure(recipe.on_digits(preset), settings)
+        instead = changes(own, config)
     request: dict[str, Any] = {
         "recipe": recipe.name,
         "preset": preset,
@@ -82,6 +85,9 @@ def start(
         data_dir=str(data_dir or ""),
         undecided=recipe.undecided.get(preset, ""),
         claims=[{"id": claim.id, "says": claim.says} for claim in recipe.claims],
+        report=recipe.report.short if recipe.report else "",
+        report_title=f"report {recipe.report.id}: {recipe.report.title}" if recipe.report else "",
+        instead=instead,
     )
     processes = Workers(workers or default_workers(where))
     with computing(run, about, where):
@@ -90,6 +96,8 @@ def start(
             log.info("finished stages are shared in %s", shared.url)
         if note:
             log.warning("DATA: %s", note)
+        if instead:
+            log.info("settings for the digits, which the report's own change too little: %s", instead)
         for part in filter(None, (train.left_out, test.left_out)):
             log.warning("%s", part)
         try:
@@ -99,6 +107,7 @@ def start(
             processes.stop()
         rows = run.results()
         run.add(pd.DataFrame([claim.row(rows) for claim in recipe.claims]))
+        run.record_answer(recipe.answer(rows))
     return run
 
 

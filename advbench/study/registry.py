@@ -3,20 +3,29 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib import import_module
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, Generic
 
+import pandas as pd
+
 from advbench.errors import UsageError, did_you_mean
 from advbench.files import run_file
-from advbench.study.claims import Claim, Report
+from advbench.study.claims import Claim, Finding, Report
 from advbench.study.config import C
 from advbench.study.study import Study
 
 PRESETS = ("quick", "small", "full", "paper")
+
+Answer = Callable[[pd.DataFrame], Iterable[Finding]]
+
+
+def no_answer(rows: pd.DataFrame) -> Iterable[Finding]:
+    """The answer of a study that states none."""
+    return ()
 
 
 @dataclass(frozen=True)
@@ -31,6 +40,8 @@ class Recipe(Generic[C]):
     :param report: the report that the study reproduces, None where it reproduces none.
     :param claims: of the report, judged by what the study measures.
     :param undecided: presets that are too small to decide a claim, with the reason.
+    :param embedded: by preset, the fields that have another value where the embedded digits stand in for the data set.
+    :param answer: what a run found, in at most two sentences, from the rows of its results.
     :param file: its path on the command line, empty for an installed recipe.
     """
 
@@ -43,6 +54,8 @@ class Recipe(Generic[C]):
     report: Report | None = None
     claims: Sequence[Claim] = ()
     undecided: Mapping[str, str] = field(default_factory=dict)
+    embedded: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
+    answer: Answer = no_answer
     file: str = ""
 
     def preset(self, name: str) -> C:
@@ -53,6 +66,10 @@ class Recipe(Generic[C]):
         if name not in self.presets:
             raise did_you_mean("preset", name, list(self.presets))
         return self.presets[name]
+
+    def on_digits(self, preset: str) -> C:
+        """The config of a preset where the embedded digits stand in for the data set of the report."""
+        return self.presets[preset].model_copy(update=self.embedded.get(preset))
 
 
 QUICK = {"quick": "preset quick shows the study on small subsets and decides no claim"}
@@ -67,11 +84,15 @@ def recipe(
     report: Report | None = None,
     claims: Sequence[Claim] = (),
     undecided: Mapping[str, str] = QUICK,
+    embedded: Mapping[str, Mapping[str, object]] | None = None,
+    answer: Answer = no_answer,
 ) -> Callable[[Callable[[Study[C]], None]], Recipe[C]]:
     """Decorate the function that computes a study; the parameters are those of :class:`Recipe`."""
 
     def declare(body: Callable[[Study[C]], None]) -> Recipe[C]:
-        return Recipe(name, dataset, embedded_shape, presets, body, question, report, claims, undecided)
+        return Recipe(
+            name, dataset, embedded_shape, presets, body, question, report, claims, undecided, embedded or {}, answer
+        )
 
     return declare
 

@@ -23,6 +23,7 @@ from advbench.metrics import COLUMNS
 from advbench.progress import log
 from advbench.seeds import derive, own_global_state
 from advbench.study import stages
+from advbench.study.claims import Finding
 from advbench.study.environment import environment
 from advbench.study.schema import About, typed
 from advbench.study.store import Store
@@ -82,7 +83,7 @@ class Run:
         self._exhibits: list[dict[str, Any]] = []
         self._drawn: dict[str, str] = {}
         self._inside = 0.0  # seconds of the stages inside of the running one
-        self._undecided = ""
+        self._about = About()
 
     @contextmanager
     def logging(self) -> Iterator[None]:
@@ -131,18 +132,24 @@ class Run:
         return handler
 
     def record_environment(self, device: str) -> None:
-        """Write environment.json; the peak memory is the largest since the run was begun."""
+        """Write environment.json; the date is that of the first time, the peak memory the largest since then."""
         path, found = self.directory / "environment.json", environment(device)
         # no file yet, a damaged one, or a system that does not know its memory
         with suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
-            before = read_json(path)["peak memory"]
-            found["peak memory"] = max(before, found["peak memory"], key=lambda text: float(text.removesuffix(" GiB")))
+            before = read_json(path)
+            found["made"] = before.get("made", "")  # an earlier version wrote none
+            memory = before["peak memory"], found["peak memory"]
+            found["peak memory"] = max(memory, key=lambda text: float(text.removesuffix(" GiB")))
         write_text(path, json.dumps(found, indent=2) + "\n")
 
     def record_about(self, about: About) -> None:
         """Write about.json."""
         write_text(self.directory / "about.json", about.model_dump_json(indent=2) + "\n")
-        self._undecided = about.undecided
+        self._about = about
+
+    def record_answer(self, found: Iterable[Finding]) -> None:
+        """Write the answer of the finished study to about.json."""
+        self.record_about(self._about.model_copy(update={"answer": list(found)}))
 
     def arrays(self, stage: str, make: Callable[[], Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
         """The named arrays of a stage, memory-mapped; ``make`` computes them where the stage is not finished."""
@@ -215,8 +222,8 @@ class Run:
         merged = merged.assign(recipe=self.config["recipe"], dataset=self.config["dataset"])
         merged["seed"] = merged.seed.fillna(self.config["seed"])
         merged["note"] = self.config["note"] or merged.note
-        if self._undecided:
-            merged.loc[merged.target.notna() & merged.note.isna(), "note"] = self._undecided
+        if self._about.undecided:
+            merged.loc[merged.target.notna() & merged.note.isna(), "note"] = self._about.undecided
         return typed(merged)
 
     def write_results(self) -> None:

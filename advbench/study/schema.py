@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError,
 
 from advbench.files import read_bytes
 from advbench.metrics import COLUMNS
+from advbench.study.claims import Finding
 
 
 class _File(BaseModel):
@@ -40,6 +41,7 @@ class Machine(_File):
     processor: str
     cores: int | None
     device: str
+    made: str = ""
 
 
 class About(_File):
@@ -48,6 +50,9 @@ class About(_File):
     :ivar command: the recipe's name or path.
     :ivar data_dir: the folder that holds the data set, empty where none was given.
     :ivar undecided: why the run decides no claim, empty where it does.
+    :ivar report: whose claims it judges, such as "Meucci (2016)", and the title; empty where it judges none.
+    :ivar instead: which settings the embedded digits changed, and why; empty where none.
+    :ivar answer: what it found, each sentence with its line of results.csv.
     """
 
     question: str = ""
@@ -55,6 +60,10 @@ class About(_File):
     data_dir: str = ""
     undecided: str = ""
     claims: list[dict[str, str]] = []
+    report: str = ""
+    report_title: str = ""
+    instead: str = ""
+    answer: list[Finding] = []
 
 
 class Table(_File):

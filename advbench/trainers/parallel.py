@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from advbench import progress
-from advbench.errors import UsageError
+from advbench.errors import UsageError, missing
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -79,7 +79,7 @@ def in_parallel(
     try:
         from lightning_fabric import Fabric
     except ImportError as error:
-        raise UsageError("several devices need Lightning Fabric: pip install 'advbench[distributed]'") from error
+        raise missing("several devices need Lightning Fabric", "distributed") from error
     if device.type == "cuda" and devices > torch.cuda.device_count():
         raise UsageError(f"there are {torch.cuda.device_count()} GPUs, not {devices}")
     fabric = Fabric(accelerator=device.type, devices=devices, strategy="ddp_spawn")

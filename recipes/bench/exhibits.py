@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pandas as pd
 
 from advbench.metrics import where
 from advbench.recipes.bench.contenders import PLAIN
 from advbench.recipes.bench.materials import Attacked
 from advbench.report import charts
-from advbench.study import Shown, exhibit
+from advbench.study import Finding, Shown, exhibit
 
 SPREAD = ("cost_lowest", "cost_highest")
 MEASURED = ["cost", *SPREAD, "success_rate", "median_distance", "mean_distance", "seconds"]
@@ -46,3 +48,19 @@ def _costs(rows: pd.DataFrame, name: str) -> pd.DataFrame:
 
 
 EXHIBITS = (attacks, training, detector)
+
+
+def answer(rows: pd.DataFrame) -> Iterator[Finding]:
+    """What ten steps of PGD cost here and in the other libraries."""
+    cost = where(rows, exhibit="attacks", metric="cost", attack="pgd", source=PLAIN).set_index("library", drop=False)
+    ours = cost[cost.library.str.startswith("advbench") & cost.value.notna()].sort_values("value")
+    others = cost[cost.index.isin(["ART", "foolbox", "torchattacks"])]
+    if ours.empty or others.empty:
+        return
+    best = ours.iloc[0]
+    words = ", ".join(f"{row.library} {row.value:.2f}" for row in others.itertuples())
+    row = where(rows, exhibit="attacks", metric="cost", attack="pgd", source=PLAIN, library=best.library).iloc[0]
+    yield Finding.at(
+        row,
+        f"Ten steps of PGD cost {best.value:.2f} of as many plain gradients with {best.library}, in other libraries: {words}.",
+    )

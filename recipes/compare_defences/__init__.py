@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from advbench.recipes.compare_defences.config import PRESETS, CompareDefences
-from advbench.recipes.compare_defences.exhibits import EXHIBITS
+from advbench.recipes.compare_defences.exhibits import EXHIBITS, answer
 from advbench.recipes.compare_defences.measurements import certificate, comparison, cost
 from advbench.recipes.compare_defences.registry import AllDefences
 from advbench.study import Study, recipe
@@ -16,6 +16,7 @@ from advbench.study import Study, recipe
     presets=PRESETS,
     question="Which defences are still robust when the attack is made for them, and what do they cost on clean images and in "
     "training?",
+    answer=answer,
 )
 def compare_defences(study: Study[CompareDefences]) -> None:
     """Train every defence and attack it in all processes, then read off the tables."""

@@ -7,12 +7,12 @@ from typing import Any
 
 import pandas as pd
 
-from advbench.metrics import where
+from advbench.metrics import highest_row, percent, where
 from advbench.recipes.compare_defences.against import TEXTS
 from advbench.recipes.compare_defences.materials import ADAPTIVE, PLAIN, WORST
 from advbench.recipes.compare_defences.registry import DEFENCES
 from advbench.report import charts
-from advbench.study import Shown, exhibit
+from advbench.study import Finding, Shown, exhibit
 
 DETECTORS = "Each detector has one threshold, fixed on clean validation images."
 
@@ -115,3 +115,29 @@ def defences(rows: pd.DataFrame, made: Any) -> Shown:
 
 COMPARISONS = (comparison, naive_adaptive, adaptive, certificate)
 EXHIBITS = (*COMPARISONS, cost, defences)
+
+
+def answer(rows: pd.DataFrame) -> Iterator[Finding]:
+    """The best defence, and how many lose what they had once the attack knows them, at the smallest eps."""
+    part = where(rows, exhibit="comparison")
+    part = part[part.eps == part.eps.min()]
+    worst = where(part, attack=WORST)
+    naive, bare = where(part, attack="pgd").set_index("defence").value, where(worst, defence="none")
+    tried = worst[worst.defence != "none"]
+    best = highest_row(tried)
+    if best is None or bare.empty:
+        return
+    yield Finding.at(
+        best,
+        f"Of {len(tried)} defences, {best.defence} keeps most: {percent(best.value)} right in the worst case over all attacks "
+        f"within {best.eps:g}, without a defence {percent(bare.value.iloc[0])}.",
+    )
+    lost = tried.assign(value=tried.defence.map(naive) - tried.value)
+    most = highest_row(lost)
+    if most is not None:
+        yield Finding.at(
+            most,
+            f"{(lost.value > 0.2).sum()} of them lose more than 20 points once the attack knows them, most of all "
+            f"{most.defence}: from {percent(naive[most.defence])} to {percent(worst.value[most.name])}.",
+            survives=True,
+        )

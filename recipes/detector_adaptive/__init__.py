@@ -6,7 +6,7 @@ from itertools import product
 
 from advbench.recipes.detector_adaptive.claims import CLAIMS
 from advbench.recipes.detector_adaptive.config import PRESETS, DetectorAdaptive
-from advbench.recipes.detector_adaptive.exhibits import EXHIBITS
+from advbench.recipes.detector_adaptive.exhibits import EXHIBITS, answer
 from advbench.recipes.detector_adaptive.materials import PGD, Evasions
 from advbench.recipes.detector_adaptive.measurements import adaptive, carlini, naive
 from advbench.study import Study, recipe
@@ -19,6 +19,7 @@ from advbench.study import Study, recipe
     presets=PRESETS,
     question="How much of a detector's accuracy is left when the attack is made to evade it?",
     claims=CLAIMS,
+    answer=answer,
 )
 def detector_adaptive(study: Study[DetectorAdaptive]) -> None:
     """Each detector on the attack that it was trained on, then under every attack that knows it."""

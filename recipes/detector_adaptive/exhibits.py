@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pandas as pd
 
-from advbench.metrics import where
+from advbench.metrics import highest_row, lowest_row, percent, where
 from advbench.recipes.detector_adaptive.materials import Evasions
 from advbench.report import charts
-from advbench.study import Shown, exhibit
+from advbench.study import Finding, Shown, exhibit
 
 DETECTOR = ["detector", "fit_attack"]
 CARLINI = ["error", "sr_at_5", "sr_at_28", "sr_at_50", "tpr_at_28_fpr", "auc", "mean_l2"]
@@ -30,7 +32,7 @@ def adaptive(rows: pd.DataFrame, made: Evasions) -> Shown:
     part = where(rows, exhibit="adaptive")
     attacked = part.detector + ", " + part.fit_attack + ": " + part.attack
     part = part.assign(eps=(part.eps * 255).round(2), attacked=attacked)
-    chart = charts.curves(where(part, metric="sr_at_5"), "eps", "value", "attacked", "SR@5")
+    chart = charts.curves(where(part, metric="sr_at_5"), "eps", "value", "attacked", "SR@5", band=("ci_low", "ci_high"))
     return Shown(chart, part.pivot_table("value", [*DETECTOR, "attack", "eps"], "metric", sort=False).reset_index())
 
 
@@ -46,3 +48,25 @@ def carlini(rows: pd.DataFrame, made: Evasions) -> Shown:
 
 
 EXHIBITS = (naive, adaptive, carlini)
+
+
+def answer(rows: pd.DataFrame) -> Iterator[Finding]:
+    """What the detectors see of images that were made without them, and of images that were made to evade them."""
+    naive = where(rows, exhibit="naive", metric="detectability")
+    least, most = lowest_row(naive), highest_row(naive)
+    if least is not None and most is not None:
+        chance = ": no better than guessing, they learned too little" if most.value < 0.6 else ""
+        yield Finding.at(
+            most,
+            f"The detectors tell {percent(least.value)} to {percent(most.value)} of clean and adversarial images apart, as "
+            f"long as the attack does not know them (guessing: 50 %){chance}.",
+        )
+    evaded = where(rows, exhibit="adaptive", metric="sr_at_5")
+    static, dynamic = (highest_row(where(evaded, detector=kind)) for kind in ("static", "dynamic"))
+    if static is not None and dynamic is not None:
+        yield Finding.at(
+            dynamic,
+            f"An attack that knows the detector fools the classifier unseen on {percent(static.value)} of the images with "
+            f"the static detector and on {percent(dynamic.value)} with the dynamic one, at 5 % false positives.",
+            survives=True,
+        )

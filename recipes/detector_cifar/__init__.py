@@ -6,8 +6,8 @@ from itertools import product
 
 from advbench.recipes.detector_cifar import measurements
 from advbench.recipes.detector_cifar.claims import CLAIMS
-from advbench.recipes.detector_cifar.config import PRESETS, DetectorCifar
-from advbench.recipes.detector_cifar.exhibits import EXHIBITS
+from advbench.recipes.detector_cifar.config import EMBEDDED, PRESETS, DetectorCifar
+from advbench.recipes.detector_cifar.exhibits import EXHIBITS, answer
 from advbench.recipes.detector_cifar.materials import Detectors
 from advbench.recipes.reports import METZEN
 from advbench.study import Study, recipe
@@ -22,6 +22,8 @@ from advbench.study import Study, recipe
     "does it survive an adversary who knows it?",
     report=METZEN,
     claims=CLAIMS,
+    embedded=EMBEDDED,
+    answer=answer,
 )
 def detector_cifar(study: Study[DetectorCifar]) -> None:
     """The whole CIFAR-10 part of the report: static detectors, their transfer, and the dynamic adversary."""

@@ -37,6 +37,11 @@ class Adversary:
         return self.attack if self.eps is None else f"{self.attack}-{round(self.eps * 255, 3):g}"
 
 
+def alpha(step: float, eps: float) -> float:
+    """The step of an iterative method: the report's, or a quarter of a bound that so many of these do not reach."""
+    return min(step, eps) if step * ITERATIONS >= eps else eps / 4
+
+
 def grids_of(config: DetectorConfig) -> list[list[Adversary]]:
     """The adversaries of the report at the eps that a config names: a list for each attack, by growing eps (section 4)."""
     grids = {"fgsm": config.eps_fgsm, "bim": config.eps_bim, "bim-l2": config.eps_bim_l2}
@@ -92,7 +97,7 @@ class StaticDetectors(Materials[T], ABC):
 
     def attack(self, adversary: Adversary) -> EvasionAttack:
         name, eps, step = adversary.attack, self.eps(adversary), self.steps.get(adversary.attack)
-        eps_step, max_iter = (min(step, eps), ITERATIONS) if step and eps else (None, None)
+        eps_step, max_iter = (alpha(step, eps), ITERATIONS) if step and eps else (None, None)
         return attacks.create(name, self.classifier, eps, eps_step, max_iter)
 
     def accuracy_under(self, adversary: Adversary) -> metrics.Figure:

@@ -122,3 +122,20 @@ PRESETS = {
         min_successes=5,
     ),
 }
+
+# at 4/255 hardly a digit changes, and no detector learns to see it
+_BOUNDS = {"eps_fgsm": (24 / 255,), "eps_bim": (16 / 255,), "eps_bim_l2": (1.0,), "dynamic_eps": 16 / 255}
+EMBEDDED: dict[str, dict[str, object]] = {
+    **dict.fromkeys(PRESETS, _BOUNDS),
+    "quick": {
+        **_BOUNDS,
+        "epochs": 12,
+        "detector_images": 600,
+        "detector_epochs": 10,
+        "detector_decay": True,
+        "detector_bfloat16": True,
+        "dynamic_epochs": 5,
+        "check_iterations": 20,
+    },
+}
+"""The settings for the embedded digits."""

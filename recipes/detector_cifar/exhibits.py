@@ -7,12 +7,13 @@ from collections.abc import Iterator
 import numpy as np
 import pandas as pd
 
-from advbench.metrics import where
+from advbench.metrics import above, highest_row, lowest_row, percent, where
 from advbench.recipes.detector_cifar.materials import Detectors
 from advbench.report import charts
-from advbench.study import Shown, exhibit
+from advbench.study import Finding, Shown, exhibit
 
-CAPTIONED = ["adversary", "predictive_accuracy", "detectability", "detectability_successful", "auc", "tpr_at_5_fpr"]
+MAIN = ("predictive_accuracy", "detectability")
+CAPTIONED = ["adversary", "attack", *MAIN, "detectability_successful", "auc", "tpr_at_1_fpr", "tpr_at_5_fpr"]
 CELL = ["eps_fit", "eps_test", "value", "ci_low", "ci_high", "reported"]
 
 
@@ -23,16 +24,31 @@ def in_pixels(rows: pd.DataFrame, scale: float = 1) -> pd.DataFrame:
     """
     unit = np.where(rows.norm == "l2", scale, 1)
     rows = rows.assign(eps=(rows.eps * 255 / unit).round(2), fit_eps=(rows.fit_eps * 255 / unit).round(2))
-    named = rows.attack + ", eps " + rows.eps.map("{:g}".format)
+    named = rows.attack + np.where(rows.norm == "l2", ", l2 ", ", ") + rows.eps.map(lambda eps: "1" if eps == 255 else f"{eps:g}/255")
     return rows.assign(adversary=rows.attack.where(rows.eps.isna(), named))
 
 
 def marks(rows: pd.DataFrame) -> Shown:
     """Detectability against predictive accuracy, a mark for each adversary."""
-    table = rows.pivot_table("value", ["adversary", "attack"], "metric", sort=False).reset_index()
-    table = table[[*CAPTIONED, *(column for column in table if column not in CAPTIONED)]]
-    chart = charts.scatter(table, "predictive_accuracy", "detectability", "attack", ["adversary", "auc"])
+    values, low, high = (
+        rows.pivot_table(column, ["adversary", "attack"], "metric", sort=False, dropna=False).dropna(how="all").reset_index()
+        for column in ("value", "ci_low", "ci_high")
+    )
+    table = values[[*CAPTIONED, "unchanged_images"]]
+    ends = {f"{metric} {end}": part[metric] for metric in MAIN for end, part in (("from", low), ("to", high))}
+    errors = [(f"{metric} from", f"{metric} to") for metric in MAIN]
+    chart = charts.scatter(
+        table.assign(**ends), *MAIN, "attack", ["adversary", "auc"], x_error=errors[0], y_error=errors[1]
+    )
+    for metric in MAIN:
+        place = list(table).index(metric) + 1
+        table.insert(place, f"{metric} 95 %", interval_texts(low[metric], high[metric]))
     return Shown(chart, table.drop(columns="attack"))
+
+
+def interval_texts(low: pd.Series, high: pd.Series) -> list[str]:
+    """The intervals as text, empty where there is none."""
+    return [f"{a:.3f} to {b:.3f}" if a == a else "" for a, b in zip(low, high, strict=True)]
 
 
 def eps_maps(rows: pd.DataFrame) -> Iterator[Shown]:
@@ -89,15 +105,18 @@ def dynamic_adversary(rows: pd.DataFrame, made: Detectors) -> Shown:
     is on clean against successful adversarial images, in equal weight; a sigma with too few successes has none."""
     part = where(rows, exhibit="dynamic adversary")
     table = part.pivot_table("value", ["detector", "sigma"], "metric").reset_index()
-    details = ["sigma", "successes"]
+    ends = where(part, metric="balanced_accuracy")[["detector", "sigma", "ci_low", "ci_high"]]
+    table = table.merge(ends, how="left", on=["detector", "sigma"])
     axes = ("predictive_accuracy", "balanced_accuracy", "detector")
-    return Shown(charts.scatter(table, *axes, details, connect="sigma"), table)
+    chart = charts.scatter(table, *axes, ["sigma", "successes"], connect="sigma", y_error=("ci_low", "ci_high"))
+    return Shown(chart, table)
 
 
 @exhibit("Which attack would break this? A finer step")
 def finer_steps(rows: pd.DataFrame, made: Detectors) -> Shown | None:
-    """The dynamic adversary of the report takes steps as large as its bound. Here each detector meets it again at its worst
-    sigma, with a quarter of that step and more iterations; alpha is the step in units of 1/255."""
+    """The dynamic adversary of the report takes steps as large as its bound of 1/255 (a quarter of one of 16/255). Here each
+    detector meets it again at its worst sigma, with a quarter of that step and more iterations; alpha is the step in units
+    of 1/255."""
     part = where(rows, exhibit="finer steps")
     if part.empty:
         return None
@@ -106,3 +125,38 @@ def finer_steps(rows: pd.DataFrame, made: Detectors) -> Shown | None:
 
 
 EXHIBITS = (detection, depth, between_eps, between_adversaries, dynamic_adversary, finer_steps)
+
+
+def seen(rows: pd.DataFrame) -> Iterator[Finding]:
+    """How well the detectors see the adversaries that they were trained on."""
+    clean = where(rows, exhibit="clean accuracy", metric="accuracy")
+    detected = where(rows, exhibit="detection", metric="detectability")
+    least, most = lowest_row(detected), highest_row(detected)
+    if least is None or most is None or clean.empty:
+        return
+    chance = ": no better than guessing, these detectors learned too little" if most.value < 0.6 else ""
+    yield Finding.at(
+        least,
+        f"The classifier is right about {percent(clean.value.iloc[0])} of the clean images, and its detectors tell "
+        f"{percent(least.value)} ({least.attack}) to {percent(most.value)} ({most.attack}) of clean and adversarial "
+        f"images apart (guessing: 50 %){chance}.",
+    )
+
+
+def answer(rows: pd.DataFrame) -> Iterator[Finding]:
+    """What the static detectors see, and what an adversary that knows a detector leaves of it."""
+    yield from seen(rows)
+    under = where(rows, exhibit=("dynamic adversary", "finer steps"), metric="balanced_accuracy")
+    static, dynamic = (lowest_row(where(under, detector=kind)) for kind in ("static", "dynamic"))
+    if static is None or dynamic is None:
+        return
+    if dynamic.value < 0.6:
+        meaning = "that is guessing, so it does not survive"
+    else:
+        meaning = "so it survives better" if above(dynamic, static) else "which is no better"
+    yield Finding.at(
+        dynamic,
+        f"An adversary that knows the detector leaves {percent(static.value)} of the static one and "
+        f"{percent(dynamic.value)} of the one that was trained against it: {meaning}.",
+        survives=True,
+    )

@@ -12,7 +12,7 @@ from advbench.data import Dataset, Images
 from advbench.detectors import SubnetworkDetector
 from advbench.estimators import TorchClassifier
 from advbench.models.tapped import TappedModule
-from advbench.recipes.detector_cifar.adversaries import ITERATIONS, Adversary, StaticDetectors
+from advbench.recipes.detector_cifar.adversaries import ITERATIONS, Adversary, StaticDetectors, alpha
 from advbench.recipes.detector_cifar.config import DetectorCifar
 from advbench.report import bundle
 from advbench.study import History, Study, once
@@ -35,7 +35,7 @@ class Detectors(StaticDetectors[DetectorCifar]):
             "test": self.test_images(self.config.test_images),
         }
         self.dynamic_base = Adversary("bim", self.config.dynamic_eps)
-        self.dynamic_step = min(self.steps["bim"], self.config.dynamic_eps)
+        self.dynamic_step = alpha(self.steps["bim"], self.config.dynamic_eps)
 
     def test_images(self, n: int | None) -> Images:
         return self._images(self.study.test, np.arange(len(self.study.test)), n)

@@ -91,12 +91,12 @@ def dynamic_adversary(made: Detectors, kind: Kind, sigma: float) -> Rows:
 
 
 def finer_steps(made: Detectors) -> Rows:
-    """What breaks figure 5? A step of alpha = eps jumps between corners of the ball; a finer one descends."""
+    """What breaks figure 5? A step as large as the bound jumps between corners of the ball; a finer one descends."""
     for kind in KINDS:
         seen = where(made.run.results(), exhibit="dynamic adversary", metric="balanced_accuracy", detector=kind)
         if len(seen):
             worst = float(seen.loc[seen.value.idxmin()].sigma)
-            step = made.config.dynamic_eps / 4
+            step = made.dynamic_step / 4
             yield from _under_dynamic_adversary(made, kind, worst, step, made.config.check_iterations)
 
 

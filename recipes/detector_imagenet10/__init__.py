@@ -5,7 +5,7 @@ from __future__ import annotations
 from advbench.recipes.detector_imagenet10 import measurements
 from advbench.recipes.detector_imagenet10.claims import CLAIMS
 from advbench.recipes.detector_imagenet10.config import PRESETS, DetectorImagenet10
-from advbench.recipes.detector_imagenet10.exhibits import EXHIBITS
+from advbench.recipes.detector_imagenet10.exhibits import EXHIBITS, answer
 from advbench.recipes.detector_imagenet10.materials import Detectors
 from advbench.recipes.reports import METZEN
 from advbench.study import Study, recipe
@@ -20,6 +20,7 @@ from advbench.study import Study, recipe
     "ones, and does a detector trained on one adversary see another?",
     report=METZEN,
     claims=CLAIMS,
+    answer=answer,
 )
 def detector_imagenet10(study: Study[DetectorImagenet10]) -> None:
     """The ImageNet part of the report: static detectors, their transfer, and the adversary that was not detected."""

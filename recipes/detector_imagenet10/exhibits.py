@@ -7,13 +7,13 @@ from collections.abc import Iterator
 import numpy as np
 import pandas as pd
 
-from advbench.metrics import where
-from advbench.recipes.detector_cifar.exhibits import adversary_map, eps_maps, in_pixels, marks
+from advbench.metrics import lowest_row, percent, where
+from advbench.recipes.detector_cifar.exhibits import adversary_map, eps_maps, in_pixels, marks, seen
 from advbench.recipes.detector_imagenet10.claims import TOLERANCE
 from advbench.recipes.detector_imagenet10.materials import Detectors
 from advbench.report import charts
 from advbench.report.pictures import grid
-from advbench.study import Shown, exhibit
+from advbench.study import Finding, Shown, exhibit
 
 
 @exhibit("Detectability against predictive accuracy", "M10")
@@ -77,3 +77,19 @@ def pictures(rows: pd.DataFrame, made: Detectors) -> Shown:
 
 
 EXHIBITS = (detection, between_eps, between_adversaries, chance, pictures)
+
+
+def answer(rows: pd.DataFrame) -> Iterator[Finding]:
+    """What the detectors see of their own adversary, and what of another."""
+    yield from seen(rows)
+    cells = where(rows, exhibit="between adversaries")
+    least = lowest_row(cells[cells.fit_attack != cells.attack])
+    if least is not None:
+        yield Finding.at(
+            least,
+            f"A detector that meets another adversary than its own may be no help: one trained on {least.fit_attack} is "
+            f"right about {percent(least.value)} of {least.attack}."
+            if least.value < 0.6
+            else f"A detector also sees adversaries that it was not trained on: one trained on {least.fit_attack} is right "
+            f"about {percent(least.value)} of {least.attack}, the least of all.",
+        )

@@ -7,7 +7,7 @@ from itertools import product
 from advbench.recipes.compare_defences.future import future_defence
 from advbench.recipes.fgsm_cifar.claims import CLAIMS
 from advbench.recipes.fgsm_cifar.config import PRESETS, FgsmCifar
-from advbench.recipes.fgsm_cifar.exhibits import EXHIBITS
+from advbench.recipes.fgsm_cifar.exhibits import EXHIBITS, answer
 from advbench.recipes.fgsm_cifar.materials import AVERAGE, READINGS, STANDARD, Future, Networks
 from advbench.recipes.fgsm_cifar.measurements import autoattack, strong, table
 from advbench.recipes.reports import FGSM
@@ -26,6 +26,7 @@ AUTOATTACKED = (STANDARD, READINGS["V1"], READINGS["V1 dynamic"])
     "another network?",
     report=FGSM,
     claims=CLAIMS,
+    answer=answer,
 )
 def fgsm_cifar(study: Study[FgsmCifar]) -> None:
     """The report's table in every reading of its text and code, then what it did not try: attacks on the defended network."""

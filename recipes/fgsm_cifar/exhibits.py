@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import pandas as pd
 
-from advbench.metrics import spread, where
+from advbench.metrics import above, percent, spread, where
 from advbench.recipes.compare_defences.future import FUTURE_EXHIBITS
-from advbench.recipes.fgsm_cifar.claims import best_reading, distances
+from advbench.recipes.fgsm_cifar.claims import best_reading, distances, transfer
 from advbench.recipes.fgsm_cifar.materials import STANDARD, Networks
 from advbench.report import charts, pictures
-from advbench.study import Shown, exhibit
+from advbench.study import Finding, Shown, exhibit
 
 SPREAD = ("lowest", "highest")
 
@@ -130,3 +132,30 @@ def curves(rows: pd.DataFrame, made: Networks) -> Shown:
 
 
 EXHIBITS = (table, readings, columns, zero_gradient, picture, pooling, autoattack, *FUTURE_EXHIBITS, curves)
+
+
+def answer(rows: pd.DataFrame) -> Iterator[Finding]:
+    """What the defence keeps on images of another network, and what under attack on itself; first seed, eps nearest 0.01."""
+    rows, reading = where(rows, seed=rows.seed.min()), best_reading(rows)
+    strong = where(rows, exhibit="strong", attack="pgd", defence=reading)
+    if strong.empty:
+        return
+    own = strong.loc[(strong.eps - 0.01).abs().idxmin()]
+    bare, moved = transfer(rows, "none", own.eps).iloc[0], transfer(rows, reading, own.eps).iloc[0]
+    clean = where(rows, exhibit="clean", metric="accuracy", defence="none").iloc[0]
+    yield Finding.at(
+        moved,
+        f"The network is right about {percent(clean.value)} of the clean images and {percent(bare.value)} of its FGSM images "
+        f"(eps {own.eps:g}); trained on FGSM images it is right about {percent(moved.value)} of these.",
+    )
+    undefended = where(rows, exhibit="strong", attack="pgd", defence="none", eps=float(own.eps)).iloc[0]
+    if above(own, undefended):
+        meaning = "part of the gain survives"
+    else:
+        meaning = "the gain is only against images of another network" if above(moved, bare) else "there is no gain"
+    yield Finding.at(
+        own,
+        f"Attacked itself, by PGD at the same eps, it keeps {percent(own.value)}, without the defence "
+        f"{percent(undefended.value)}: {meaning}.",
+        survives=True,
+    )

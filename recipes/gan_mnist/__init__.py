@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from advbench.recipes.gan_mnist.claims import CLAIMS
 from advbench.recipes.gan_mnist.config import PRESETS, GanMnist
-from advbench.recipes.gan_mnist.exhibits import EXHIBITS
+from advbench.recipes.gan_mnist.exhibits import EXHIBITS, answer
 from advbench.recipes.gan_mnist.materials import MODES, Game, Networks
 from advbench.recipes.gan_mnist.measurements import attacked, clean, crossed, curves, pgd
 from advbench.recipes.reports import HEIDECKE
@@ -20,6 +20,7 @@ from advbench.study import Study, recipe
     "withstand that attack and others?",
     report=HEIDECKE,
     claims=CLAIMS,
+    answer=answer,
 )
 def gan_mnist(study: Study[GanMnist]) -> None:
     """The whole report, then what it did not ask: PGD, crossed attackers, several classifiers at once."""

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from advbench.metrics import spread, where
+from advbench.metrics import above, percent, spread, where
 from advbench.recipes.gan_mnist.materials import MODES, Game, Networks
 from advbench.report import charts, pictures
-from advbench.study import Shown, exhibit
+from advbench.study import Finding, Shown, exhibit
 
 ATTACKED = ("attacked_accuracy", "attacked_accuracy_clipped", "attacked_accuracy_batch_statistics")
 ACCURACIES = ("clean_accuracy", *ATTACKED, "attacked_accuracy_batch_statistics_clipped")
@@ -123,3 +123,29 @@ def variants(rows: pd.DataFrame, made: Networks) -> Shown | None:
 
 
 EXHIBITS = (perturbations, curves, accuracy, compared, pgd, crossed, variants)
+
+
+def answer(rows: pd.DataFrame) -> Iterator[Finding]:
+    """What a learned attacker takes from each C1, and what PGD does with the same bound; first seed, t nearest to 0.08."""
+    first = rows[rows.train_seed == rows.train_seed.min()]
+    hit = where(first, exhibit="attacked", variant=None, model="C1", metric="attacked_accuracy")
+    pgd = where(first, exhibit="pgd", attack="pgd")
+    if hit.empty or pgd.empty:
+        return
+    t = pgd.t.loc[(pgd.t - 0.08).abs().idxmin()]
+    learned, apart = (where(hit, t=t, defence=name).iloc[0] for name in ("none", "alternating"))
+    clean = where(first, exhibit="clean", model="C1").iloc[0]
+    little = ": it learned too little to hurt" if clean.value - learned.value < 0.05 else ""
+    yield Finding.at(
+        learned,
+        f"A learned attacker brings the classifier from {percent(clean.value)} to {percent(learned.value)} at t = {t:g}"
+        f"{little}; a classifier that learns along with it keeps {percent(apart.value)}.",
+    )
+    bare, defended = (where(pgd, t=t, defence=name).iloc[0] for name in ("none", "alternating"))
+    meaning = "survives" if above(defended, bare) else "does not survive"
+    yield Finding.at(
+        defended,
+        f"PGD with the same bound leaves {percent(bare.value)} of the first and {percent(defended.value)} of the second: the "
+        f"defence {meaning}.",
+        survives=True,
+    )

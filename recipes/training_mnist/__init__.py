@@ -5,7 +5,7 @@ from __future__ import annotations
 from advbench.recipes.reports import MEUCCI
 from advbench.recipes.training_mnist.claims import CLAIMS
 from advbench.recipes.training_mnist.config import PRESETS, TrainingMnist
-from advbench.recipes.training_mnist.exhibits import EXHIBITS
+from advbench.recipes.training_mnist.exhibits import EXHIBITS, answer
 from advbench.recipes.training_mnist.materials import DOUBLE_STEP, REGIMES, Networks
 from advbench.recipes.training_mnist.measurements import confidence, stronger, transfer
 from advbench.study import Study, recipe
@@ -20,6 +20,7 @@ from advbench.study import Study, recipe
     "adversarial images fool whom?",
     report=MEUCCI,
     claims=CLAIMS,
+    answer=answer,
 )
 def training_mnist(study: Study[TrainingMnist]) -> None:
     """Every exhibit of the report, the ablation of its double step, and the attacks that it did not try."""

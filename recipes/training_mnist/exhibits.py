@@ -6,10 +6,10 @@ from collections.abc import Iterator
 
 import pandas as pd
 
-from advbench.metrics import spread, where
+from advbench.metrics import above, highest_row, percent, spread, where
 from advbench.recipes.training_mnist.materials import Networks
 from advbench.report import charts
-from advbench.study import Shown, exhibit
+from advbench.study import Finding, Shown, exhibit
 
 SPREAD = ("lowest", "highest")
 
@@ -67,3 +67,34 @@ def curves(rows: pd.DataFrame, made: Networks) -> Shown:
 
 
 EXHIBITS = (confidence, transfer, ablation, stronger, curves)
+
+
+def answer(rows: pd.DataFrame) -> Iterator[Finding]:
+    """What training on FGSM images gains against FGSM, and what of it a stronger attack leaves; first seed."""
+    part = where(rows, exhibit="stronger", seed=rows.seed.min())
+    accuracy = {
+        attack: where(part, attack=None if attack == "clean" else attack).set_index("defence", drop=False)
+        for attack in ("clean", "fgsm", "autoattack")
+    }
+    if not all({"standard", "mixed", "adversarial"} <= set(table.index) for table in accuracy.values()):
+        return
+
+    def of(attack: str, defence: str) -> str:
+        return percent(accuracy[attack].value[defence])
+
+    clean, fgsm, autoattack = ("clean", "standard"), ("fgsm", "standard"), ("autoattack", "standard")
+    yield Finding.at(
+        where(part, attack="fgsm", defence="mixed").iloc[0],
+        f"Without a defence the network is right about {of(*clean)} of the clean images and {of(*fgsm)} under FGSM; training "
+        f"on FGSM images raises the latter to {of('fgsm', 'mixed')} (mixed) and {of('fgsm', 'adversarial')} (adversarial).",
+    )
+    best = highest_row(where(part, attack="autoattack", defence=("mixed", "adversarial")))
+    assert best is not None
+    real = above(best, where(part, attack="autoattack", defence="standard").iloc[0])
+    meaning = "part of the gain survives" if real else "nothing of the gain survives"
+    yield Finding.at(
+        best,
+        f"AutoAttack, which is stronger, leaves {of('autoattack', 'mixed')} and {of('autoattack', 'adversarial')}, without a "
+        f"defence {of(*autoattack)}: {meaning}.",
+        survives=True,
+    )

@@ -8,7 +8,7 @@ from advbench.recipes.compare_defences.future import future_defence
 from advbench.recipes.reports import WEIGHTED
 from advbench.recipes.weighted_cifar.claims import CLAIMS
 from advbench.recipes.weighted_cifar.config import PRESETS, WeightedCifar
-from advbench.recipes.weighted_cifar.exhibits import EXHIBITS
+from advbench.recipes.weighted_cifar.exhibits import EXHIBITS, answer
 from advbench.recipes.weighted_cifar.materials import STANDARD, Future, Loss, Networks
 from advbench.recipes.weighted_cifar.measurements import autoattack, defence, strong, targeted, undefended
 from advbench.study import Study, recipe
@@ -23,6 +23,7 @@ from advbench.study import Study, recipe
     "images?",
     report=WEIGHTED,
     claims=CLAIMS,
+    answer=answer,
 )
 def weighted_cifar(study: Study[WeightedCifar]) -> None:
     """The report's attacks and its defence, the rest of the weighted loss, and the attacks that tell whether it defends."""

@@ -7,12 +7,12 @@ from collections.abc import Iterator
 import numpy as np
 import pandas as pd
 
-from advbench.metrics import spread, where
+from advbench.metrics import above, percent, spread, where
 from advbench.recipes.compare_defences.future import FUTURE_EXHIBITS
 from advbench.recipes.weighted_cifar.claims import ALONE, CLEAN
 from advbench.recipes.weighted_cifar.materials import Networks
 from advbench.report import charts
-from advbench.study import Shown, exhibit
+from advbench.study import Finding, Shown, exhibit
 
 SPREAD = ("lowest", "highest")
 
@@ -130,3 +130,32 @@ def overfitting(rows: pd.DataFrame, made: Networks) -> Shown:
 
 
 EXHIBITS = (attacks, targeted, confusion, defence, alpha, leak, autoattack, *FUTURE_EXHIBITS, overfitting)
+
+
+def answer(rows: pd.DataFrame) -> Iterator[Finding]:
+    """What the network that is trained on FGSM images alone keeps under FGSM, and what under PGD; first seed, largest eps."""
+    alone = where(rows, seed=rows.seed.min(), metric="accuracy", **ALONE)
+    defended, strong = where(alone, exhibit="defence"), where(alone, exhibit="strong", attack="pgd")
+    if strong.empty:
+        return
+    eps = strong.eps.max()
+    clean, fgsm = (
+        where(defended, eps=eps, attack=attack, variant=variant).iloc[0]
+        for attack, variant in ((None, None), ("fgsm", "true label"))
+    )
+    meaning = "the perturbation gives the label away" if fgsm.value > clean.value else "no label leaks here"
+    yield Finding.at(
+        fgsm,
+        f"Trained on FGSM images alone (eps {eps:g}) the network is right about {percent(fgsm.value)} of FGSM images and "
+        f"{percent(clean.value)} of clean ones: {meaning}.",
+    )
+    largest = where(strong, eps=float(eps)).iloc[0]
+    bare = where(rows, exhibit="strong", attack="pgd", defence="standard", seed=rows.seed.min()).iloc[0]
+    own = where(strong, eps=float(bare.eps)).iloc[0]
+    meaning = "part of the gain survives" if above(own, bare) else "nothing of the gain survives"
+    yield Finding.at(
+        own,
+        f"Under PGD at that eps it keeps {percent(largest.value)}; a network of eps {own.eps:g} keeps {percent(own.value)} at "
+        f"its own, without the defence {percent(bare.value)}: {meaning}.",
+        survives=True,
+    )

@@ -1,3 +1,4 @@
+import json
 import re
 
 import pandas as pd
@@ -9,33 +10,51 @@ from advbench import metrics
 from advbench.cli import main
 from advbench.report import charts, write_report
 from advbench.report.answer import answer
+from advbench.report.source import read_run
 from advbench.study.claims import verdicts
 
 
-def said(run, **config):
-    return answer({"preset": "small", "note": "", **config}, verdicts(pd.read_csv(run / "results.csv")))
+def said(directory, found=(), **changes):
+    """The sentences of a run whose study found these, with columns of its results changed."""
+    run = read_run(directory)
+    run["results"] = run["results"].assign(**changes)
+    run["about"] |= {"report": "Meucci (2016)", "answer": list(found)}
+    return [finding.text for finding in answer(run, verdicts(run["results"]))]
 
 
-def test_the_answer_is_what_the_verdicts_say(finished_run):
-    first, holds, is_open, misses = said(finished_run)
-    assert first == ("Of the report's 4 claims, 1 holds, 1 is open, 1 is missed and 1 is not measured by preset small.")
-    assert "accuracy is 0.900" in holds and "the report has 0.910 [M1]" in holds
-    assert "errors is 0.500" in is_open and "[M4]; about 61 more images would decide it" in is_open
-    assert "flips is 0.300" in misses and "accepted at most 0.05 [M2]" in misses
+def test_the_answer_ends_with_what_the_verdicts_say_and_how_sure_that_is(finished_run):
+    """The second row is 3 of 10: Wilson's interval is 0.108 to 0.603, half of which is 24.8 points."""
+    found = {"text": "It flips 30.0 %.", "line": 3, "survives": True}
+    first, sure = said(finished_run, [found])
+    assert first == "It flips 30.0 %."
+    assert sure == (
+        "Of the 4 claims of Meucci (2016), 1 holds, 1 is open, 1 is missed and 1 not measured by preset small; the figures "
+        "above are known to within 24.8 points (95 %)."
+    )
 
 
 @pytest.mark.parametrize("reason", ["digits instead of cifar10", "the preset decides no claim"])
 def test_a_run_that_decides_nothing_says_why(finished_run, reason):
-    table = pd.read_csv(finished_run / "results.csv").assign(note=reason)
-    (only,) = answer({"preset": "small", "note": ""}, verdicts(table))
-    assert only.startswith(f"Nothing is decided about the report: {reason}.")
-    assert "compares no number with a report" in answer({"note": ""}, [])[0]
+    assert said(finished_run, note=reason) == [f"Nothing is decided about Meucci (2016): {reason}."]
+
+
+def test_a_study_without_claims_and_findings_says_so(finished_run):
+    (only,) = said(finished_run, target=None)
+    assert "compares no number with a report" in only
+
+
+def test_each_sentence_leads_to_its_row(finished_run):
+    about = json.loads((finished_run / "about.json").read_text())
+    found = [{"text": "It flips 30.0 %.", "line": 3, "survives": False}, {"text": "Far.", "line": 10**6, "survives": False}]
+    (finished_run / "about.json").write_text(json.dumps(about | {"answer": found}))
+    page = write_report(finished_run).read_text()
+    assert re.search(r'<p>It flips 30\.0 %\. <a class="source" href="#row-3"', page) and "<p>Far.</p>" in page
 
 
 def test_the_page_shows_each_claim_with_its_verdict_and_what_it_needs(finished_run):
     page = write_report(finished_run).read_text()
     for claim, word, says in (("M1", "holds", "The network is right."), ("M4", "open", "Half of them are errors.")):
-        assert re.search(rf'<b>{claim}</b> <span class="{word}">{word}</span></dt><dd>{says}</dd>', page)
+        assert re.search(rf'>{claim}</a></td><td><span class="says"><b class="{word}">{word}</b> {says}</span>', page)
     assert re.search(r'<td class="open">open <small>about 61 more images would decide it</small></td>', page)
 
 

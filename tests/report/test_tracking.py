@@ -51,6 +51,6 @@ def test_mlflow_reads_every_epoch_every_result_and_the_configuration(trained_run
 def test_a_tracker_that_is_not_there_is_refused_before_anything_runs(trained_run, monkeypatch):
     monkeypatch.setattr(tracking, "find_spec", lambda name: None)
     result = report(trained_run, "mlflow")
-    assert result.exit_code == 2 and "pip install 'advbench[mlflow]'" in result.output
+    assert result.exit_code == 2 and "python -m pip install 'mlflow-skinny>=2.14'" in result.output
     result = CliRunner().invoke(main, ["recipe", "training-mnist", "--track", "wandb"])
     assert result.exit_code == 2 and "choose one of tensorboard, mlflow" in result.output

@@ -26,14 +26,26 @@
     }
   }
 
+  const fluid = (spec) => typeof spec.width === "number" && { width: "container", autosize: { type: "fit-x", contains: "padding" } };
+
+  // Panels side by side share the width, and stand below each other where it is narrow.
+  function panels(spec, width) {
+    const { facet } = spec, beside = facet.column ?? null, field = (beside ?? facet.row).field;
+    const labels = 220; // of the rows' names, or of the y axis
+    if (!beside) return { spec: { ...spec.spec, width: Math.max(width - labels, 120) } };
+    const data = spec.data ?? spec.spec.data ?? spec.spec.layer[0].data;
+    const groups = new Set((data.values ?? spec.datasets[data.name]).map((row) => row[field])).size;
+    const columns = width < 600 ? 1 : groups;
+    return { facet: { ...beside, columns: undefined }, columns, spec: { ...spec.spec, width: Math.max((width - 60) / columns - 20, 120) } };
+  }
+
   const { specs } = JSON.parse(document.getElementById("data").textContent);
   for (const figure of document.querySelectorAll("[data-chart]")) {
     const spec = specs[figure.dataset.chart];
     const filters = (spec.params ?? []).some((param) => param.name === "hidden");
-    const fluid = !("facet" in spec) && typeof spec.width === "number"; // a row of panels has the width of its panels
-    const own = { ...spec, background: "transparent", ...(fluid && { width: "container", autosize: { type: "fit-x", contains: "padding" } }) };
-    const config = { legend: filters ? { disable: true } : { orient: "bottom", columns: figure.clientWidth < 600 ? 1 : 2, labelLimit: 300 } };
-    const plot = figure.querySelector(".plot");
+    const plot = figure.querySelector(".plot"), width = plot.clientWidth;
+    const own = { ...spec, background: "transparent", ...(spec.facet ? panels(spec, width) : fluid(spec)) };
+    const config = { legend: filters ? { disable: true } : { orient: "bottom", columns: width < 600 ? 1 : 2, labelLimit: 300 } };
     vegaEmbed(plot, own, { actions: false, renderer: "svg", config }).then(({ view }) => {
       plot.querySelector("svg").setAttribute("aria-hidden", "true"); // what is read out is the label of the plot
       if (filters) legend(figure.querySelector(".legend"), view);

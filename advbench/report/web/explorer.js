@@ -12,7 +12,10 @@
   const percent = (p) => `${(100 * p).toFixed(1)} %`;
   const short = (value) => (value !== 0 && Math.abs(value) < 0.001 ? value.toExponential(1) : value.toFixed(3));
   const unique = (values) => [...new Set(values)];
-  const epsName = (eps) => (eps === null ? "none" : `${+(eps * 255).toFixed(2)}/255 (${+eps.toFixed(4)})`);
+  function epsName({ eps, norm }) {
+    if (eps === null) return "none";
+    return norm === "l2" ? `${+eps.toFixed(4)} in l2` : `${+(eps * 255).toFixed(2)}/255 (${+eps.toFixed(4)})`;
+  }
 
   function element(name, properties = {}, ...children) {
     const made = Object.assign(document.createElement(name), properties);
@@ -177,9 +180,9 @@
   function attacks() {
     const same = explorer.versions.filter((v) => v.model === controls.model.value);
     options(controls.attack, unique(same.map((v) => v.attack)));
-    const eps = same.filter((v) => v.attack === controls.attack.value).map((v) => v.eps);
-    options(controls.eps, eps, eps.map(epsName));
-    controls.eps.disabled = eps.length === 1;
+    const bounds = same.filter((v) => v.attack === controls.attack.value);
+    options(controls.eps, bounds.map((v) => v.eps), bounds.map(epsName));
+    controls.eps.disabled = bounds.length === 1;
   }
 
   thumbnails.addEventListener("keydown", (event) => {
