@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import logging
 import sys
+import threading
 import time
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from functools import cache
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -25,6 +27,25 @@ def track(items: Iterable[T], label: str, total: int) -> Iterator[T]:
     :param total: the number of items, for the remaining time.
     """
     return _on_terminal(items, label, total) if bars_allowed and sys.stderr.isatty() else _in_lines(items, label, total)
+
+
+@contextmanager
+def waiting(label: str) -> Iterator[None]:
+    """Say that something begins that has no known end, such as a download, and every 15 seconds that it still runs."""
+    start, ended = time.monotonic(), threading.Event()
+
+    def repeat() -> None:
+        while not ended.wait(_SECONDS_BETWEEN_LINES):
+            log.info("%s: %.0f s so far", label, time.monotonic() - start)
+
+    log.info("%s ...", label)
+    thread = threading.Thread(target=repeat, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
 
 
 @cache

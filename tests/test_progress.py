@@ -1,4 +1,5 @@
 import sys
+import time
 
 import pytest
 
@@ -28,3 +29,15 @@ def test_a_bar_is_taken_down_after_an_error(monkeypatch):
         for _ in progress.track(range(3), "outer", 3):
             raise RuntimeError
     assert progress._bars is None
+
+
+def test_waiting_says_that_it_begins_and_that_it_still_runs(caplog, monkeypatch):
+    monkeypatch.setattr(progress, "_SECONDS_BETWEEN_LINES", 0.01)
+    with caplog.at_level("INFO", logger="advbench"), progress.waiting("mnist: official download"):
+        while len(caplog.messages) < 3:
+            time.sleep(0.01)
+    first, second, _ = caplog.messages[:3]
+    assert first == "mnist: official download ..." and second.startswith("mnist: official download: ")
+    before = len(caplog.messages)
+    time.sleep(0.05)
+    assert len(caplog.messages) == before, "nothing is said after the end"

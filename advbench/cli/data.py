@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from advbench.cli import options
-from advbench.cli.terminal import Group, one_line
+from advbench.cli.terminal import Group, log_to_terminal, one_line
 from advbench.errors import UsageError
 
 
@@ -68,6 +68,7 @@ def _is_here(name: str) -> bool:
 def _load_each(names: tuple[str, ...], data_dir: Path | None) -> None:
     from advbench.data import load
 
+    log_to_terminal()
     for name in names:
         for split in ("train", "test"):
             loaded = load(name, split, data_dir)

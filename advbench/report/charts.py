@@ -51,7 +51,9 @@ def scatter(
     domain = _domain(table[[y, *(y_error or ())]], 0.4)
     left, up = alt.Scale(domain=[-0.02, 1.02], nice=False), alt.Scale(domain=domain, nice=False)
     across = alt.X(f"{x}:Q", scale=left, axis=alt.Axis(tickCount=6), title=_words(x))
-    base = shown(table, colour).encode(x=across, y=alt.Y(f"{y}:Q", scale=up, title=_words(y)), color=coloured(table, colour))
+    base = shown(table, colour).encode(
+        x=across, y=alt.Y(f"{y}:Q", scale=up, title=_words(y)), color=coloured(table, colour)
+    )
     hover = [_tip(colour), *map(_tip, details), *(_tip(column, ".3f") for column in (x, y, *ends))]
     shape = alt.Shape(colour, title=_words(colour), scale=alt.Scale(domain=_groups(table[colour])))
     layers: list[Any] = [alt.Chart(pd.DataFrame({"chance": [0.5]})).mark_rule(strokeDash=[4, 4], color=_GREY)]
@@ -59,9 +61,13 @@ def scatter(
     if connect is not None:
         layers.append(base.mark_line(opacity=0.5).encode(order=connect))
     if x_error is not None:
-        layers.append(base.mark_rule(opacity=0.6).encode(x=alt.X(f"{x_error[0]}:Q", scale=left, title=_words(x)), x2=x_error[1]))
+        layers.append(
+            base.mark_rule(opacity=0.6).encode(x=alt.X(f"{x_error[0]}:Q", scale=left, title=_words(x)), x2=x_error[1])
+        )
     if y_error is not None:
-        layers.append(base.mark_rule(opacity=0.6).encode(y=alt.Y(f"{y_error[0]}:Q", scale=up, title=_words(y)), y2=y_error[1]))
+        layers.append(
+            base.mark_rule(opacity=0.6).encode(y=alt.Y(f"{y_error[0]}:Q", scale=up, title=_words(y)), y2=y_error[1])
+        )
     layers.append(base.mark_point(filled=True, opacity=1, size=80).encode(shape=shape, tooltip=hover))
     return _sized(alt.layer(*layers).add_params(hidden()))
 
@@ -83,8 +89,17 @@ def lines(
     :param panel: the column of the panels, which stand side by side; not with the scale ``chance``.
     """
     floor = 0.4 if scale == "chance" else 0
-    over = alt.Scale(type="log") if scale == "log" else alt.Scale(domain=_domain(table[[y, *(band or ())]], floor), nice=False)
-    hover = [*([_tip(panel)] if panel else []), _tip(colour), _tip(x), *(_tip(column, ".3f") for column in (y, *(band or ())))]
+    over = (
+        alt.Scale(type="log")
+        if scale == "log"
+        else alt.Scale(domain=_domain(table[[y, *(band or ())]], floor), nice=False)
+    )
+    hover = [
+        *([_tip(panel)] if panel else []),
+        _tip(colour),
+        _tip(x),
+        *(_tip(column, ".3f") for column in (y, *(band or ()))),
+    ]
     base = shown(table, colour).encode(
         x=alt.X(f"{x}:O", title=x_title, axis=alt.Axis(labelAngle=0)), color=coloured(table, colour)
     )
@@ -103,13 +118,7 @@ def lines(
 
 
 def bars(
-    table: pd.DataFrame,
-    x: str,
-    y: str,
-    colour: str,
-    y_title: str,
-    error: Ends | None = None,
-    mark: str | None = None,
+    table: pd.DataFrame, x: str, y: str, colour: str, y_title: str, error: Ends | None = None, mark: str | None = None
 ) -> alt.LayerChart:
     """Grouped bars of shares in 0..1, in the order of the rows.
 
@@ -153,7 +162,10 @@ def curves(
     )
     up = partial(alt.Y, scale=over, title=y_title)
     few = base.transform_filter("datum.few")
-    layers: list[Any] = [base.mark_line().encode(y=up(f"{y}:Q")), few.mark_point(filled=True, opacity=1, size=50).encode(y=up(f"{y}:Q"))]
+    layers: list[Any] = [
+        base.mark_line().encode(y=up(f"{y}:Q")),
+        few.mark_point(filled=True, opacity=1, size=50).encode(y=up(f"{y}:Q")),
+    ]
     if band is not None:
         ends = {"y": up(f"{band[0]}:Q"), "y2": band[1]}
         layers.insert(0, few.mark_rule(strokeWidth=2, opacity=0.7).encode(**ends))

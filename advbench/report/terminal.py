@@ -147,7 +147,9 @@ def _table(rows: pd.DataFrame, title: str = "", styles: Sequence[str] = ()) -> T
     numeric, cells = formatted(list(rows.columns), rows.values.tolist())
     for column, is_number in zip(rows.columns, numeric, strict=True):
         name = str(column).replace("_", " ")
-        table.add_column(name, overflow="fold", justify="right" if is_number else "left")  # half a name may be another's
+        table.add_column(
+            name, overflow="fold", justify="right" if is_number else "left"
+        )  # half a name may be another's
     for i, row in enumerate(cells):
         table.add_row(*row, style=styles[i] if styles else None)
     return table

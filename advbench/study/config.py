@@ -27,7 +27,6 @@ Fraction = Annotated[float, BeforeValidator(_fraction), Field(allow_inf_nan=Fals
 """A finite number; may be written 1/255."""
 
 
-
 def number(value: float) -> str:
     """The number as a person writes it: 8/255 for 0.0313725490196, 0.5/255 for half a grey level, 0 for 0.0."""
     halves, plain = value * 510, repr(value) if value else "0"
@@ -85,7 +84,9 @@ def configure(preset: C, settings: tuple[str, ...]) -> C:
 def changes(first: Config, other: Config) -> str:
     """The settings in which one config differs from another of its type, as a person writes them."""
     before, after = _places(first.model_dump()), _places(other.model_dump())
-    new = {name: fields[key] for name, (fields, key) in after.items() if fields[key] != before[name][0][before[name][1]]}
+    new = {
+        name: fields[key] for name, (fields, key) in after.items() if fields[key] != before[name][0][before[name][1]]
+    }
     return "; ".join(f"{name} = {_written(value)}" for name, value in new.items() if not isinstance(value, dict))
 
 

@@ -24,14 +24,20 @@ def in_pixels(rows: pd.DataFrame, scale: float = 1) -> pd.DataFrame:
     """
     unit = np.where(rows.norm == "l2", scale, 1)
     rows = rows.assign(eps=(rows.eps * 255 / unit).round(2), fit_eps=(rows.fit_eps * 255 / unit).round(2))
-    named = rows.attack + np.where(rows.norm == "l2", ", l2 ", ", ") + rows.eps.map(lambda eps: "1" if eps == 255 else f"{eps:g}/255")
+    named = (
+        rows.attack
+        + np.where(rows.norm == "l2", ", l2 ", ", ")
+        + rows.eps.map(lambda eps: "1" if eps == 255 else f"{eps:g}/255")
+    )
     return rows.assign(adversary=rows.attack.where(rows.eps.isna(), named))
 
 
 def marks(rows: pd.DataFrame) -> Shown:
     """Detectability against predictive accuracy, a mark for each adversary."""
     values, low, high = (
-        rows.pivot_table(column, ["adversary", "attack"], "metric", sort=False, dropna=False).dropna(how="all").reset_index()
+        rows.pivot_table(column, ["adversary", "attack"], "metric", sort=False, dropna=False)
+        .dropna(how="all")
+        .reset_index()
         for column in ("value", "ci_low", "ci_high")
     )
     table = values[[*CAPTIONED, "unchanged_images"]]

@@ -45,7 +45,10 @@ def test_a_study_without_claims_and_findings_says_so(finished_run):
 
 def test_each_sentence_leads_to_its_row(finished_run):
     about = json.loads((finished_run / "about.json").read_text())
-    found = [{"text": "It flips 30.0 %.", "line": 3, "survives": False}, {"text": "Far.", "line": 10**6, "survives": False}]
+    found = [
+        {"text": "It flips 30.0 %.", "line": 3, "survives": False},
+        {"text": "Far.", "line": 10**6, "survives": False},
+    ]
     (finished_run / "about.json").write_text(json.dumps(about | {"answer": found}))
     page = write_report(finished_run).read_text()
     assert re.search(r'<p>It flips 30\.0 %\. <a class="source" href="#row-3"', page) and "<p>Far.</p>" in page
