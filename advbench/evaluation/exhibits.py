@@ -109,19 +109,18 @@ def _robustness(run: Run, rows: pd.DataFrame, distance: pd.DataFrame, norm: str)
     single = rows.groupby("eps", as_index=False).first().assign(attack=rows[rows.eps > 0].attack.iloc[0])
     between = where(distance, metric="accuracy").assign(attack="DeepFool alone")
     curve = pd.concat([worst, single, between[between.eps <= rows.eps.max()]])
-    table = _by_eps(rows)
-    final = worst.set_index("eps")
-    interval = {number(eps): f"{final.ci_low[eps]:.3f} to {final.ci_high[eps]:.3f}" for eps in final.index}
-    table = pd.concat([table.astype(object), pd.DataFrame([{"attack": "95 % interval of the last", **interval}])])
+    apart = ["worst case", single.attack.iloc[0]] if len(between) else []
+    table = rows.pivot_table(index="eps", columns="attack", values="value", sort=False).reset_index()
+    table = table.merge(worst[["eps", "ci_low", "ci_high"]], on="eps")
     run.exhibit(
         "robustness",
         "Robust accuracy",
         f"The share of {int(rows.n.iloc[0])} images that are classified right under attack, within eps in the "
-        f"{'l-inf' if norm == 'linf' else 'l2'} norm. Each line of the table is the worst case per image over its attack and "
-        "all attacks above it: an image that was beaten at this eps or a smaller one is not attacked again. The attacks "
-        "know the true label. The model judges every adversarial image in float32. Points were attacked; between them "
-        "runs the share that DeepFool's distances leave, an upper bound.",
-        charts.curves(curve.assign(**{x: curve.eps * scale}), x, "value", "attack", "accuracy", band=_ENDS),
+        f"{'l-inf' if norm == 'linf' else 'l2'} norm. Each column of the table is the worst case per image over its attack and "
+        "all attacks before it, with the interval of the last: an image that was beaten at this eps or a smaller one is not "
+        "attacked again. The attacks know the true label. The model judges every adversarial image in float32."
+        + (" Between the attacked bounds the curve shows what DeepFool alone leaves, an upper bound." if apart else ""),
+        charts.curves(curve.assign(**{x: curve.eps * scale}), x, "value", "attack", "accuracy", band=_ENDS, apart=apart),
         table,
     )
 
@@ -153,6 +152,8 @@ def _checks(run: Run, made: list[Check]) -> None:
             "What to do": [check.do for check in made],
         }
     )
+    if not failed:
+        table = table.drop(columns=["What it means", "What to do"])
     verdict = f"FAILED: {', '.join(failed)}. The figures above are not to be trusted." if failed else "All passed."
     caption = f"{verdict} The checks attack with PGD at the largest eps."
     run.exhibit("checks", "Did the attacks work?", caption, table=table)

@@ -145,14 +145,23 @@ def bars(
 
 
 def curves(
-    table: pd.DataFrame, x: str, y: str, colour: str, y_title: str, log: bool = False, band: Ends | None = None
+    table: pd.DataFrame,
+    x: str,
+    y: str,
+    colour: str,
+    y_title: str,
+    log: bool = False,
+    band: Ends | None = None,
+    apart: Sequence[str] = (),
 ) -> alt.LayerChart:
     """One line a group over a number, such as an epoch or an eps; the points of a line of few are marked.
 
     :param band: the columns of an interval: lines at the marked points, a band around the others.
+    :param apart: groups whose points no line joins.
     """
     columns = [x, y, colour, *(band or ())]
-    table = table[columns].assign(few=table.groupby(colour)[y].transform("size") <= _FEW)
+    few = table.groupby(colour)[y].transform("size") <= _FEW
+    table = table[columns].assign(few=few, joined=~table[colour].isin(list(apart)))
     low = float(np.nanmin(table[[y, *(band or ())]].to_numpy(float), initial=0))
     over = alt.Scale(type="log") if log else alt.Scale(zero=True, domainMin=min(low, 0))
     base = shown(table, colour).encode(
@@ -163,7 +172,7 @@ def curves(
     up = partial(alt.Y, scale=over, title=y_title)
     few = base.transform_filter("datum.few")
     layers: list[Any] = [
-        base.mark_line().encode(y=up(f"{y}:Q")),
+        base.transform_filter("datum.joined").mark_line().encode(y=up(f"{y}:Q")),
         few.mark_point(filled=True, opacity=1, size=50).encode(y=up(f"{y}:Q")),
     ]
     if band is not None:

@@ -14,7 +14,8 @@ from advbench.files import write_text
 from advbench.metrics import COLUMNS, Figure, difference
 from advbench.report.charts import differences
 from advbench.report.page import render
-from advbench.report.source import cell, read_run
+from advbench.report.source import BOUNDS, cell, read_run
+from advbench.study.config import number
 
 _FIGURE = ("value", "n", "ci_low", "ci_high")
 _IDENTITY = [
@@ -90,9 +91,13 @@ def labels(figures: pd.DataFrame) -> list[str]:
 
 
 def _named(row: dict[str, Any], columns: Sequence[str]) -> list[str]:
-    texts = {column: cell(row[column]) for column in columns}
+    texts = {column: _text(column, row[column]) for column in columns}
     words = {column: "" if column in _NAMES else _WORDS.get(column, column.replace("_", " ")) for column in columns}
     return [f"{words[column]} {text}".strip() for column, text in texts.items() if text]
+
+
+def _text(column: str, value: Any) -> str:
+    return number(float(value)) if column in BOUNDS and value == value else cell(value)
 
 
 def _varying(figures: pd.DataFrame) -> list[str]:

@@ -15,7 +15,8 @@ from advbench.study.config import number
 from advbench.study.schema import About, Exhibit, Machine, Request, read, read_results
 from advbench.study.stages import check, stage_seconds
 
-_BOUNDS = ("eps", "fit_eps")
+BOUNDS = ("eps", "fit_eps")
+"""The columns of results.csv that hold the bound of an attack."""
 
 
 def read_run(directory: Path) -> dict[str, Any]:
@@ -87,7 +88,7 @@ def formatted(columns: Sequence[Any], rows: Sequence[Sequence[Any]]) -> tuple[li
         present = [value for value in values if value is not None and value == value and value != ""]
         numbers = [value for value in present if isinstance(value, int | float) and not isinstance(value, bool)]
         numeric.append(len(numbers) == len(present) > 0)
-        if str(name) in _BOUNDS and numeric[-1]:
+        if str(name) in BOUNDS and numeric[-1]:
             texts.append([number(float(value)) if value in present else "" for value in values])
         elif numeric[-1]:
             decimals = _decimals(numbers)

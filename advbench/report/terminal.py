@@ -27,6 +27,9 @@ _STYLE = {"holds": "green", "open": "yellow", "missed": "red", "not measured": "
 class _PlainConsole(Console):
     """Shows text as text, whoever wrote it: no markup, no emoji codes, no control characters."""
 
+    def on_broken_pipe(self) -> None:
+        raise  # noqa: PLE0704 of "| head", which the command ends quietly; rich would exit with an error
+
     def render_str(self, text: str, **options: Any) -> Text:
         return super().render_str(printable(text), **{**options, "markup": False, "emoji": False})
 

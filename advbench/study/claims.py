@@ -47,7 +47,7 @@ class Finding:
     @classmethod
     def at(cls, row: pd.Series, text: str, survives: bool = False) -> Finding:
         """A sentence that rests on a row of a table of results."""
-        return cls(text, int(row.name) + 2, survives)  # type: ignore[call-overload]
+        return cls(text, int(row.name) + 2, survives)
 
 
 @dataclass(frozen=True)

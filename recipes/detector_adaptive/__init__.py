@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import product
 
 from advbench.recipes.detector_adaptive.claims import CLAIMS
-from advbench.recipes.detector_adaptive.config import PRESETS, DetectorAdaptive
+from advbench.recipes.detector_adaptive.config import EMBEDDED, PRESETS, DetectorAdaptive
 from advbench.recipes.detector_adaptive.exhibits import EXHIBITS, answer
 from advbench.recipes.detector_adaptive.materials import PGD, Evasions
 from advbench.recipes.detector_adaptive.measurements import adaptive, carlini, naive
@@ -19,6 +19,7 @@ from advbench.study import Study, recipe
     presets=PRESETS,
     question="How much of a detector's accuracy is left when the attack is made to evade it?",
     claims=CLAIMS,
+    embedded=EMBEDDED,
     answer=answer,
 )
 def detector_adaptive(study: Study[DetectorAdaptive]) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from pydantic import Field, PositiveFloat, PositiveInt
 
 from advbench.recipes.detector_cifar.config import PRESETS as DETECTORS
+from advbench.recipes.detector_cifar.config import EMBEDDED as DIGITS
 from advbench.recipes.detector_cifar.config import DetectorCifar
 from advbench.study import Config, Eps
 
@@ -53,3 +54,9 @@ PRESETS = {
         carlini_adaptive_steps=50,
     ),
 }
+
+EMBEDDED: dict[str, dict[str, object]] = {
+    name: {"detectors": preset.detectors.model_copy(update=DIGITS[name]), "eps": (8 / 255, 24 / 255)}
+    for name, preset in PRESETS.items()
+}
+"""The settings for the embedded digits, at the bounds at which their detectors have something to see."""

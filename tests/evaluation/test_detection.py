@@ -44,7 +44,7 @@ def test_joint_figures_are_the_worst_case_over_attacks(folder, tmp_path):
     detector = f"{folder}/run/models/detector.safetensors"
     result = evaluate(folder, "--detector", detector, "--out", str(tmp_path / "out"), "--json")
     assert result.exit_code == 0, result.output
-    rows = pd.DataFrame(json.loads(result.stdout[result.stdout.index("[\n") :]))
+    rows = pd.DataFrame(json.loads(result.stdout)["rows"])
     joint = rows[rows.metric == "joint_accuracy"]
     assert list(joint.attack) == ["clean"] + ["PGD", "+ SelectivePGD", "+ OrthogonalPGD"] * 2
     assert set(joint.n) == {20}

@@ -103,7 +103,7 @@ def test_the_same_command_keeps_what_is_there_and_a_floor_is_exit_code_1_with_on
     again = evaluate(folder, "plain", "--fail-under", "robust_accuracy=0.99", "--json")
     assert again.exit_code == 1
     assert again.stderr.strip().splitlines()[-1].startswith("advbench: robust_accuracy is 0.")
-    assert json.loads(again.stdout)[0]["recipe"] == "evaluate"
+    assert json.loads(again.stdout)["summary"]["recipe"] == "evaluate"
     assert "pgd-0.1: finished before" in again.stderr and "..." not in again.stderr
     assert before == {path: path.read_bytes() for path in before}
 

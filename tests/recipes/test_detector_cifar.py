@@ -35,6 +35,7 @@ TINY = {
     "eps_bim_l2": "[40/255]",
     "depths": "[2,4]",
     "depth_seeds": 1,
+    "dynamic_eps": "1/255",
     "dynamic_epochs": 2,
     "sigmas": "[0,1]",
     "sigma_images": 24,
@@ -67,7 +68,7 @@ def test_a_finished_run_is_not_computed_again(run):
     result = CliRunner().invoke(main, [*ARGUMENTS, "--out", str(run), "--json"])
     assert result.exit_code == 0
     assert before == {path: path.stat().st_mtime_ns for path in (run / "stages").iterdir()}
-    assert len(json.loads(result.stdout)) == len(pd.read_csv(run / "results.csv"))
+    assert len(json.loads(result.stdout)["rows"]) == len(pd.read_csv(run / "results.csv"))
 
 
 def test_another_configuration_is_refused_in_the_same_directory(run):
