@@ -120,7 +120,9 @@ def _robustness(run: Run, rows: pd.DataFrame, distance: pd.DataFrame, norm: str)
         "all attacks before it, with the interval of the last: an image that was beaten at this eps or a smaller one is not "
         "attacked again. The attacks know the true label. The model judges every adversarial image in float32."
         + (" Between the attacked bounds the curve shows what DeepFool alone leaves, an upper bound." if apart else ""),
-        charts.curves(curve.assign(**{x: curve.eps * scale}), x, "value", "attack", "accuracy", band=_ENDS, apart=apart),
+        charts.curves(
+            curve.assign(**{x: curve.eps * scale}), x, "value", "attack", "accuracy", band=_ENDS, apart=apart
+        ),
         table,
     )
 

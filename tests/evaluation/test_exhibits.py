@@ -35,7 +35,10 @@ def test_the_answer_is_what_a_person_would_say():
 
 @pytest.mark.parametrize(
     "right, said",
-    [(312, "at 8/255 31.2 % survive (312 of 1,000; 28.4 % to 34.1 %)"), (1000, "at 8/255 everything survives (1,000 of")],
+    [
+        (312, "at 8/255 31.2 % survive (312 of 1,000; 28.4 % to 34.1 %)"),
+        (1000, "at 8/255 everything survives (1,000 of"),
+    ],
 )
 def test_what_survives_has_its_interval(right, said):
     assert said in texts(right)[0]
