@@ -4,19 +4,23 @@ from advbench.metrics.certified import certified_accuracy, certified_radius
 from advbench.metrics.confidence import confidence, cross_entropy
 from advbench.metrics.detection import auc, detectability, detection_figures, sr_at, true_positive_rate
 from advbench.metrics.figures import COLUMNS, Figure, accuracy, balanced, difference, mean, median, of_row, proportion
-from advbench.metrics.robustness import robust_accuracy, still_correct
+from advbench.metrics.passes import Passes, counted
+from advbench.metrics.robustness import attacked, robust_accuracy, still_correct
 from advbench.metrics.rows import by_seed, lead, lowest, over_seeds, spread, where
 
 __all__ = [
     "COLUMNS",
     "Figure",
+    "Passes",
     "accuracy",
+    "attacked",
     "auc",
     "balanced",
     "by_seed",
     "certified_accuracy",
     "certified_radius",
     "confidence",
+    "counted",
     "cross_entropy",
     "detectability",
     "detection_figures",
