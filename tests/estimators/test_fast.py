@@ -323,40 +323,6 @@ def test_a_module_that_was_channels_last_stays_so():
     assert_is_the_models(ours(module), plain())
 
 
-@pytest.mark.parametrize("seed", range(20))
-def test_networks_at_random_have_their_own_gradient(seed):
-    """Blocks in random order, some called as they are and some computed here, before and after a change of all weights."""
-    draw = np.random.default_rng(seed)
-    torch.manual_seed(seed)
-    blocks = [
-        lambda: nn.Sequential(nn.Conv2d(4, 4, 3, padding=1), nn.BatchNorm2d(4), nn.GELU()),
-        lambda: nn.Sequential(nn.BatchNorm2d(4), nn.Tanh(), nn.Conv2d(4, 4, 1)),
-        lambda: nn.Sequential(nn.GroupNorm(2, 4), nn.Conv2d(4, 4, (3, 1), padding="same"), nn.ELU(inplace=True)),
-        lambda: nn.Sequential(nn.InstanceNorm2d(4, affine=True), nn.LocalResponseNorm(2), nn.Softplus()),
-        lambda: Residual(nn.Sequential(nn.Conv2d(4, 4, 3, padding=1), nn.BatchNorm2d(4), nn.SiLU())),
-        lambda: nn.Sequential(nn.PixelShuffle(2), nn.Conv2d(1, 4, 2, 2), nn.BatchNorm2d(4), nn.Sigmoid()),
-        lambda: nn.utils.parametrizations.spectral_norm(nn.Conv2d(4, 4, 3, padding=1)),
-    ]
-    shared = blocks[0]()
-    chosen = [shared, *(blocks[i]() for i in draw.integers(0, len(blocks), 4)), shared]
-    module = nn.Sequential(nn.Conv2d(3, 4, 1), *chosen, nn.AdaptiveAvgPool2d(3), nn.Flatten(), nn.Linear(36, 10))
-    module(torch.rand(16, *SHAPE))
-    module.eval()
-    classifier = ours(module)
-    assert_is_the_models(classifier, module)
-    nn.utils.vector_to_parameters(0.3 * torch.randn(sum(p.numel() for p in module.parameters())), module.parameters())
-    assert_is_the_models(classifier, module)
-
-
-class Residual(nn.Module):
-    def __init__(self, body):
-        super().__init__()
-        self.body = body
-
-    def forward(self, x):
-        return x + self.body(x).view(x.shape)
-
-
 def test_a_sequential_subclass_is_predicted_and_differentiated_by_its_own_forward():
     module = Sharing(*plain()).eval()
     classifier = ours(module)
