@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
+from functools import partial
 from typing import Literal
 
 import numpy as np
@@ -15,8 +17,7 @@ from advbench.data.find import Images
 from advbench.device import images_at_a_time
 from advbench.errors import UsageError
 from advbench.estimators.averaged import DRAWS, AveragedModel
-from advbench.estimators.fast import logits
-from advbench.estimators.whole import BackwardModel
+from advbench.estimators.fast import GradientModel, logits
 from advbench.files import first_line
 from advbench.models.tapped import Normalize
 
@@ -25,6 +26,24 @@ Outputs = Literal["logits", "probabilities", "log-probabilities", "sigmoid"]
 
 _TINY = torch.finfo(torch.float32).tiny
 _NEAREST_TO_ONE = 2**-25  # closer to 1 than any other float32
+_RESHAPING = (
+    *(
+        "View",
+        "UnsafeView",
+        "Reshape",
+        "Squeeze",
+        "Unsqueeze",
+        "Select",
+        "Slice",
+        "Permute",
+        "Transpose",
+        "Clone",
+        "ToCopy",
+    ),
+    *("Mean", "AvgPool", "AdaptiveAvgPool", "NativeDropout"),
+)
+"""Starts of the names of PyTorch's backward functions that change the shape of values and not their kind."""
+_LAST = ("Relu", "LeakyRelu", "Hardtanh", "Addmm", "Mm", "Linear", "Convolution", "MkldnnConvolution")
 _WAY_OUT = "--outputs {} converts them, with the figures of the logits; {}"
 
 
@@ -94,7 +113,7 @@ def classifier(
     notes = _prepare(module, device, first)
     raw = _outputs(module, first)
     module = _regular(module, first[:1])
-    notes += _compare_outputs(raw.double().cpu().numpy(), outputs)
+    notes += _compare_outputs(raw.double().cpu().numpy(), outputs, partial(_ends_in_logits, module, first[:1]))
     _compare_classes(max(2, raw.shape[1]), images)
     if outputs in ("probabilities", "sigmoid") or raw.shape[1] == 1:
         module = AsLogits(module, outputs or "logits")
@@ -221,19 +240,14 @@ def _compare_classes(classes: int, images: Images) -> None:
 
 
 def _differentiable(module: nn.Module, x: Tensor) -> tuple[nn.Module, list[str]]:
-    """The module, or another of the same outputs where its gradient at images x needs one, and a note on that."""
+    """The module, or one of the same outputs and the gradient zero where none reaches images x, and a note on that."""
     _outputs(module, x)  # a model that refuses so few images is not one without a gradient
     why = "detach, NumPy or no_grad in the model"
-    for candidate, notes in (
-        (module, []),
-        (BackwardModel(module), ["the model has reentrant checkpoints: gradients take backward() and are slower"]),
-    ):
-        try:
-            if _passes_gradient(candidate, x):
-                return candidate, notes
-            break
-        except Exception as error:  # a user's model may raise anything
-            why = first_line(error)
+    try:
+        if _passes_gradient(GradientModel(module), x):
+            return module, []
+    except Exception as error:  # a user's model may raise anything
+        why = first_line(error)
     return ZeroGradientModel(module), [
         f"NO GRADIENT reaches the images ({why}): only attacks without gradients do anything"
     ]
@@ -242,18 +256,29 @@ def _differentiable(module: nn.Module, x: Tensor) -> tuple[nn.Module, list[str]]
 def _passes_gradient(module: nn.Module, x: Tensor) -> bool:
     with torch.enable_grad():
         x = x.detach().requires_grad_(True)
-        outputs = module(x.clone())
+        outputs = module(x)
         return outputs.requires_grad and torch.autograd.grad(outputs.sum(), x, allow_unused=True)[0] is not None
 
 
-def _compare_outputs(found: np.ndarray, named: Outputs | None) -> list[str]:
+def _ends_in_logits(module: nn.Module, x: Tensor) -> bool:
+    """Whether the last function of the model is known and is no sigmoid: a rectifier, a linear layer or a convolution."""
+    with torch.enable_grad():
+        outputs = module(x.detach().clone().requires_grad_(True))
+    last = outputs.grad_fn
+    while last is not None and last.name().startswith(_RESHAPING):
+        last = last.next_functions[0][0]
+    return last is not None and last.name().startswith(_LAST)
+
+
+def _compare_outputs(found: np.ndarray, named: Outputs | None, ends_in_logits: Callable[[], bool]) -> list[str]:
     """Notes on outputs (N, classes), or (N, 1), that are no plain logits.
 
+    :param ends_in_logits: whether the model is known to end in no sigmoid; asked only where values could be its.
     :raises UsageError: if they are not what was named, or, where nothing was, if they are evidently no logits.
     """
     low, high, totals = found.min(), found.max(), found.sum(1)
     single = found.shape[1] == 1
-    is_unit = low >= 0 and high <= 1 + checks.ROUNDING
+    is_unit = low >= 0 and high <= 1 + checks.ROUNDING and not (named is None and ends_in_logits())
     shares = not single and low >= 0 and _have_one_total(found)
     with np.errstate(over="ignore"):
         logs = not single and high <= 0 and np.allclose(np.log(np.exp(found).sum(1)), 0, atol=2e-2)

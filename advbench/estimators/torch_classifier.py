@@ -206,7 +206,7 @@ class TorchClassifier(PyTorchClassifier):
             loss = loss_of(self, outputs, torch.as_tensor(y).to(self._device))
         try:
             (gradient,) = torch.autograd.grad(loss, inputs)
-        except RuntimeError:  # reentrant checkpoints need backward(), which ART calls
+        except RuntimeError:  # checkpoints of other libraries than PyTorch need backward(), which ART calls
             return super().loss_gradient(x, _one_hot(y, self.nb_classes), training_mode, **kwargs)
         return gradient if isinstance(x, Tensor) else gradient.cpu().contiguous().numpy()
 
