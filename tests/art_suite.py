@@ -5,7 +5,8 @@
 
 The tests are unpacked beside the archive, which lacks their fixtures, weights and data sets. The fixtures are below, the small
 networks are trained here, and the data sets come from the cache of ``advbench data``. The result with ART's estimator is
-kept there as well, so a second call runs only the tests that passed. A test has 20 seconds of processor time.
+kept there as well, so a second call runs only the tests that passed. A test has ten seconds of processor time, and a training
+of ART's trainers two epochs. Some tests need the packages kornia and multiprocess.
 
 The same file is the pytest plugin of these tests.
 """
@@ -23,6 +24,8 @@ import subprocess
 import sys
 import tarfile
 import warnings
+from functools import wraps
+from inspect import signature
 from pathlib import Path
 from unittest.mock import MagicMock
 
@@ -39,9 +42,26 @@ ROOMS = (
     ),
     *("tests/defences/test_adversarial_trainer.py", "tests/defences/test_defensive_distillation.py"),
 )
-OTHERS = ("tests/attacks/poison", "tests/attacks/inference")  # neither evasion nor of images
+OTHERS = (
+    "tests/attacks/poison",
+    "tests/attacks/inference",
+    "tests/preprocessing/audio",
+)  # neither evasion nor of images
 OTHER_LIBRARIES = ("tensorflow", "keras", "scikit", "sklearn", "xgboost", "catboost", "lightgbm", "GPy", "jax")
-SECONDS = 20
+OTHER_SUBJECTS = (
+    "poison",
+    "backdoor",
+    "svm",
+    "hclu",
+    "knockoff",
+    "copycat",
+    "extraction",
+    "decision_tree",
+    "blackbox",
+    "asr",
+)
+OTHER_SUBJECTS += ("mp3", "video", "over_the_air", "malware", "parallel")
+SECONDS = 10
 INTERNAL: dict[str, str] = {}
 """Tests that assert an internal of ART, which ours need not have, and why."""
 
@@ -152,10 +172,14 @@ def _write_weights(root: Path) -> None:
 
 def pytest_configure(config):
     from art import config as art_config
+    from art.defences import trainer
     from art.estimators import classification
     from art.estimators.classification import pytorch
 
     art_config.set_data_path("data")
+    for kind in vars(trainer).values():
+        if isinstance(kind, type) and "fit" in vars(kind):
+            kind.fit = _short(kind.fit)
     config.outcomes, config.which = {}, os.environ["ART_SUITE"]
     if config.which == "art":
         return
@@ -168,6 +192,18 @@ def pytest_configure(config):
 
     Swapped.__name__, Swapped.__qualname__ = "TorchClassifier", "TorchClassifier"
     classification.PyTorchClassifier = pytorch.PyTorchClassifier = Swapped
+
+
+def _short(fit):
+    """A trainer's ``fit`` of two epochs at most."""
+
+    @wraps(fit)
+    def short(*args, **options):
+        if "nb_epochs" in signature(fit).parameters:
+            options["nb_epochs"] = min(2, options.get("nb_epochs", 2))
+        return fit(*args, **options)
+
+    return short
 
 
 class Absent(importlib.abc.MetaPathFinder, importlib.abc.Loader):
@@ -199,7 +235,11 @@ def pytest_collection_modifyitems(config, items):
     items[:] = [
         item
         for item in items
-        if (item.nodeid in only if only else not any(word.lower() in item.nodeid.lower() for word in OTHER_LIBRARIES))
+        if (
+            item.nodeid in only
+            if only
+            else not any(word.lower() in item.nodeid.lower() for word in OTHER_LIBRARIES + OTHER_SUBJECTS)
+        )
     ]
 
 
@@ -248,7 +288,7 @@ def only_for_pytorch(request):
     from tests.utils import master_seed
 
     marks = {mark.name: mark.args for mark in request.node.iter_markers()}
-    if {"pytorch", "dl_frameworks"} & set(marks.get("skip_framework", ())) or "framework_agnostic" in marks:
+    if {"pytorch", "dl_frameworks"} & set(marks.get("skip_framework", ())):
         pytest.skip("not for PyTorch")
     if "pytorch" not in marks.get("only_with_platform", ("pytorch",)):
         pytest.skip("not for PyTorch")
@@ -371,6 +411,11 @@ def expected_values(request):
         return _missing(name) if found is None else found
 
     return read
+
+
+@pytest.fixture
+def store_expected_values():
+    return lambda *values, **options: None
 
 
 def _data_set(name, shape, sizes=(None, None)):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable
 from functools import partial
-from typing import Literal
+from typing import Literal, Self
 
 import numpy as np
 import torch
@@ -17,7 +17,7 @@ from advbench.data.find import Images
 from advbench.device import images_at_a_time
 from advbench.errors import UsageError
 from advbench.estimators.averaged import DRAWS, AveragedModel
-from advbench.estimators.fast import GradientModel, logits
+from advbench.estimators.fast import GradientModel, calling_model, logits
 from advbench.files import first_line
 from advbench.models.tapped import Normalize
 
@@ -58,7 +58,8 @@ class AsLogits(nn.Module):
         self.module, self.outputs = module, outputs
 
     def forward(self, x: Tensor) -> Tensor:
-        out = self.module(x).float()
+        with calling_model():
+            out = self.module(x).float()
         out = out[:, None] if out.ndim == 1 else out
         if self.outputs == "sigmoid" or (self.outputs == "probabilities" and out.shape[1] == 1):
             out = out.clamp_min(_TINY).log() - (1 - out).clamp_min(_NEAREST_TO_ONE).log()
@@ -75,9 +76,26 @@ class ZeroGradientModel(nn.Module):
         self.module = module
 
     def forward(self, x: Tensor) -> Tensor:
-        with torch.no_grad():
+        with torch.no_grad(), calling_model():
             outputs = self.module(x.detach().clone())
         return outputs + 0 * x.flatten(1).sum(1, keepdim=True)
+
+
+class ExportedModel(nn.Module):
+    """A program of ``torch.export``, which forbids ``eval()`` and ``train()``: it stays what it was exported as."""
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module = module
+        for part in module.modules():
+            part.training = False
+
+    def train(self, mode: bool = True) -> Self:
+        self.training = False
+        return self
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.module(x)
 
 
 def normalised(module: nn.Module, mean: tuple[float, ...], std: tuple[float, ...], channels: int) -> nn.Module:
@@ -110,6 +128,7 @@ def classifier(
     if isinstance(module, OptimizedModule):
         module = module._orig_mod  # the same function, which works without a compiler and with hooks
     torch._functorch.config.donated_buffer = False  # or compiled parts refuse several gradients of one pass
+    module = ExportedModel(module) if "eval" in vars(module) else module
     notes = _prepare(module, device, first)
     raw = _outputs(module, first)
     module = _regular(module, first[:1])
@@ -150,13 +169,14 @@ class RegularModel(nn.Module):
         self.module = module
 
     def forward(self, x: Tensor) -> Tensor:
-        return logits(self.module(x), len(x))
+        with calling_model():
+            return logits(self.module(x), len(x))
 
 
 def _regular(module: nn.Module, x: Tensor) -> nn.Module:
     """The module, or a ``RegularModel`` of one that returns half precision, or no rows for a single image x."""
     _outputs(module, x)
-    with torch.no_grad():
+    with torch.no_grad(), calling_model():
         outputs = module(x.clone())
     regular = not isinstance(outputs, Tensor) or (outputs.ndim == 2 and outputs.dtype in (torch.float32, torch.float64))
     return module if regular else RegularModel(module)
@@ -198,7 +218,7 @@ def _runs(module: nn.Module, x: Tensor) -> bool:
 
 def _outputs(module: nn.Module, x: Tensor) -> Tensor:
     try:
-        with torch.no_grad():
+        with torch.no_grad(), calling_model():
             out = logits(module(x.clone()), len(x))  # a clone: the model may change its input in place
     except Exception as error:  # a user's model may raise anything
         shape = tuple(x.shape[1:])
@@ -262,7 +282,7 @@ def _passes_gradient(module: nn.Module, x: Tensor) -> bool:
 
 def _ends_in_logits(module: nn.Module, x: Tensor) -> bool:
     """Whether the last function of the model is known and is no sigmoid: a rectifier, a linear layer or a convolution."""
-    with torch.enable_grad():
+    with torch.enable_grad(), calling_model():
         outputs = module(x.detach().clone().requires_grad_(True))
     last = outputs.grad_fn
     while last is not None and last.name().startswith(_RESHAPING):

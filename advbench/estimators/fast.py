@@ -46,7 +46,7 @@ class GradientModel(nn.Module):
         self.model = model
 
     def forward(self, x: Tensor) -> Tensor:
-        with without_reentrant_checkpoints():  # a clone: the model may change its input in place
+        with calling_model():  # a clone: the model may change its input in place
             return logits(_compute(self.model, x.clone()), len(x))
 
     def features(self, x: Tensor, position: int) -> Tensor:
@@ -73,14 +73,19 @@ def logits(outputs: Tensor, n: int) -> Tensor:
 
 
 @contextmanager
-def without_reentrant_checkpoints() -> Iterator[None]:
-    """Inside, PyTorch's reentrant checkpoints are the others, of equal gradient, which allow ``torch.autograd.grad``."""
-    reentrant = checkpoint.CheckpointFunction
+def calling_model() -> Iterator[None]:
+    """A frame for a call of a user's model, which may switch gradients or the default type: they are switched back.
+
+    Reentrant checkpoints become the others, of equal gradient: they forbid ``torch.autograd.grad``.
+    """
+    enabled, default, reentrant = torch.is_grad_enabled(), torch.get_default_dtype(), checkpoint.CheckpointFunction
     checkpoint.CheckpointFunction = _Checkpoint  # type: ignore[misc,assignment]
     try:
         yield
     finally:
         checkpoint.CheckpointFunction = reentrant  # type: ignore[misc]
+        torch.set_grad_enabled(enabled)
+        torch.set_default_dtype(default)
 
 
 class _Checkpoint:

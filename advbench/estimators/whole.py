@@ -12,7 +12,7 @@ from art.preprocessing.standardisation_mean_std.numpy import StandardisationMean
 from art.preprocessing.standardisation_mean_std.pytorch import StandardisationMeanStdPyTorch
 from torch import Tensor, nn
 
-from advbench.estimators.fast import GradientModel, logits, without_reentrant_checkpoints
+from advbench.estimators.fast import GradientModel, calling_model, logits
 
 
 class RootModule(nn.Module):
@@ -27,7 +27,8 @@ class RootModule(nn.Module):
         self.__dict__["gradient_model"] = GradientModel(model)  # the same module: not a part of this one
 
     def forward(self, x: Tensor) -> list[Tensor]:
-        return [logits(self._model(x), len(x))]
+        with calling_model():
+            return [logits(self._model(x), len(x))]
 
     @property
     def get_layers(self) -> list[str]:
@@ -53,7 +54,7 @@ class WholeModel(nn.Module):
         x = preprocessed(self._estimator, x)
         if self.model is not None:
             return self.model(x)
-        with without_reentrant_checkpoints():  # a clone: the model may change its input in place
+        with calling_model():  # a clone: the model may change its input in place
             return logits(self.root(x.clone(memory_format=torch.contiguous_format))[-1], len(x))
 
 

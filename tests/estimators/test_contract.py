@@ -12,6 +12,7 @@ from advbench.data.find import Images
 from advbench.data.pixels import Pixels
 from advbench.errors import UsageError
 from advbench.estimators import contract
+from advbench.metrics.binarization import binarization_test
 
 CPU = torch.device("cpu")
 
@@ -307,3 +308,39 @@ def test_compiled_models_are_evaluated(pictures, nested):
     )
     assert notes == []
     attacks.create("deepfool-l2", estimator, max_iter=2).generate(pictures.x[:4])
+
+
+def _exported(module):
+    batch = {0: torch.export.Dim.DYNAMIC}
+    return torch.export.export(module.eval(), (torch.rand(2, *SHAPE),), dynamic_shapes=(batch,)).module()
+
+
+def _without_gradients(z):
+    torch.set_grad_enabled(False)
+    return z
+
+
+def _in_double(z):
+    torch.set_default_dtype(torch.float64)
+    return z
+
+
+@pytest.mark.parametrize(
+    "make", [lambda: _exported(Linear()), lambda: Answer(_without_gradients), lambda: Answer(_in_double)]
+)
+def test_programs_and_models_that_switch_the_whole_process_have_their_own_figures(pictures, make):
+    torch.manual_seed(0)
+    estimator, notes = contract.classifier(make(), pictures, CPU)
+    torch.manual_seed(0)
+    plain, _ = contract.classifier(Linear().eval(), pictures, CPU)
+    assert not any("GRADIENT" in note for note in notes)
+    x, y = pictures.x[:], pictures.y
+    np.testing.assert_allclose(estimator.predict(x), plain.predict(x), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(estimator.loss_gradient(x, y), plain.loss_gradient(x, y), rtol=1e-4, atol=1e-7)
+    for classifier in (estimator, plain):
+        attack = attacks.create("deepfool-l2", classifier, max_iter=3).generate(x, y)
+        binarization_test(
+            classifier, lambda c, eps, steps: attacks.create("pgd", c, eps, max_iter=steps), x[:1], 0.1, "linf", 0
+        )
+    assert np.isfinite(attack).all()
+    assert torch.is_grad_enabled() and torch.get_default_dtype() is torch.float32
