@@ -161,7 +161,7 @@ def clipped(estimator: PyTorchClassifier, x: Tensor) -> Tensor:
 
 
 class _NoInputGradient(RuntimeError):
-    """``torch.autograd.grad`` fails: reentrant checkpoints need ``backward()``, which ART calls."""
+    """``torch.autograd.grad`` fails: checkpoints of other libraries than PyTorch need ``backward()``, which ART calls."""
 
 
 class TorchClassifier(PyTorchClassifier):
