@@ -56,6 +56,10 @@ def _names(kind: str) -> dict[str, str]:
     found: Any = getattr(import_module(module), name)
     if kind == "recipes":
         return found()
+    if kind == "models":
+        from advbench.models import zoo
+
+        return found | {f"{zoo.PREFIX}{name}": card.main_figure for name, card in zoo.cards().items()}
     return {name: spec.text for name, spec in found.items()} if kind == "attacks" else found
 
 

@@ -8,7 +8,7 @@ from advbench.recipes.detector_cifar import measurements
 from advbench.recipes.detector_cifar.claims import CLAIMS
 from advbench.recipes.detector_cifar.config import PRESETS, DetectorCifar
 from advbench.recipes.detector_cifar.exhibits import EXHIBITS
-from advbench.recipes.detector_cifar.materials import Detectors
+from advbench.recipes.detector_cifar.materials import PRETRAINED, Detectors
 from advbench.recipes.reports import METZEN
 from advbench.study import Study, recipe
 
@@ -22,6 +22,7 @@ from advbench.study import Study, recipe
     "does it survive an adversary who knows it?",
     report=METZEN,
     claims=CLAIMS,
+    pretrained=PRETRAINED,
 )
 def detector_cifar(study: Study[DetectorCifar]) -> None:
     """The whole CIFAR-10 part of the report: static detectors, their transfer, and the dynamic adversary."""
@@ -31,7 +32,7 @@ def detector_cifar(study: Study[DetectorCifar]) -> None:
     study.measure(measurements.depth, made)
     study.measure(measurements.between_eps, made)
     study.measure(measurements.between_adversaries, made)
-    study.measure_each(measurements.dynamic_adversary, made, product(measurements.KINDS, study.config.sigmas))
+    study.measure_each(measurements.dynamic_adversary, made, product(made.kinds, study.config.sigmas))
     study.measure(measurements.finer_steps, made)
     study.show(EXHIBITS, made)
     study.run.explorer(made.explorer)
