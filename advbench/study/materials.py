@@ -62,6 +62,7 @@ class Materials(Generic[C]):
     def __init__(self, study: Study[C]) -> None:
         self.study, self.config, self.run = study, study.config, study.run
 
+    @once
     def available(self, stage: str) -> bool:
         """Whether the study has a network: what starts from the zoo leaves out what the zoo lacks."""
         found = not self.study.zoo or stage in self.study.zoo

@@ -76,7 +76,7 @@ def networks(
     if pretrained is None or not isinstance(config, FromZoo) or config.weights == "train":
         return {}, ""
     names = [setting.partition("=")[0] for setting in settings]
-    asking = next((name for name in names if name.partition(".")[0] in pretrained.training), "")
+    asking = next((name for name in names if name in pretrained.training), "")
     if asking and "weights" in names:
         raise UsageError(f"--set {asking} is of the training that --set weights=zoo leaves out; take one of them away")
     if not is_own:
@@ -99,8 +99,8 @@ def sentence(networks: Networks) -> str:
 def show_cards(run: Run, networks: Networks) -> None:
     """Put the cards of the networks on the page."""
     found = {name: zoo.card(name) for name in sorted(networks.values())}
-    lines = [{"network": name, **each.lines()} for name, each in found.items()]
-    table = pd.DataFrame(lines).drop(columns=["config", "settings", "versions", "fingerprint"])
+    columns = ["network", "figures", "date", "hours", "commit"]
+    table = pd.DataFrame([{"network": name, **each.lines()} for name, each in found.items()], columns=columns)
     caption = (
         "Networks that come with advbench and were not trained by this run; 'advbench show zoo:NAME' prints a card."
     )

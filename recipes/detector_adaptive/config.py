@@ -46,6 +46,7 @@ PRESETS = {
         carlini_adaptive_steps=100,
     ),
     "quick": DetectorAdaptive(
+        weights="zoo",
         detectors=DETECTORS["quick"],
         images=24,
         eps=(1 / 255, 8 / 255),

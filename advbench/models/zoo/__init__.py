@@ -81,7 +81,6 @@ class Card:
             "commit": self.commit,
             "versions": ", ".join(f"{library} {version}" for library, version in self.versions.items()),
             "stored in": self.precision,
-            "config": json.dumps(self.config),
         }
 
 
