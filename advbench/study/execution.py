@@ -89,7 +89,6 @@ def start(
         command=recipe.file or recipe.name,
         data_dir=str(data_dir or ""),
         undecided=recipe.undecided_by(preset, networks),
-        pretrained=pretrained.sentence(networks),
         claims=[{"id": claim.id, "says": claim.says} for claim in recipe.claims],
     )
     processes = Workers(workers or default_workers(where))
@@ -99,7 +98,7 @@ def start(
             log.info("finished stages are shared in %s", shared.url)
         if note:
             log.warning("DATA: %s", note)
-        for line in filter(None, (about.pretrained, why_trained)):
+        for line in filter(None, ("the networks come from the zoo" if networks else "", why_trained)):
             log.info("%s", line)
         for part in filter(None, (train.left_out, test.left_out)):
             log.warning("%s", part)
@@ -109,7 +108,9 @@ def start(
         finally:
             processes.stop()
         if networks:
-            pretrained.show_cards(run, networks)
+            before, here = pretrained.show_cards(run, networks)
+            undecided = about.undecided or (here if preset in recipe.undecided else "")
+            run.record_about(about.model_copy(update={"pretrained": before, "undecided": undecided}))
         rows = run.results()
         run.add(pd.DataFrame([claim.row(rows) for claim in recipe.claims]))
     return run

@@ -52,10 +52,12 @@ class Pretrained:
 
     def config(self, config: C, preset: str, networks: Networks) -> C:
         """The config of a preset for a study that starts from these networks."""
-        fields = dict(self.quick) if preset == "quick" else {}
+        fields: dict[str, object] = {}
         if not self.recipe:
             trained = zoo.card(networks[self.base[0]]).config
-            fields |= {name: trained[name] for name in self.training if name in trained}
+            fields = {name: trained[name] for name in self.training if name in trained}
+        if preset == "quick":
+            fields |= self.quick
         return type(config)(**{**config.model_dump(), **fields})
 
 
@@ -85,23 +87,20 @@ def networks(
     if missing := [stage for stage in pretrained.base if stage not in found]:
         return {}, f"the networks are trained here, for the zoo has no {missing[0]} of {dataset} with seed {seed}"
     if asking:
-        return {}, f"the networks are trained here, as --set {asking} asks; without it they are those of the zoo"
+        return {}, f"no network is taken from the zoo, as --set {asking} asks"
     return found, ""
 
 
-def sentence(networks: Networks) -> str:
-    """Which networks were trained before, empty where none was."""
-    if not networks:
-        return ""
-    return f"Trained before, from the zoo: {', '.join(sorted(networks.values()))}; their cards are at the end."
-
-
-def show_cards(run: Run, networks: Networks) -> None:
-    """Put the cards of the networks on the page."""
-    found = {name: zoo.card(name) for name in sorted(networks.values())}
+def show_cards(run: Run, networks: Networks) -> tuple[str, str]:
+    """Put the cards of those networks on the page that the run has used; in one sentence each, which, and what it trained."""
+    here = {path.stem for path in (run.directory / "models").glob("*.safetensors")}
+    found = {name: zoo.card(name) for name in sorted(networks[stage] for stage in here & networks.keys())}
     columns = ["network", "figures", "date", "hours", "commit"]
     table = pd.DataFrame([{"network": name, **each.lines()} for name, each in found.items()], columns=columns)
     caption = (
         "Networks that come with advbench and were not trained by this run; 'advbench show zoo:NAME' prints a card."
     )
     run.exhibit("zoo", "Networks that were trained before", caption, table=table)
+    own = ", ".join(sorted(here - networks.keys()))
+    trained = f"the zoo lacks {own}: trained here on small subsets, so that figures near chance are to be expected"
+    return f"Trained before, not by this run: {', '.join(found)}; their cards are at the end.", trained if own else ""

@@ -233,6 +233,8 @@ PRETRAINED = Pretrained(
         *("dynamic_images", "pooling", "seeds"),
     ),
     quick={
+        "seeds": 1,
+        "pooling": False,
         "test_images": 2000,
         "readings": ("V1", "V2", "V3", "V1 dynamic"),
         "strong_images": 100,
