@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -160,6 +160,21 @@ class StaticDetectors(Materials[T], ABC):
             )
 
         return self.trained_detector(adversary.detector_stage(position, seed), detector, fit)
+
+    def detectors(
+        self, adversaries: Iterable[Adversary], positions: Sequence[int] | None = None, seeds: Iterable[int] = (0,)
+    ) -> list[tuple[Any, ...]]:
+        """The trainings of detectors, for ``Study.make_each``.
+
+        :param positions: by default where the report attaches the detector of each adversary.
+        """
+        return [
+            (type(self).detector, self, adversary, position, seed)
+            for adversary in adversaries
+            for position in ([self.positions[adversary.attack]] if positions is None else positions)
+            for seed in seeds
+            if self.has_detector(adversary, position, seed)
+        ]
 
     @once
     def scores(self, detector: SubnetworkDetector, adversary: Adversary | None, part: str = "test") -> np.ndarray:

@@ -34,6 +34,7 @@ class TrainingMnist(FromZoo):
 PRESETS = {
     "paper": TrainingMnist(),
     "small": TrainingMnist(train_images=20_000, epochs=15, lr=0.002, strong_images=500),
+    "full": TrainingMnist(seeds=10, strong_images=500),  # seeds decide what three leave open
     "quick": TrainingMnist(
         weights="zoo",
         train_images=3000,

@@ -33,12 +33,14 @@ def weighted_cifar(study: Study[WeightedCifar]) -> None:
     weighted = [Loss("fgsm", eps, alpha) for eps in config.alpha_eps for alpha in config.alphas]
     with_pgd = [loss for eps in config.pgd_eps if made.has(loss := Loss("pgd", eps, 0.0))]
     several = Loss("several", None, config.several_alpha)
+    fixed = [loss for eps in config.fixed_eps if made.has(loss := Loss("fixed", eps, 0.0))]
     every = dict.fromkeys([*with_pgd, several, *alone, *weighted, STANDARD])
     longest_first = list(filter(made.has, every))
-    losses = dict.fromkeys([STANDARD, *longest_first])
+    losses = dict.fromkeys([STANDARD, *longest_first, *fixed])
 
     trainings = [(Networks.network, made, loss, seed) for seed in seeds for loss in longest_first]
     study.make_each([*trainings, *future.trainings()])
+    study.make_each((Networks.network, made, loss, seed) for seed in seeds for loss in fixed)
     study.make_each(future.attacks_on_undefended())
     study.make_each(future.attacks_on_defences())
 
