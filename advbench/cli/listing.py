@@ -47,8 +47,9 @@ def list_(kind: str | None, as_json: bool) -> None:
     for each, entries in found.items():
         if not kind:
             click.echo(f"{each}:")
+        width = max(20, *map(len, entries))
         for name, text in entries.items():
-            click.echo(f"  {name:20} {text}")
+            click.echo(f"  {name:{width}} {text}")
 
 
 def _names(kind: str) -> dict[str, str]:

@@ -18,6 +18,7 @@ from advbench.study import Study, recipe
     presets=PRESETS,
     question="What do attacks and adversarial training cost here and in other libraries, at the same budget and strength?",
     claims=CLAIMS,
+    undecided={"quick": "preset quick times few repeats on few images, so that it decides no claim"},
     pretrained=PRETRAINED,
 )
 def bench(study: Study[Bench]) -> None:

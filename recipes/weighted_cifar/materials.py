@@ -206,8 +206,8 @@ class Networks(Materials[WeightedCifar]):
 PRETRAINED = Pretrained(
     base=(STANDARD.stage(0),),
     training=(
-        *("train_images", "validation_images", "watched_images", "watched_pgd_steps", "epochs", "batch", "lr", "seeds"),
-        *("training_pgd_steps", "several_alpha"),
+        *("train_images", "validation_images", "watched_images", "watched_pgd_steps", "epochs", "batch", "lr", "decay"),
+        *("training_pgd_steps", "several_alpha", "seeds"),
     ),
     quick={
         "seeds": 1,

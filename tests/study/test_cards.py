@@ -21,11 +21,20 @@ from advbench.study.config import configure
 
 FGSM, BIM, DYNAMIC = "detector-fgsm-4-ad2-seed0", "detector-bim-1-ad2-seed0", "detector-dynamic"
 SIZES = (
-    *("epochs=4", "train_images=600", "detector_images=16", "detector_epochs=1", "dynamic_epochs=1", "eps_bim_l2=[]"),
+    *("epochs=4", "train_images=400", "detector_images=16", "detector_epochs=1", "dynamic_epochs=1", "eps_bim_l2=[]"),
     *("validation_images=16", "sigmas=0", "sigma_images=8", "check_iterations=1", "min_successes=1", "test_images=8"),
 )
 MEASURED = ("test_images=20", "clean_images=100", "validation_images=20", "sigmas=0,1", "sigma_images=10")
 ON_DIGITS = replace(study.find("detector-cifar"), dataset="digits")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def fewer_images():
+    """A card is measured on as many images as its sample has."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("ATTACKED", "SAMPLE"):
+            patch.setattr(cards, name, 60)
+        yield
 
 
 @pytest.fixture(scope="module")
