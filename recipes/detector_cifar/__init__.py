@@ -8,7 +8,7 @@ from advbench.recipes.detector_cifar import measurements
 from advbench.recipes.detector_cifar.claims import CLAIMS
 from advbench.recipes.detector_cifar.config import PRESETS, DetectorCifar
 from advbench.recipes.detector_cifar.exhibits import EXHIBITS
-from advbench.recipes.detector_cifar.materials import Detectors
+from advbench.recipes.detector_cifar.materials import PRETRAINED, Detectors
 from advbench.recipes.reports import METZEN
 from advbench.study import Study, recipe
 
@@ -22,6 +22,7 @@ from advbench.study import Study, recipe
     "does it survive an adversary who knows it?",
     report=METZEN,
     claims=CLAIMS,
+    pretrained=PRETRAINED,
 )
 def detector_cifar(study: Study[DetectorCifar]) -> None:
     """The whole CIFAR-10 part of the report: static detectors, their transfer, and the dynamic adversary."""
@@ -32,8 +33,9 @@ def detector_cifar(study: Study[DetectorCifar]) -> None:
     study.make_each(made.detectors(references))
     study.measure_each(measurements.detection, made, references)
     study.measure(measurements.between_adversaries, made)
-    study.make_each([(Detectors.dynamic_detector, made), *made.detectors(others)])
-    study.measure_each(measurements.dynamic_adversary, made, product(measurements.KINDS, study.config.sigmas))
+    dynamic = [(Detectors.dynamic_detector, made)] if "dynamic" in made.kinds else []
+    study.make_each([*dynamic, *made.detectors(others)])
+    study.measure_each(measurements.dynamic_adversary, made, product(made.kinds, study.config.sigmas))
     study.measure(measurements.finer_steps, made)
     study.measure_each(measurements.detection, made, others)
     study.measure(measurements.between_eps, made)

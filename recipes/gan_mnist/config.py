@@ -6,13 +6,13 @@ from typing import Annotated, Literal
 
 from pydantic import Field, PositiveInt
 
-from advbench.study import Config
+from advbench.study import FromZoo
 
 Bound = Annotated[float, Field(gt=0, le=1)]
 Variant = Literal["clamp", "output-batch-norm", "ensemble", "fresh", "half-clean"]
 
 
-class GanMnist(Config):
+class GanMnist(FromZoo):
     """Sizes are numbers of images, null means all; an epoch is ``epoch_images`` of an endless shuffled walk."""
 
     t: tuple[Bound, ...] = Field((0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64), description="l-inf bounds of the attacker")
@@ -69,6 +69,7 @@ PRESETS = {
     ),
     # two bounds and a narrow attacker: seconds of training show an effect at the large one only
     "quick": GanMnist(
+        weights="zoo",
         t=(0.08, 0.32),
         seeds=1,
         width=8,

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 
 from advbench.recipes.compare_defences.future import FutureWork
-from advbench.study import Config, Eps, Unit
+from advbench.study import Eps, FromZoo, Unit
 
 
-class WeightedCifar(Config):
+class WeightedCifar(FromZoo):
     """Sizes are numbers of images; null means all."""
 
     train_images: PositiveInt | None = Field(None, description="after those for validation")
@@ -77,6 +77,7 @@ PRESETS = {
         future=FUTURE_SMALL,
     ),
     "quick": WeightedCifar(
+        weights="zoo",
         train_images=900,
         validation_images=100,
         watched_images=100,

@@ -19,11 +19,11 @@ from advbench.data import Images
 from advbench.estimators import TorchClassifier
 from advbench.models.tapped import TappedModule
 from advbench.recipes.compare_defences.future import FutureDefences
-from advbench.recipes.weighted_cifar.config import WeightedCifar
+from advbench.recipes.weighted_cifar.config import PRESETS, WeightedCifar
 from advbench.report import Attacked, bundle
 from advbench.report.explorer import IMAGES
 from advbench.seeds import derive, own_global_state
-from advbench.study import History, Materials, Study, once
+from advbench.study import History, Materials, Pretrained, Study, once
 from advbench.trainers import WeightedAdversarialTrainer
 
 TARGET = 4
@@ -82,6 +82,10 @@ class Networks(Materials[WeightedCifar]):
     def __init__(self, study: Study[WeightedCifar]) -> None:
         super().__init__(study)
         self.test = study.test.images(slice(study.config.test_images))
+
+    def has(self, loss: Loss) -> bool:
+        """Whether the study has the network of a loss, in each seed."""
+        return all(self.available(loss.stage(self.study.seed + i)) for i in range(self.config.seeds))
 
     def network(self, loss: Loss, seed: int) -> str:
         """The stage of a training: SGD with momentum, the last epoch is kept.
@@ -197,3 +201,23 @@ class Networks(Materials[WeightedCifar]):
             attacked.append(Attacked("fgsm", eps, fgsm(classifier, shown, eps), classifier, name))
             attacked.append(Attacked("pga", eps, self.pga(classifier, shown, eps), classifier, name))
         return bundle(shown.x, shown.y, self.study.test.classes, attacked)
+
+
+PRETRAINED = Pretrained(
+    base=(STANDARD.stage(0),),
+    training=(
+        *("train_images", "validation_images", "watched_images", "watched_pgd_steps", "epochs", "batch", "lr", "decay"),
+        *("training_pgd_steps", "several_alpha", "seeds"),
+    ),
+    quick={
+        "seeds": 1,
+        "test_images": 2000,
+        "variant_images": 500,
+        "alphas": (0.25, 0.5, 0.75),
+        "pgd_eps": (0.01, 0.1),
+        "fixed_eps": (0.001, 0.01, 0.1),
+        "strong_images": 200,
+        # those that train nothing: other networks would need hours
+        "future": PRESETS["quick"].future.quicker(defences=("none", "jpeg-compression"), test_images=100),
+    },
+)
