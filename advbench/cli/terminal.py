@@ -74,10 +74,10 @@ def _exits_raise() -> Iterator[None]:
     """Inside, ``os._exit`` raises SystemExit in this process: a forward that calls it must not end a gate with code 0."""
     end, process = os._exit, os.getpid()
 
-    def raised(code: int) -> NoReturn:
+    def raised(status: int) -> NoReturn:
         if os.getpid() != process:  # a child, which ends this way
-            end(code)
-        raise SystemExit(code)
+            end(status)
+        raise SystemExit(status)
 
     os._exit = raised
     try:
