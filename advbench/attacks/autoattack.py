@@ -15,7 +15,7 @@ from art.estimators.classification import PyTorchClassifier
 from torch import Tensor, nn
 
 from advbench import checks, device
-from advbench.attacks.batched import BatchedAttack, checked, one_logit_a_class, without_options
+from advbench.attacks.batched import BatchedAttack, one_logit_a_class, without_options
 from advbench.estimators import gradient_autocast, gradient_module, whole_model
 from advbench.progress import log
 from advbench.seeds import own_global_state
@@ -25,6 +25,7 @@ COMPONENTS = {"apgd-ce": "APGD-CE", "apgd-t": "APGD-T", "fab-t": "FAB-T", "squar
 
 _NORMS = {np.inf: "Linf", 2.0: "L2"}
 _TARGETS = 9
+_STEPS, _QUERIES = 100, 5000
 _DLR_CLASSES = 4  # that the targeted DLR loss needs
 _SAME = 1e-3  # of the spread of the logits: so close are two computations of one function
 _BY_SQUARE = 0.002  # the share of images above which the authors distrust the gradients
@@ -93,9 +94,10 @@ class AutoAttack(BatchedAttack):
     def beat(self, x: np.ndarray, y: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
         """The images of :meth:`generate`, and which of them the classifier's ``predict`` misclassifies, bool (N,)."""
         assert self.batch_size is not None and self.components is not None
-        x, y = checked(self.estimator, x, y, self.batch_size)
+        x = checks.images(x, "x", self.estimator.input_shape)
         logits = self.estimator.predict(x, batch_size=self.batch_size)
         one_logit_a_class(self, logits)
+        y = checks.labels(logits.argmax(1) if y is None else y, len(x), self.estimator.nb_classes)
         adversarial, right = x.copy(), logits.argmax(1) == y
         self.beaten = {}
         is_steady = True
@@ -134,14 +136,14 @@ class AutoAttack(BatchedAttack):
     def _apgd_ce(self, batch: _Batch) -> None:
         from pyautoattack.autopgd_base import APGDAttack
 
-        attack = APGDAttack(batch.watched, n_iter=100, loss="ce", logger=_LOGGER, **self._settings())
+        attack = APGDAttack(batch.watched, n_iter=_STEPS, loss="ce", logger=_LOGGER, **self._settings())
         attack.init_hyperparam(batch.x)
         batch.run(attack.attack_single_run)
 
     def _apgd_t(self, batch: _Batch) -> None:
         from pyautoattack.autopgd_base import APGDAttack_targeted
 
-        attack = APGDAttack_targeted(batch.watched, n_iter=100, logger=_LOGGER, **self._settings())
+        attack = APGDAttack_targeted(batch.watched, n_iter=_STEPS, logger=_LOGGER, **self._settings())
         attack.init_hyperparam(batch.x)
 
         def towards(rank: int, x: Tensor, y: Tensor) -> None:
@@ -152,7 +154,7 @@ class AutoAttack(BatchedAttack):
             batch.run(partial(towards, rank))
 
     def _fab_t(self, batch: _Batch) -> None:
-        attack = _boundary_attack(batch, float(self.norm), n_iter=100, **self._settings())
+        attack = _boundary_attack(batch, float(self.norm), n_iter=_STEPS, **self._settings())
 
         def towards(rank: int, x: Tensor, y: Tensor) -> None:
             attack.target_class, attack.at_clean = rank, True
@@ -162,7 +164,7 @@ class AutoAttack(BatchedAttack):
             batch.run(partial(towards, rank))
 
     def _square(self, batch: _Batch) -> None:
-        attack = _square_attack(batch, n_queries=5000, resc_schedule=False, **self._settings())
+        attack = _square_attack(batch, n_queries=_QUERIES, resc_schedule=False, **self._settings())
         attack.init_hyperparam(batch.x)
         batch.run(lambda x, y: batch.offer(batch.rows, attack.attack_single_run(x, y)[1]))
 
@@ -273,7 +275,12 @@ class _Batch:
         return logits
 
     def _predict(self, x: np.ndarray) -> Tensor:
-        return torch.from_numpy(self.estimator.predict(x, batch_size=len(x))).to(self.clean.device)
+        state = (
+            torch.get_rng_state()
+        )  # ART's loader draws a number, and the authors' random starts are to stay the same
+        logits = self.estimator.predict(x, batch_size=len(x))
+        torch.set_rng_state(state)
+        return torch.from_numpy(logits).to(self.clean.device)
 
     def result(self) -> np.ndarray:
         """Which images the model misclassifies, bool (N,)."""

@@ -14,8 +14,15 @@ from advbench.errors import UsageError
 EPS = 0.1
 
 
-def test_it_beats_pgd_within_its_bound_and_is_reproducible(classifier, digits):
-    x, y = digits[2][:24], digits[3][:24]
+@pytest.fixture
+def short(monkeypatch):
+    """Fewer steps and queries, here and in the authors' code."""
+    monkeypatch.setattr(autoattack, "_STEPS", 30)
+    monkeypatch.setattr(autoattack, "_QUERIES", 300)
+
+
+def test_it_beats_pgd_within_its_bound_and_is_reproducible(classifier, digits, short):
+    x, y = digits[2][:12], digits[3][:12]
     state = np.random.get_state()[1].copy()
     attack = attacks.create("autoattack", classifier, EPS)
     adversarial = attack.generate(x, y)
@@ -45,16 +52,24 @@ def by_the_authors(classifier, x, y, norm, eps, name):
 
     alone = pyautoattack.AutoAttack(model, eps=eps, norm=norm, seed=0, device="cpu", version="custom", attacks=[name])
     alone.apgd.n_restarts = alone.fab.n_restarts = 1  # as in version "standard"
+    alone.square.n_queries = autoattack._QUERIES
+    for each in (alone.apgd, alone.apgd_targeted):  # what the constructor derives from the number of steps
+        each.__init__(model, n_iter=autoattack._STEPS, norm=norm, eps=eps, seed=0, device="cpu", logger=alone.logger)
+    alone.fab.n_iter = autoattack._STEPS
     _, predicted = alone.run_standard_evaluation(torch.from_numpy(x), torch.from_numpy(y))
     return predicted.numpy() == y, count
 
 
-@pytest.mark.parametrize("precision", ["exact", "fast"])
+@pytest.mark.parametrize("gradients", ["model", "exact", "fast"])
 @pytest.mark.parametrize("name", COMPONENTS)
 @pytest.mark.parametrize("norm, eps", [("Linf", 0.07), ("L2", 0.4)])
-def test_a_component_leaves_what_the_authors_code_leaves_for_no_more_passes(
-    trained_net, digits, norm, eps, name, precision
+def test_a_component_leaves_no_more_than_the_authors_code(
+    trained_net, digits, norm, eps, name, gradients, short, monkeypatch
 ):
+    """With the model's own gradients it leaves the same images for fewer passes; rounding changes how Square wanders."""
+    if gradients == "model":
+        monkeypatch.setattr(autoattack, "gradient_module", estimators.whole_model)
+    precision = "fast" if gradients == "fast" else "exact"
     classifier = estimators.classifier(trained_net, SHAPE, 10, precision, device="cpu")
     x, y = digits[2][:16], digits[3][:16]
     x, y = (array[classifier.predict(x).argmax(1) == y] for array in (x, y))
@@ -63,17 +78,17 @@ def test_a_component_leaves_what_the_authors_code_leaves_for_no_more_passes(
         adversarial, beaten = attack.beat(x, y)
     left, theirs = by_the_authors(classifier, x, y, norm, eps, name)
     assert (~beaten).sum() <= left.sum() < len(x)
-    if precision == "exact":
+    if gradients == "model":
         np.testing.assert_array_equal(~beaten, left)
-        assert passes.forward <= theirs["forward"] and passes.backward <= theirs["backward"]
+        assert passes.forward < theirs["forward"] and passes.backward <= theirs["backward"]
     np.testing.assert_array_equal(classifier.predict(adversarial).argmax(1) != y, beaten)
     np.testing.assert_array_equal(attack.beaten[name], beaten)
     size = np.linalg.norm((adversarial - x).reshape(len(x), -1), 2 if norm == "L2" else np.inf, axis=1)
     assert size.max() <= eps * (1 + 1e-5) and (size[~beaten] == 0).all()
 
 
-def test_each_component_beats_what_those_before_it_left(classifier, digits, caplog):
-    x, y = digits[2][:40], (digits[3][:40] + (np.arange(40) < 5)) % 10
+def test_each_component_beats_what_those_before_it_left(classifier, digits, caplog, short):
+    x, y = digits[2][:24], (digits[3][:24] + (np.arange(24) < 5)) % 10
     attack = AutoAttack(classifier, eps=0.07, batch_size=16)
     adversarial, beaten = attack.beat(x, y)
     wrong = classifier.predict(x).argmax(1) != y
@@ -82,7 +97,7 @@ def test_each_component_beats_what_those_before_it_left(classifier, digits, capl
     assert (parts.sum(0) <= 1).all()
     np.testing.assert_array_equal(parts.any(0), beaten)
     np.testing.assert_array_equal(adversarial[wrong], x[wrong])
-    assert attack.beaten["apgd-ce"].sum() > 5 and "Square" not in caplog.text
+    assert attack.beaten["apgd-ce"].sum() > 3 and "Square" not in caplog.text
     left, (_, last) = ~wrong, (attack, beaten)
     for name in COMPONENTS:  # one after the other by themselves
         alone = AutoAttack(classifier, eps=0.07, batch_size=16, components=(name,))
@@ -93,7 +108,7 @@ def test_each_component_beats_what_those_before_it_left(classifier, digits, capl
 
 
 @pytest.mark.parametrize("name", COMPONENTS)
-def test_what_the_model_does_not_confirm_is_not_beaten_and_goes_on(trained_net, digits, monkeypatch, name):
+def test_what_the_model_does_not_confirm_is_not_beaten_and_goes_on(trained_net, digits, monkeypatch, name, short):
     classifier = estimators.classifier(trained_net, SHAPE, 10, device="cpu")
     x, y = digits[2][:3], digits[3][:3]
     clean = classifier.predict(x)
@@ -103,7 +118,7 @@ def test_what_the_model_does_not_confirm_is_not_beaten_and_goes_on(trained_net, 
     with metrics.counted(classifier) as passes:
         adversarial, beaten = attack.beat(x[:1], y)
     assert not beaten.any() and (adversarial == x[:1]).all()
-    whole = {"apgd-ce": 101, "apgd-t": 9 * 101, "fab-t": 9 * 200, "square": 5001}[name]
+    whole = {"apgd-ce": 31, "apgd-t": 9 * 31, "fab-t": 9 * 60, "square": 301}[name]
     assert passes.forward == 1 + whole
 
 
@@ -137,7 +152,7 @@ def test_a_random_model_is_judged_once_for_each_component(trained_net, digits, m
 
 
 @pytest.mark.parametrize("classes", [2, 3])
-def test_with_few_classes_it_runs_without_the_loss_that_needs_four(interior, classes):
+def test_with_few_classes_it_runs_without_the_loss_that_needs_four(interior, classes, short):
     classifier = estimators.classifier(Linear(classes).eval(), SHAPE, classes, device="cpu")
     y = classifier.predict(interior).argmax(1)
     logits = classifier.predict(interior)
@@ -151,7 +166,7 @@ def test_with_few_classes_it_runs_without_the_loss_that_needs_four(interior, cla
     assert list(attack.beaten) == ["apgd-ce", "fab-t", "square"]
 
 
-def test_square_that_beats_what_gradients_left_is_said(trained_net, digits, caplog):
+def test_square_that_beats_what_gradients_left_is_said(trained_net, digits, caplog, short):
     class Steps(nn.Module):
         def __init__(self):
             super().__init__()
