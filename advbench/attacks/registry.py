@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -46,8 +46,21 @@ def _pgd(text: str, norm: Norm = "linf", random_starts: int = 0) -> AttackSpec:
     return AttackSpec(text, "advbench.attacks.pgd:pgd", norm, max_iter=10, step=1 / 4, options=options)
 
 
-def _autoattack(text: str, norm: Norm = "linf") -> AttackSpec:
-    return AttackSpec(text, "advbench.attacks.autoattack:AutoAttack", norm)
+def _autoattack(text: str, norm: Norm = "linf", **options: Any) -> AttackSpec:
+    return AttackSpec(text, "advbench.attacks.autoattack:AutoAttack", norm, options=options)
+
+
+def _component(name: str, text: str, norm: Norm = "linf") -> AttackSpec:
+    spec = _autoattack(f"{text}, {'l-inf' if norm == 'linf' else norm}; a part of AutoAttack", norm, components=(name,))
+    return replace(spec, access="scores" if name == "square" else "gradients")
+
+
+_COMPONENTS = {
+    "apgd-ce": "APGD on the cross-entropy (Croce & Hein, 2020)",
+    "apgd-t": "APGD towards nine classes on the DLR loss (Croce & Hein, 2020)",
+    "fab-t": "FAB towards nine classes (Croce & Hein, 2020)",
+    "square": "Square with 5,000 queries (Andriushchenko et al., 2020)",
+}
 
 
 def _deepfool(text: str, norm: Norm = "linf") -> AttackSpec:
@@ -64,6 +77,8 @@ ATTACKS = {
     "pgd-l2": _pgd("projected gradient descent, l2, random start; ART's", "l2", random_starts=1),
     "autoattack": _autoattack("AutoAttack standard, l-inf (Croce & Hein, 2020); the authors' code"),
     "autoattack-l2": _autoattack("AutoAttack standard, l2", "l2"),
+    **{name: _component(name, text) for name, text in _COMPONENTS.items()},
+    **{f"{name}-l2": _component(name, text, "l2") for name, text in _COMPONENTS.items()},
     "deepfool-l2": _deepfool("DeepFool, l2 (Moosavi-Dezfooli et al., 2016), batched", "l2"),
     "deepfool-linf": _deepfool("DeepFool, l-inf, batched"),
 }

@@ -2,6 +2,7 @@ from .averaged import AveragedModel as AveragedModel
 from .averaged import ExpectationClassifier as ExpectationClassifier
 from .averaged import expectation as expectation
 from .fast import GradientModel as GradientModel
+from .fast import calling_model as calling_model
 from .fast import training_format as training_format
 from .joint_outputs import detector_module as detector_module
 from .joint_outputs import joint as joint
@@ -9,6 +10,7 @@ from .torch_classifier import Precision as Precision
 from .torch_classifier import TorchClassifier as TorchClassifier
 from .torch_classifier import classifier as classifier
 from .torch_classifier import clipped as clipped
+from .torch_classifier import gradient_and_outputs as gradient_and_outputs
 from .torch_classifier import gradient_autocast as gradient_autocast
 from .torch_classifier import gradient_module as gradient_module
 from .torch_classifier import load as load

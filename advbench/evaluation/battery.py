@@ -16,6 +16,8 @@ DISTANCES = tuple(name for name, spec in ATTACKS.items() if not spec.bounded)
 """The attacks that seek the nearest decision boundary instead of staying within a bound."""
 
 _MIN_CLASSES = 4  # of AutoAttack's DLR loss
+_ENSEMBLE = {"apgd-ce": "APGD-CE", "apgd-t": "APGD-T", "fab-t": "FAB-T", "square": "Square"}  # of AutoAttack, standard
+_PASSES = {"apgd-ce": 202, "apgd-t": 1818, "fab-t": 2700, "square": 5001, "autoattack": 9721}
 
 
 @dataclass(frozen=True)
@@ -36,28 +38,35 @@ class Bounded:
     single: bool = False
 
     @property
-    def is_autoattack(self) -> bool:
-        return self.name in (in_norm("autoattack", norm) for norm in ("linf", "l2"))
+    def passes(self) -> int:
+        """Forward and backward passes of an image that withstands it."""
+        steps = 1 if ATTACKS[self.name].max_iter is None else self.max_iter
+        return _PASSES.get(self.name.removesuffix("-l2"), 2 * steps * self.restarts)
 
     def attack(self, classifier: PyTorchClassifier, eps: float, seed: int) -> EvasionAttack:
         """The attack on a classifier, within eps."""
         from advbench import attacks
 
-        if self.is_autoattack:
-            return attacks.AutoAttack(classifier, 2 if ATTACKS[self.name].norm == "l2" else "inf", eps, seed)
-        return attacks.create(self.name, classifier, eps, eps if self.single else None, self.max_iter)
+        attack = attacks.create(self.name, classifier, eps, eps if self.single else None, self.max_iter)
+        if "seed" in attack.attack_params:
+            attack.set_params(seed=seed)
+        return attack
 
 
 @dataclass(frozen=True)
 class Battery:
     """The attacks of one evaluation.
 
-    :param bounded: in this order, each on the images that are right after those before it.
+    :param bounded: each runs on the images that are right after those before it: the cheapest first, for the order changes
+        the cost and not the union.
     :param distances: the DeepFool variants.
     """
 
     bounded: tuple[Bounded, ...]
     distances: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "bounded", tuple(sorted(self.bounded, key=lambda each: each.passes)))
 
 
 def in_norm(name: str, norm: str) -> str:
@@ -72,13 +81,13 @@ def battery(attacks: str, norm: str) -> Battery:
     :raises UsageError: for an unknown name, or an attack in another norm.
 
     ``standard`` is the single step, PGD with 50 steps and 10 restarts (Andriushchenko & Flammarion, 2020, section 5),
-    both DeepFools and AutoAttack; ``fast`` the single step, PGD with 20 steps, and DeepFool in the norm.
+    both DeepFools and the four attacks of AutoAttack; ``fast`` the single step, PGD with 20 steps, and DeepFool in the norm.
     """
     step = Bounded("fgsm", "FGSM") if norm == "linf" else Bounded("bim-l2", "FGM", 1, single=True)
     pgd = in_norm("pgd", norm)
     if attacks == "standard":
-        ensemble = Bounded(in_norm("autoattack", norm), "AutoAttack standard")
-        return Battery((step, Bounded(pgd, "PGD-50, 10 restarts", 50, 10), ensemble), DISTANCES)
+        ensemble = [Bounded(in_norm(name, norm), label) for name, label in _ENSEMBLE.items()]
+        return Battery((step, Bounded(pgd, "PGD-50, 10 restarts", 50, 10), *ensemble), DISTANCES)
     if attacks == "fast":
         return Battery((step, Bounded(pgd, "PGD-20", 20)), (f"deepfool-{norm}",))
     names = [name.strip() for name in attacks.split(",")]
@@ -99,10 +108,11 @@ def fitting(wanted: Battery, classes: int) -> tuple[Battery, list[str]]:
 
     :raises UsageError: if no attack remains.
     """
-    allowed = tuple(each for each in wanted.bounded if classes >= _MIN_CLASSES or not each.is_autoattack)
-    if allowed == wanted.bounded:
+    if classes >= _MIN_CLASSES:
         return wanted, []
-    note = f"AutoAttack needs {_MIN_CLASSES} classes, the model has {classes}: left out"
+    allowed = tuple(each for each in wanted.bounded if not each.name.startswith("apgd-t"))
     if not allowed:
-        raise UsageError(note)
-    return replace(wanted, bounded=allowed), [note]
+        raise UsageError(f"apgd-t needs {_MIN_CLASSES} classes, the model has {classes}")
+    ensemble = [each for each in wanted.bounded if each.name.removesuffix("-l2") in _PASSES]
+    note = f"the model has {classes} classes: AutoAttack runs without APGD-T, whose loss needs {_MIN_CLASSES}"
+    return replace(wanted, bounded=allowed), [note] if ensemble else []

@@ -13,7 +13,7 @@ from art.estimators.classification import PyTorchClassifier
 from advbench import attacks
 from advbench.evaluation.battery import in_norm
 from advbench.evaluation.subject import Subject
-from advbench.metrics import sanity
+from advbench.metrics import attacked, sanity
 from advbench.metrics.binarization import binarization_test
 from advbench.metrics.surrogate import surrogate
 from advbench.progress import track
@@ -36,31 +36,31 @@ def run_checks(subject: Subject) -> Iterator[dict[str, object]]:
     """Every check as a row of results.csv, on images drawn at random and at the largest eps."""
     classifier, images, options, seed = subject.classifier, subject.images, subject.options, subject.seed
     order = np.random.default_rng(derive(seed, "checks")).permutation(len(images.x))
-    x, y = (a[order[: options.checks]] for a in (images.x, images.y))
     many = order[:_PREDICTED]
+    x, y = (a[order[: options.checks]] for a in (images.x, images.y))
     eps, norm = max(options.eps), options.norm
     large = 0.5 if norm == "linf" else 0.5 * sqrt(x[0].size)
 
-    def make(attacked: PyTorchClassifier, eps: float, steps: int) -> EvasionAttack:
-        return attacks.create(in_norm("pgd", norm), attacked, eps, max_iter=steps)
-
-    def normalisation() -> sanity.Check:
-        alternatives = preprocessings(x.shape[1], (subject.mean, subject.std))
-        return sanity.normalisation(classifier, images.x[many], images.y[many], alternatives)
+    def make(target: PyTorchClassifier, eps: float, steps: int) -> EvasionAttack:
+        return attacks.create(in_norm("pgd", norm), target, eps, max_iter=steps)
 
     with own_global_state(derive(seed, "checks")):
-        beaten = classifier.predict(make(classifier, eps, 20).generate(x, y)).argmax(1) != y
-        imitation = surrogate(classifier, images.x[many], derive(seed, "surrogate"))
+        logits = classifier.predict(images.x[many])
+        right = logits.argmax(1) == images.y[many]
+        predicted = (logits if len(x) <= len(many) else classifier.predict(x))[: len(x)].argmax(1)
+        beaten = attacked(classifier, make(classifier, eps, 20), x, y)[1]
+        imitation = surrogate(classifier, images.x[many], derive(seed, "surrogate"), logits=logits)
+        known = {0.0: predicted == y, eps: ~beaten}
+        others = preprocessings(x.shape[1], (subject.mean, subject.std))
         checks: list[Callable[[], Iterable[sanity.Check | None]]] = [
             lambda: [sanity.gradients(classifier, x, y)],
-            lambda: [sanity.deterministic(classifier, x)],
-            lambda: [sanity.independent(classifier, x)],
-            lambda: [sanity.eps_zero(classifier, make, x, y)],
-            lambda: sanity.falls_with_eps(classifier, make, x, y, options.eps, large),
+            lambda: sanity.same_twice(classifier, x),
+            lambda: [sanity.eps_zero(classifier, make, x, y, predicted)],
+            lambda: sanity.falls_with_eps(classifier, make, x, y, options.eps, large, known),
             lambda: [sanity.noise(classifier, beaten, x, y, eps, norm, derive(seed, "noise"))],
             lambda: [sanity.more_steps(classifier, make, x, y, eps)],
-            lambda: [sanity.transfer(classifier, make(imitation, eps, 20).generate(x, y), beaten, y)],
-            lambda: [normalisation()],
+            lambda: [sanity.transfer(classifier, make(imitation, eps, 20), beaten, x, y)],
+            lambda: [sanity.normalisation(classifier, images.x[many], images.y[many], others, right)],
             lambda: [binarization_test(classifier, make, x[:_BINARIZED], eps, norm, derive(seed, "binarization"))],
         ]
         made = [check for each in track(checks, "checks", len(checks)) for check in each()]

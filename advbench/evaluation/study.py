@@ -24,7 +24,7 @@ from advbench.evaluation.battery import Battery, Bounded, battery, fitting
 from advbench.evaluation.checking import run_checks
 from advbench.evaluation.options import Options, stage_at
 from advbench.evaluation.subject import Subject
-from advbench.metrics import still_correct
+from advbench.metrics import sanity, still_correct
 from advbench.models import find as network
 from advbench.progress import log
 from advbench.seeds import derive, own_global_state
@@ -32,6 +32,8 @@ from advbench.study.config import digest
 from advbench.study.execution import computing
 from advbench.study.run import Run
 from advbench.study.schema import About
+
+_SQUARE = "+ Square"
 
 Correct = dict[str, np.ndarray]
 """Which images are right, bool (N,), by the attacks so far."""
@@ -114,10 +116,9 @@ def _size(shape: tuple[int, ...]) -> str:
 def _attack_all(run: Run, subject: Subject, wanted: Battery, clean: np.ndarray) -> None:
     """The accuracy after each attack and all before it at each eps, and the distances to the decision boundary."""
     classifier, pictures, norm = subject.classifier, subject.images, subject.options.norm
-    distances = {
-        name: run.arrays(name, partial(_distance, classifier, name, pictures, clean))["distance"]
-        for name in wanted.distances
-    }
+    made = {name: run.arrays(name, partial(_distance, classifier, name, pictures, clean)) for name in wanted.distances}
+    distances = {name: arrays["distance"] for name, arrays in made.items()}
+    cost: dict[tuple[str, float | None], Any] = {(name, None): arrays.get("passes") for name, arrays in made.items()}
     correct: dict[float, Correct] = {0.0: {"clean": clean}}
     worst = clean
     for eps in subject.options.eps:
@@ -125,13 +126,17 @@ def _attack_all(run: Run, subject: Subject, wanted: Battery, clean: np.ndarray) 
         for step in wanted.bounded:
             stage = stage_at(step.name, eps)
             attack = partial(_attack, classifier, step, eps, pictures, worst, derive(subject.seed, stage))
-            worst = run.arrays(stage, attack)["correct"]
+            arrays = run.arrays(stage, attack)
+            worst, cost[step.label, eps] = arrays["correct"], arrays.get("passes")
             correct[eps][f"+ {step.label}" if correct[eps] else step.label] = worst
             if len(correct[eps]) == 1 and (nearest := f"deepfool-{norm}") in distances:
                 # a perturbation that DeepFool found within eps is one attack more, at no cost
                 worst = correct[eps]["+ DeepFool"] = worst & (distances[nearest] > eps)
     run.rows("accuracy", partial(_accuracy_rows, correct, norm))
     run.rows("distance", partial(_distance_rows, distances, clean))
+    if _SQUARE in correct[eps]:
+        run.rows("square", partial(_square_row, correct, norm))
+    run.rows("cost", partial(_cost_rows, cost, norm, len(clean)))
 
 
 def _clean(classifier: TorchClassifier, pictures: Images) -> Correct:
@@ -146,24 +151,27 @@ def _attack(
     """Which images are still right after an attack on those that were right before it."""
     x, y, correct = pictures.x, pictures.y, np.array(before)
     tries = [step.attack(classifier, eps, seed)] * step.restarts
-    with own_global_state(seed):
+    with own_global_state(seed), metrics.counted(classifier) as passes:
         for todo in x.parts_of(np.flatnonzero(before)):
             *_, correct[todo] = still_correct(classifier, tries, x[todo], y[todo])
-    return {"correct": correct}
+    return {"correct": correct, "passes": np.array([passes.forward, passes.backward])}
 
 
 def _distance(classifier: TorchClassifier, name: str, pictures: Images, clean: np.ndarray) -> dict[str, np.ndarray]:
     """The norm of DeepFool's perturbation of each image: 0 where it was wrong already, infinite where none was found."""
     x, y = pictures.x, pictures.y
     attack, distance = attacks.create(name, classifier), np.zeros(len(x))
+    passes = np.zeros(2, np.int64)
     for part in x.parts():
         images = x[part]
-        adversarial = attack.generate(images, y[part])
+        with metrics.counted(classifier) as counted:
+            adversarial = attack.generate(images, y[part])
+        passes += counted.forward, counted.backward
         delta = (adversarial - images).reshape(len(images), -1)
         size = np.linalg.norm(delta, ord=2 if ATTACKS[name].norm == "l2" else np.inf, axis=1)
         beaten = classifier.predict(adversarial).argmax(1) != y[part]
         distance[part] = np.where(clean[part], np.where(beaten, size, np.inf), 0)
-    return {"distance": distance}
+    return {"distance": distance, "passes": passes}
 
 
 def _accuracy_rows(correct: dict[float, Correct], norm: str) -> Iterator[dict[str, object]]:
@@ -175,6 +183,17 @@ def _accuracy_rows(correct: dict[float, Correct], norm: str) -> Iterator[dict[st
         yield share.row(name, exhibit="headline", norm=norm, eps=eps)
 
 
+def _square_row(correct: dict[float, Correct], norm: str) -> Iterator[dict[str, object]]:
+    """The check of what only Square beat, at the eps where that was most."""
+    made = {}
+    for eps, steps in correct.items():
+        if _SQUARE in steps:
+            before = list(steps.values())[list(steps).index(_SQUARE) - 1]
+            made[eps] = sanity.square(before, steps[_SQUARE])
+    worst = max(made, key=lambda eps: made[eps].figure.value)
+    yield made[worst].row(exhibit="check", norm=norm, eps=worst)
+
+
 def _distance_rows(distances: dict[str, np.ndarray], clean: np.ndarray) -> Iterator[dict[str, object]]:
     for name, distance in distances.items():
         context = {"exhibit": "distance", "attack": name, "norm": ATTACKS[name].norm}
@@ -183,3 +202,13 @@ def _distance_rows(distances: dict[str, np.ndarray], clean: np.ndarray) -> Itera
         for eps in np.linspace(0, finite.max(initial=0), 41) if len(finite) else ():
             beyond = int((distance > eps).sum())
             yield metrics.proportion(beyond, len(distance)).row("accuracy", eps=float(eps), **context)
+
+
+def _cost_rows(cost: dict[tuple[str, float | None], Any], norm: str, n: int) -> Iterator[dict[str, object]]:
+    """The passes of each attack, and of all, for an image of the evaluation, beaten before or not."""
+    known = {
+        where: passes for where, passes in cost.items() if passes is not None
+    }  # none in a run of an earlier version
+    for (attack, eps), passes in {**known, ("all", None): sum(known.values(), np.zeros(2))}.items():
+        for metric, number in zip(("forward_passes", "backward_passes"), passes, strict=True):
+            yield metrics.Figure(float(number) / n, n).row(metric, exhibit="cost", attack=attack, norm=norm, eps=eps)

@@ -15,20 +15,24 @@ from advbench.metrics.figures import (
     percent,
     proportion,
 )
-from advbench.metrics.robustness import robust_accuracy, still_correct
+from advbench.metrics.passes import Passes, counted
+from advbench.metrics.robustness import attacked, robust_accuracy, still_correct
 from advbench.metrics.rows import above, by_seed, highest_row, lead, lowest, lowest_row, over_seeds, spread, where
 
 __all__ = [
     "COLUMNS",
     "Figure",
+    "Passes",
     "above",
     "accuracy",
+    "attacked",
     "auc",
     "balanced",
     "by_seed",
     "certified_accuracy",
     "certified_radius",
     "confidence",
+    "counted",
     "cross_entropy",
     "detectability",
     "detection_figures",

@@ -28,7 +28,7 @@ class _PlainConsole(Console):
     """Shows text as text, whoever wrote it: no markup, no emoji codes, no control characters."""
 
     def on_broken_pipe(self) -> None:
-        raise  # noqa: PLE0704 of "| head", which the command ends quietly; rich would exit with an error
+        raise
 
     def render_str(self, text: str, **options: Any) -> Text:
         return super().render_str(printable(text), **{**options, "markup": False, "emoji": False})
@@ -80,6 +80,8 @@ def show(directory: Path, out: TextIO | None = None, whole: bool = True) -> None
     console.print()
     for finding in answer(run, found):
         console.print(finding.text)
+    if about["pretrained"]:
+        console.print(about["pretrained"])
     for other in other_data(run):
         console.print(other, style="red")
     console.print()

@@ -16,6 +16,7 @@ from advbench.errors import UsageError, did_you_mean
 from advbench.files import run_file
 from advbench.study.claims import Claim, Finding, Report
 from advbench.study.config import C
+from advbench.study.pretrained import Networks, Pretrained
 from advbench.study.study import Study
 
 PRESETS = ("quick", "small", "full", "paper")
@@ -42,6 +43,7 @@ class Recipe(Generic[C]):
     :param undecided: presets that are too small to decide a claim, with the reason.
     :param embedded: by preset, the fields that have another value where the embedded digits stand in for the data set.
     :param answer: what a run found, in at most two sentences, from the rows of its results.
+    :param pretrained: how it starts from networks of the zoo, None where it always trains.
     :param file: its path on the command line, empty for an installed recipe.
     """
 
@@ -56,6 +58,7 @@ class Recipe(Generic[C]):
     undecided: Mapping[str, str] = field(default_factory=dict)
     embedded: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
     answer: Answer = no_answer
+    pretrained: Pretrained | None = None
     file: str = ""
 
     def preset(self, name: str) -> C:
@@ -71,8 +74,16 @@ class Recipe(Generic[C]):
         """The config of a preset where the embedded digits stand in for the data set of the report."""
         return self.presets[preset].model_copy(update=self.embedded.get(preset))
 
+    def undecided_by(self, preset: str, networks: Networks) -> str:
+        """Why a preset decides no claim, with networks of the zoo or without; empty where it does."""
+        has_decided = bool(networks) and self.pretrained is not None and self.pretrained.decides
+        return "" if has_decided else self.undecided.get(preset, "")
 
-QUICK = {"quick": "preset quick shows the study on small subsets and decides no claim"}
+
+QUICK = {
+    "quick": "preset quick trained its networks on small subsets for seconds: figures near chance are to be expected, and it "
+    "decides no claim"
+}
 
 
 def recipe(
@@ -86,12 +97,24 @@ def recipe(
     undecided: Mapping[str, str] = QUICK,
     embedded: Mapping[str, Mapping[str, object]] | None = None,
     answer: Answer = no_answer,
+    pretrained: Pretrained | None = None,
 ) -> Callable[[Callable[[Study[C]], None]], Recipe[C]]:
     """Decorate the function that computes a study; the parameters are those of :class:`Recipe`."""
 
     def declare(body: Callable[[Study[C]], None]) -> Recipe[C]:
         return Recipe(
-            name, dataset, embedded_shape, presets, body, question, report, claims, undecided, embedded or {}, answer
+            name,
+            dataset,
+            embedded_shape,
+            presets,
+            body,
+            question,
+            report,
+            claims,
+            undecided,
+            embedded or {},
+            answer,
+            pretrained,
         )
 
     return declare

@@ -53,12 +53,14 @@ class About(_File):
     :ivar report: whose claims it judges, such as "Meucci (2016)", and the title; empty where it judges none.
     :ivar instead: which settings the embedded digits changed, and why; empty where none.
     :ivar answer: what it found, each sentence with its line of results.csv.
+    :ivar pretrained: which networks were trained before, in one sentence; empty where the run trained all.
     """
 
     question: str = ""
     command: str = ""
     data_dir: str = ""
     undecided: str = ""
+    pretrained: str = ""
     claims: list[dict[str, str]] = []
     report: str = ""
     report_title: str = ""

@@ -34,6 +34,9 @@ def in_pixels(rows: pd.DataFrame, scale: float = 1) -> pd.DataFrame:
 
 def marks(rows: pd.DataFrame) -> Shown:
     """Detectability against predictive accuracy, a mark for each adversary."""
+    if "detectability" not in set(rows.metric):
+        table = rows.pivot_table("value", ["adversary", "attack"], "metric", sort=False).reset_index()
+        return Shown(table=table.drop(columns="attack"))
     values, low, high = (
         rows.pivot_table(column, ["adversary", "attack"], "metric", sort=False, dropna=False)
         .dropna(how="all")
@@ -99,17 +102,20 @@ def between_eps(rows: pd.DataFrame, made: Detectors) -> Iterator[Shown]:
 
 
 @exhibit("Transfer between adversaries (figure 4)", "M7")
-def between_adversaries(rows: pd.DataFrame, made: Detectors) -> Shown:
+def between_adversaries(rows: pd.DataFrame, made: Detectors) -> Shown | None:
     """Detectability of a detector trained on one adversary (columns) on the images of another (rows), each at the smallest
     eps measured that leaves the classifier below 30 % accuracy."""
-    return adversary_map(where(rows, exhibit="between adversaries"))
+    part = where(rows, exhibit="between adversaries")
+    return None if part.empty else adversary_map(part)
 
 
 @exhibit("Static and dynamic detector under the dynamic adversary (figure 5)", "M8", "M9")
-def dynamic_adversary(rows: pd.DataFrame, made: Detectors) -> Shown:
+def dynamic_adversary(rows: pd.DataFrame, made: Detectors) -> Shown | None:
     """Along each line sigma grows: the adversary cares less for the classifier and more for the detector. Detector accuracy
     is on clean against successful adversarial images, in equal weight; a sigma with too few successes has none."""
     part = where(rows, exhibit="dynamic adversary")
+    if part.empty:
+        return None
     table = part.pivot_table("value", ["detector", "sigma"], "metric").reset_index()
     ends = where(part, metric="balanced_accuracy")[["detector", "sigma", "ci_low", "ci_high"]]
     table = table.merge(ends, how="left", on=["detector", "sigma"])
@@ -138,7 +144,16 @@ def seen(rows: pd.DataFrame) -> Iterator[Finding]:
     clean = where(rows, exhibit="clean accuracy", metric="accuracy")
     detected = where(rows, exhibit="detection", metric="detectability")
     least, most = lowest_row(detected), highest_row(detected)
-    if least is None or most is None or clean.empty:
+    if clean.empty:
+        return
+    if least is None or most is None:
+        under = lowest_row(where(rows, exhibit="detection", metric="predictive_accuracy"))
+        if under is not None:
+            yield Finding.at(
+                under,
+                f"The classifier is right about {percent(clean.value.iloc[0])} of the clean images and "
+                f"{percent(under.value)} under {under.attack}; no detector was met.",
+            )
         return
     chance = ": no better than guessing, these detectors learned too little" if most.value < 0.6 else ""
     yield Finding.at(

@@ -3,8 +3,9 @@ import shlex
 import numpy as np
 import pytest
 
+from advbench import metrics
 from advbench.errors import UsageError
-from advbench.evaluation.battery import battery, fitting
+from advbench.evaluation.battery import Bounded, battery, fitting
 from advbench.evaluation.options import Options, floors
 
 
@@ -66,14 +67,28 @@ def test_a_floor_is_a_known_name_and_a_share(text):
     assert floors(("robust_accuracy=0.45", "checks_passed=1")) == {"robust_accuracy": 0.45, "checks_passed": 1}
 
 
-@pytest.mark.parametrize(
-    "norm, names", [("linf", ["fgsm", "pgd", "autoattack"]), ("l2", ["bim-l2", "pgd-l2", "autoattack-l2"])]
-)
-def test_standard_is_the_issues_list(norm, names):
+@pytest.mark.parametrize("norm, step, suffix", [("linf", "fgsm", ""), ("l2", "bim-l2", "-l2")])
+def test_standard_is_the_issues_list_the_cheapest_first(norm, step, suffix):
     standard = battery("standard", norm)
-    assert [step.name for step in standard.bounded] == names
-    assert (standard.bounded[1].max_iter, standard.bounded[1].restarts) == (50, 10)
+    names = [name + suffix for name in ("apgd-ce", "pgd", "apgd-t", "fab-t", "square")]
+    assert [each.name for each in standard.bounded] == [step, *names]
+    assert (standard.bounded[2].max_iter, standard.bounded[2].restarts) == (50, 10)
     assert standard.distances == ("deepfool-l2", "deepfool-linf")
+
+
+def test_named_attacks_run_in_the_order_of_their_cost():
+    found = battery("square,autoattack,pgd,fgsm,deepfool-linf", "linf")
+    assert [each.name for each in found.bounded] == ["fgsm", "pgd", "square", "autoattack"]
+    assert [each.passes for each in found.bounded] == [2, 20, 5001, 9721]
+
+
+@pytest.mark.parametrize("name", ["fgsm", "bim-l2", "pgd", "apgd-ce", "apgd-t-l2", "fab-t", "square"])
+def test_the_cost_of_an_attack_is_what_an_image_that_withstands_it_pays(classifier, digits, name):
+    x, y = digits[2][:1], digits[3][:1]
+    step = Bounded(name, name, 7)
+    with metrics.counted(classifier) as passes:
+        step.attack(classifier, 1e-6, 0).generate(x, y)
+    assert step.passes <= passes.both <= step.passes + 3  # the clean image, and a last look
 
 
 def test_the_single_l2_step_is_the_whole_bound_along_the_gradient(linear, interior):
@@ -97,9 +112,12 @@ def test_attacks_that_do_not_fit_are_named(attacks, norm, said):
         battery(attacks, norm)
 
 
-def test_autoattack_is_left_out_below_four_classes():
+def test_below_four_classes_autoattack_runs_without_the_loss_that_needs_them():
     left, notes = fitting(battery("standard", "linf"), 3)
-    assert [step.name for step in left.bounded] == ["fgsm", "pgd"] and "needs 4 classes" in notes[0]
+    assert [step.name for step in left.bounded] == ["fgsm", "apgd-ce", "pgd", "fab-t", "square"]
+    assert "AutoAttack runs without APGD-T" in notes[0]
     assert fitting(battery("standard", "linf"), 4) == (battery("standard", "linf"), [])
+    assert fitting(battery("fast", "l2"), 2) == (battery("fast", "l2"), [])
+    assert fitting(battery("autoattack", "linf"), 2)[0] == battery("autoattack", "linf")
     with pytest.raises(UsageError, match="needs 4 classes"):
-        fitting(battery("autoattack", "linf"), 2)
+        fitting(battery("apgd-t-l2", "l2"), 2)
