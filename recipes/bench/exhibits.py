@@ -8,7 +8,7 @@ import pandas as pd
 
 from advbench.metrics import where
 from advbench.recipes.bench.claims import EXACT, FAST
-from advbench.recipes.bench.contenders import PLAIN
+from advbench.recipes.bench.contenders import LIMITS, PLAIN
 from advbench.recipes.bench.materials import Attacked
 from advbench.report import charts
 from advbench.study import Finding, Shown, exhibit
@@ -34,6 +34,7 @@ def attacks(rows: pd.DataFrame, made: Attacked) -> Shown:
     over that of as many float32 gradients of the plain module as the attack has steps (DeepFool: of ten), with the lowest and
     the highest. PGD takes ten steps and has no random start. Success and distance are judged by the model itself in float32."""
     part = where(rows, exhibit="attacks")
+    part = part[~part.library.isin(LIMITS.values())]
     part = part[part.source.isna() | (part.metric == "limit") | (part.source == PLAIN)]
     table = part.pivot_table("value", ["attack", "library"], "metric", sort=False)[MEASURED].reset_index()
     chart = charts.dots(table.dropna(subset="cost"), "cost", "library", "attack", "cost, plain gradients = 1", SPREAD)
