@@ -55,7 +55,6 @@ PRESETS = {
         lr=0.01,
         alpha_eps=(0.01,),
         pgd_eps=(0.01,),
-        fixed_eps=(0.01,),
         training_pgd_steps=5,
         seeds=1,
         strong_images=300,

@@ -169,7 +169,11 @@ def answer(rows: pd.DataFrame) -> Iterator[Finding]:
     )
     largest = where(strong, eps=float(eps)).iloc[0]
     bare = where(rows, exhibit="strong", attack="pgd", defence="standard", seed=rows.seed.min()).iloc[0]
-    own = where(strong, eps=float(bare.eps)).iloc[0]
+    same_eps = where(strong, eps=float(bare.eps))
+    if same_eps.empty:
+        yield Finding.at(largest, f"Under PGD at that eps it keeps {percent(largest.value)}.", survives=True)
+        return
+    own = same_eps.iloc[0]
     meaning = "part of the gain survives" if above(own, bare) else "nothing of the gain survives"
     yield Finding.at(
         own,
