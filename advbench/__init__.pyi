@@ -18,6 +18,8 @@ from .attacks import OrthogonalPGD as OrthogonalPGD
 from .attacks import SelectivePGD as SelectivePGD
 from .detectors import SubnetworkDetector as SubnetworkDetector
 from .estimators import TorchClassifier as TorchClassifier
+from .evaluation import Result as Result
+from .evaluation import evaluate as evaluate
 from .preprocessors import VAEReformer as VAEReformer
 from .study import Run as Run
 from .study import Study as Study

@@ -12,7 +12,8 @@ if TYPE_CHECKING:
     from art.attacks.attack import EvasionAttack
     from art.estimators.classification import PyTorchClassifier
 
-Norm = Literal["linf", "l2"]
+Norm = Literal["linf", "l2", "l1", "l0"]
+Access = Literal["gradients", "scores", "labels"]
 
 _SMALLEST_STEP = 1 / 255  # for eps = 0: ART rejects a step of 0
 
@@ -35,7 +36,7 @@ class AttackSpec:
     kind: str
     norm: Norm = "linf"
     bounded: bool = True
-    access: Literal["gradients", "scores"] = "gradients"
+    access: Access = "gradients"
     max_iter: int | None = None
     step: float | None = None
     options: dict[str, Any] = field(default_factory=dict)

@@ -29,7 +29,13 @@ class _Evaluate(click.Command):
         from advbench.evaluation.options import Options
 
         fields = [
-            click.Option([f"--{name.replace('_', '-')}"], help=field.description, required=field.is_required())
+            click.Option(
+                [f"--{name.replace('_', '-')}"],
+                help=field.description,
+                required=field.is_required(),
+                is_flag=field.annotation is bool,
+                default=None,
+            )
             for name, field in Options.model_fields.items()
             if name != "model"
         ]

@@ -1,108 +1,158 @@
-"""The attacks of an evaluation, and how strong each is."""
+"""The attacks of an evaluation: what a reviewer asks for in a threat model, or those that the user names."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
 
 from advbench.attacks.registry import ATTACKS
 from advbench.errors import UsageError, did_you_mean
+from advbench.evaluation.options import Access, Norm
 
 if TYPE_CHECKING:
     from art.attacks.attack import EvasionAttack
-    from art.estimators.classification import PyTorchClassifier
 
-DISTANCES = tuple(name for name, spec in ATTACKS.items() if not spec.bounded)
-"""The attacks that seek the nearest decision boundary instead of staying within a bound."""
+    from advbench.estimators import TorchClassifier
 
 _MIN_CLASSES = 4  # of AutoAttack's DLR loss
+_KNOWLEDGE: tuple[Access, ...] = ("labels", "scores", "gradients")  # each contains those before it
+
+
+class Attack(Protocol):
+    """One attack of a battery.
+
+    :ivar name: as the user writes it.
+    :ivar label: in the report.
+    :ivar norm: in which its perturbations are measured.
+    :ivar bounded: whether it stays within an eps, or seeks the smallest perturbation.
+    :ivar restarts: runs, each from another random start on the images that are still right.
+    """
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def label(self) -> str: ...
+    @property
+    def norm(self) -> Norm: ...
+    @property
+    def bounded(self) -> bool: ...
+    @property
+    def restarts(self) -> int: ...
+    def on(self, classifier: TorchClassifier, eps: float | None, seed: int) -> EvasionAttack:
+        """The attack on a classifier, within eps where it is bounded."""
+        ...
 
 
 @dataclass(frozen=True)
-class Bounded:
-    """One attack within a bound.
+class Own:
+    """An attack of the registry.
 
     :param name: in the registry.
-    :param label: in the report.
-    :param max_iter: steps.
+    :param label: in the report, by default the name.
+    :param max_iter: steps, by default those of the registry.
     :param restarts: runs, each from another random start on the images that are still right.
     :param single: whether it is one step of the whole bound.
     """
 
     name: str
-    label: str
-    max_iter: int = 10
+    label: str = ""
+    max_iter: int | None = None
     restarts: int = 1
     single: bool = False
 
-    @property
-    def is_autoattack(self) -> bool:
-        return self.name in (in_norm("autoattack", norm) for norm in ("linf", "l2"))
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "label", self.label or self.name)
 
-    def attack(self, classifier: PyTorchClassifier, eps: float, seed: int) -> EvasionAttack:
-        """The attack on a classifier, within eps."""
+    @property
+    def norm(self) -> Norm:
+        return ATTACKS[self.name].norm
+
+    @property
+    def bounded(self) -> bool:
+        return ATTACKS[self.name].bounded
+
+    def on(self, classifier: TorchClassifier, eps: float | None, seed: int) -> EvasionAttack:
         from advbench import attacks
 
-        if self.is_autoattack:
-            return attacks.AutoAttack(classifier, 2 if ATTACKS[self.name].norm == "l2" else "inf", eps, seed)
-        return attacks.create(self.name, classifier, eps, eps if self.single else None, self.max_iter)
+        attack = attacks.create(self.name, classifier, eps, eps if self.single else None, self.max_iter)
+        if "seed" in attack.attack_params:
+            attack.set_params(seed=seed)
+        return attack
 
 
-@dataclass(frozen=True)
-class Battery:
-    """The attacks of one evaluation.
-
-    :param bounded: in this order, each on the images that are right after those before it.
-    :param distances: the DeepFool variants.
-    """
-
-    bounded: tuple[Bounded, ...]
-    distances: tuple[str, ...]
+_PGD, _ENSEMBLE = "PGD-50, 10 restarts", "AutoAttack standard"
+_STANDARD: dict[tuple[Access, Norm], tuple[Own, ...]] = {
+    ("gradients", "linf"): (
+        Own("fgsm", "FGSM"),
+        Own("deepfool-linf", "DeepFool"),
+        Own("pgd", _PGD, 50, 10),
+        Own("autoattack", _ENSEMBLE),
+    ),
+    ("gradients", "l2"): (
+        Own("bim-l2", "FGM", 1, single=True),
+        Own("deepfool-l2", "DeepFool"),
+        Own("pgd-l2", _PGD, 50, 10),
+        Own("autoattack-l2", _ENSEMBLE),
+    ),
+}
+_FAST: dict[tuple[Access, Norm], tuple[Own, ...]] = {
+    ("gradients", "linf"): (Own("fgsm", "FGSM"), Own("deepfool-linf", "DeepFool"), Own("pgd", "PGD-20", 20)),
+    ("gradients", "l2"): (
+        Own("bim-l2", "FGM", 1, single=True),
+        Own("deepfool-l2", "DeepFool"),
+        Own("pgd-l2", "PGD-20", 20),
+    ),
+}
 
 
 def in_norm(name: str, norm: str) -> str:
     """The name of the variant of an attack in a norm."""
-    return f"{name}-l2" if norm == "l2" else name
+    return name if norm == "linf" else f"{name}-{norm}"
 
 
-def battery(attacks: str, norm: str) -> Battery:
-    """The attacks for ``standard``, ``fast`` or comma-separated names of the registry.
+def battery(attacks: str, norm: Norm, access: Access = "gradients") -> tuple[Attack, ...]:
+    """The attacks, in order, for ``standard``, ``fast`` or comma-separated names.
 
-    :param norm: ``linf`` or ``l2``.
-    :raises UsageError: for an unknown name, or an attack in another norm.
+    :param access: what the attacker sees of the model.
+    :raises UsageError: for an unknown name, an attack in another norm or with more access, or none in the norm.
 
-    ``standard`` is the single step, PGD with 50 steps and 10 restarts (Andriushchenko & Flammarion, 2020, section 5),
-    both DeepFools and AutoAttack; ``fast`` the single step, PGD with 20 steps, and DeepFool in the norm.
+    ``standard`` is, by norm, what a reviewer asks for: the single step, an attack that seeks the smallest perturbation, PGD
+    with 50 steps and 10 restarts (Andriushchenko & Flammarion, 2020, section 5), and AutoAttack. ``fast`` is the single
+    step, DeepFool, and PGD with 20 steps.
     """
-    step = Bounded("fgsm", "FGSM") if norm == "linf" else Bounded("bim-l2", "FGM", 1, single=True)
-    pgd = in_norm("pgd", norm)
-    if attacks == "standard":
-        ensemble = Bounded(in_norm("autoattack", norm), "AutoAttack standard")
-        return Battery((step, Bounded(pgd, "PGD-50, 10 restarts", 50, 10), ensemble), DISTANCES)
-    if attacks == "fast":
-        return Battery((step, Bounded(pgd, "PGD-20", 20)), (f"deepfool-{norm}",))
-    names = [name.strip() for name in attacks.split(",")]
-    for name in names:
-        if name not in ATTACKS:
-            raise did_you_mean("attack", name, ["standard", "fast", *ATTACKS])
-        if ATTACKS[name].norm != norm and name not in DISTANCES:
-            fitting = [known for known in ATTACKS if ATTACKS[known].norm == norm]
-            raise UsageError(f"{name} is bounded in {ATTACKS[name].norm}; --norm {norm} takes {', '.join(fitting)}")
-    bounded = tuple(Bounded(name, name) for name in names if name not in DISTANCES)
-    if not bounded:
-        raise UsageError(f"--attacks must hold one that stays within --eps, not only {', '.join(names)}")
-    return Battery(bounded, tuple(name for name in names if name in DISTANCES))
+    if attacks in ("standard", "fast"):
+        table = _STANDARD if attacks == "standard" else _FAST
+        if (access, norm) not in table:
+            known = " and ".join(each for sees, each in table if sees == access)
+            raise UsageError(f"there is no attack in {norm} with --access {access}; with it --norm takes {known}")
+        return table[access, norm]
+    found = tuple(_named(name.strip(), norm, access) for name in attacks.split(","))
+    if all(each.norm != norm for each in found):
+        raise UsageError(f"--attacks must hold one in {norm}, not only {', '.join(each.name for each in found)}")
+    return found
 
 
-def fitting(wanted: Battery, classes: int) -> tuple[Battery, list[str]]:
+def _named(name: str, norm: Norm, access: Access) -> Attack:
+    if name not in ATTACKS:
+        raise did_you_mean("attack", name, ["standard", "fast", *ATTACKS])
+    spec = ATTACKS[name]
+    if spec.bounded and spec.norm != norm:
+        fitting = [known for known, other in ATTACKS.items() if other.norm == norm]
+        raise UsageError(f"{name} is bounded in {spec.norm}; --norm {norm} takes {', '.join(fitting)}")
+    if _KNOWLEDGE.index(spec.access) > _KNOWLEDGE.index(access):
+        raise UsageError(f"{name} needs {spec.access} of the model, and --access is {access}")
+    return Own(name)
+
+
+def fitting(wanted: tuple[Attack, ...], classes: int) -> tuple[tuple[Attack, ...], list[str]]:
     """The attacks that a number of classes allows, and a note where one is left out.
 
     :raises UsageError: if no attack remains.
     """
-    allowed = tuple(each for each in wanted.bounded if classes >= _MIN_CLASSES or not each.is_autoattack)
-    if allowed == wanted.bounded:
+    allowed = tuple(each for each in wanted if classes >= _MIN_CLASSES or not each.name.startswith("autoattack"))
+    if allowed == wanted:
         return wanted, []
     note = f"AutoAttack needs {_MIN_CLASSES} classes, the model has {classes}: left out"
     if not allowed:
         raise UsageError(note)
-    return replace(wanted, bounded=allowed), [note]
+    return allowed, [note]

@@ -12,6 +12,7 @@ from art.estimators.classification import PyTorchClassifier
 
 from advbench import attacks
 from advbench.evaluation.battery import in_norm
+from advbench.evaluation.options import DEFAULT_EPS, Norm, Options
 from advbench.evaluation.subject import Subject
 from advbench.metrics import sanity
 from advbench.metrics.binarization import binarization_test
@@ -38,7 +39,8 @@ def run_checks(subject: Subject) -> Iterator[dict[str, object]]:
     order = np.random.default_rng(derive(seed, "checks")).permutation(len(images.x))
     x, y = (a[order[: options.checks]] for a in (images.x, images.y))
     many = order[:_PREDICTED]
-    eps, norm = max(options.eps), options.norm
+    norm, bounds = checked_in(options)
+    eps = max(bounds)
     large = 0.5 if norm == "linf" else 0.5 * sqrt(x[0].size)
 
     def make(attacked: PyTorchClassifier, eps: float, steps: int) -> EvasionAttack:
@@ -48,25 +50,36 @@ def run_checks(subject: Subject) -> Iterator[dict[str, object]]:
         alternatives = preprocessings(x.shape[1], (subject.mean, subject.std))
         return sanity.normalisation(classifier, images.x[many], images.y[many], alternatives)
 
+    checks: list[Callable[[], Iterable[sanity.Check | None]]] = [
+        lambda: [sanity.deterministic(classifier, x)],
+        lambda: [sanity.independent(classifier, x)],
+        lambda: [normalisation()],
+    ]
     with own_global_state(derive(seed, "checks")):
-        beaten = classifier.predict(make(classifier, eps, 20).generate(x, y)).argmax(1) != y
-        imitation = surrogate(classifier, images.x[many], derive(seed, "surrogate"))
-        checks: list[Callable[[], Iterable[sanity.Check | None]]] = [
-            lambda: [sanity.gradients(classifier, x, y)],
-            lambda: [sanity.deterministic(classifier, x)],
-            lambda: [sanity.independent(classifier, x)],
-            lambda: [sanity.eps_zero(classifier, make, x, y)],
-            lambda: sanity.falls_with_eps(classifier, make, x, y, options.eps, large),
-            lambda: [sanity.noise(classifier, beaten, x, y, eps, norm, derive(seed, "noise"))],
-            lambda: [sanity.more_steps(classifier, make, x, y, eps)],
-            lambda: [sanity.transfer(classifier, make(imitation, eps, 20).generate(x, y), beaten, y)],
-            lambda: [normalisation()],
-            lambda: [binarization_test(classifier, make, x[:_BINARIZED], eps, norm, derive(seed, "binarization"))],
-        ]
+        if options.access == "gradients":  # what follows is of attacks that take them
+            beaten = classifier.predict(make(classifier, eps, 20).generate(x, y)).argmax(1) != y
+            imitation = surrogate(classifier, images.x[many], derive(seed, "surrogate"))
+            checks += [
+                lambda: [sanity.gradients(classifier, x, y)],
+                lambda: [sanity.eps_zero(classifier, make, x, y)],
+                lambda: sanity.falls_with_eps(classifier, make, x, y, bounds, large),
+                lambda: [sanity.noise(classifier, beaten, x, y, eps, norm, derive(seed, "noise"))],
+                lambda: [sanity.more_steps(classifier, make, x, y, eps)],
+                lambda: [sanity.transfer(classifier, make(imitation, eps, 20).generate(x, y), beaten, y)],
+                lambda: [binarization_test(classifier, make, x[:_BINARIZED], eps, norm, derive(seed, "binarization"))],
+            ]
         made = [check for each in track(checks, "checks", len(checks)) for check in each()]
     for check in made:
         if check is not None:
             yield check.row(exhibit="check", norm=norm, eps=eps)
+
+
+def checked_in(options: Options) -> tuple[Norm, tuple[float, ...]]:
+    """The norm and the bounds of the checks: those of the evaluation, but l2 and its default bounds for l1 and l0.
+
+    Masked gradients are of the model and not of a norm, and PGD, with which the checks attack, is strong in l-inf and l2.
+    """
+    return (options.norm, options.eps) if options.norm in ("linf", "l2") else ("l2", DEFAULT_EPS["l2"])
 
 
 def preprocessings(channels: int, given: Statistics) -> dict[str, Callable[[np.ndarray], np.ndarray]]:

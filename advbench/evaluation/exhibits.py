@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pandas as pd
 
 from advbench.evaluation.options import number
@@ -10,8 +12,10 @@ from advbench.metrics.sanity import Check
 from advbench.report import charts
 from advbench.study.run import Run
 
-_SCALE = {"linf": (255, " in 1/255"), "l2": (1, "")}
+_SCALE = {"linf": (255, " in 1/255"), "l2": (1, ""), "l1": (1, ""), "l0": (1, " in values")}
 """The factor of a distance that a reader understands, and its unit."""
+
+_WRITTEN = {"linf": "l-inf", "l2": "l2", "l1": "l1", "l0": "l0"}
 
 
 def show(run: Run, norm: str, notes: list[str]) -> None:
@@ -19,7 +23,7 @@ def show(run: Run, norm: str, notes: list[str]) -> None:
     rows = run.results()
     _robustness(run, where(rows, exhibit="robustness"), norm)
     _detector(run, where(rows, exhibit="detector"))
-    _checks(run, checks(rows))
+    _checks(run, where(rows, exhibit="check"))
     _distance(run, where(rows, exhibit="distance"))
     if notes:
         caption = "Of the model and the data, before the first attack."
@@ -56,7 +60,7 @@ def _robustness(run: Run, rows: pd.DataFrame, norm: str) -> None:
         "robustness",
         "Robust accuracy",
         f"The share of {int(rows.n.iloc[0])} images that are classified right under attack, within eps in the "
-        f"{'l-inf' if norm == 'linf' else 'l2'} norm. Each line of the table is the worst case per image over its attack and "
+        f"{_WRITTEN[norm]} norm. Each line of the table is the worst case per image over its attack and "
         "all attacks above it: an image that was beaten at this eps or a smaller one is not attacked again. The attacks "
         "know the true label. The model judges every adversarial image in float32.",
         charts.curves(curve.assign(**{x: curve.eps * scale}), x, "value", "attack", "accuracy"),
@@ -80,7 +84,8 @@ def _detector(run: Run, rows: pd.DataFrame) -> None:
     )
 
 
-def _checks(run: Run, made: list[Check]) -> None:
+def _checks(run: Run, rows: pd.DataFrame) -> None:
+    made, norm, eps = checks(rows), rows.norm.iloc[0], rows.eps.iloc[0]
     failed = [check.name for check in made if not check.passed]
     table = pd.DataFrame(
         {
@@ -92,7 +97,7 @@ def _checks(run: Run, made: list[Check]) -> None:
         }
     )
     verdict = f"FAILED: {', '.join(failed)}. The figures above are not to be trusted." if failed else "All passed."
-    caption = f"{verdict} The checks attack with PGD at the largest eps."
+    caption = f"{verdict} The checks that attack take PGD in {_WRITTEN[norm]} at eps = {number(eps)}."
     run.exhibit("checks", "Did the attacks work?", caption, table=table)
 
 
@@ -105,10 +110,10 @@ def _distance(run: Run, rows: pd.DataFrame) -> None:
         median = where(part, metric="median_distance")[["attack", "norm", "value", "ci_low", "ci_high", "n"]]
         median[["value", "ci_low", "ci_high"]] *= scale
         run.exhibit(
-            str(attack),
-            f"Distance to the nearest boundary, {'l-inf' if norm == 'linf' else 'l2'}",
-            "DeepFool: the share of images that are classified right and stay so within a distance. The median is over the "
-            "images that were right; it is infinite where most were not flipped within 50 steps.",
+            re.sub(r"[^\w.-]+", "-", str(attack)),
+            f"Distance to the nearest boundary, {_WRITTEN[norm]}: {attack}",
+            f"The share of images that are classified right and stay so within a distance ({attack}). The median is over the "
+            "images that were right; it is infinite where most were not beaten.",
             charts.curves(curve.assign(**{x: curve.eps * scale}), x, "value", "attack", "accuracy"),
             median.rename(columns={"value": f"median{unit}"}),
         )

@@ -3,7 +3,19 @@
 from advbench.metrics.certified import certified_accuracy, certified_radius
 from advbench.metrics.confidence import confidence, cross_entropy
 from advbench.metrics.detection import auc, detectability, detection_figures, sr_at, true_positive_rate
-from advbench.metrics.figures import COLUMNS, Figure, accuracy, balanced, difference, mean, median, of_row, proportion
+from advbench.metrics.figures import (
+    COLUMNS,
+    Figure,
+    accuracy,
+    balanced,
+    difference,
+    mcnemar,
+    mean,
+    median,
+    of_row,
+    paired_difference,
+    proportion,
+)
 from advbench.metrics.robustness import robust_accuracy, still_correct
 from advbench.metrics.rows import by_seed, lead, lowest, over_seeds, spread, where
 
@@ -23,10 +35,12 @@ __all__ = [
     "difference",
     "lead",
     "lowest",
+    "mcnemar",
     "mean",
     "median",
     "of_row",
     "over_seeds",
+    "paired_difference",
     "proportion",
     "robust_accuracy",
     "spread",

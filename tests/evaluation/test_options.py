@@ -29,7 +29,7 @@ def test_the_command_asks_the_same():
     [
         ({"eps": "8/0"}, "--eps: '8/0' is not a fraction"),
         ({"eps": "-1"}, "--eps: Input should be greater than 0, got '-1'"),
-        ({"norm": "l1"}, "--norm: Input should be 'linf' or 'l2', got 'l1'"),
+        ({"norm": "l3"}, "--norm: Input should be 'linf', 'l2', 'l1' or 'l0', got 'l3'"),
         ({"shape": "3,32"}, "--shape"),
         ({"n": "0"}, "--n: "),
         ({"mean": "0.5"}, "--mean and --std belong together"),
@@ -67,18 +67,21 @@ def test_a_floor_is_a_known_name_and_a_share(text):
 
 
 @pytest.mark.parametrize(
-    "norm, names", [("linf", ["fgsm", "pgd", "autoattack"]), ("l2", ["bim-l2", "pgd-l2", "autoattack-l2"])]
+    "norm, names",
+    [
+        ("linf", ["fgsm", "deepfool-linf", "pgd", "autoattack"]),
+        ("l2", ["bim-l2", "deepfool-l2", "pgd-l2", "autoattack-l2"]),
+    ],
 )
 def test_standard_is_the_issues_list(norm, names):
     standard = battery("standard", norm)
-    assert [step.name for step in standard.bounded] == names
-    assert (standard.bounded[1].max_iter, standard.bounded[1].restarts) == (50, 10)
-    assert standard.distances == ("deepfool-l2", "deepfool-linf")
+    assert [attack.name for attack in standard] == names
+    assert [(attack.max_iter, attack.restarts) for attack in standard if "pgd" in attack.name] == [(50, 10)]
 
 
 def test_the_single_l2_step_is_the_whole_bound_along_the_gradient(linear, interior):
     y = linear.predict(interior).argmax(1)
-    adversarial = battery("fast", "l2").bounded[0].attack(linear, 0.1, 0).generate(interior, y)
+    adversarial = battery("fast", "l2")[0].on(linear, 0.1, 0).generate(interior, y)
     gradient = linear.loss_gradient(interior, y).reshape(32, -1)
     wanted = 0.1 * gradient / np.linalg.norm(gradient, axis=1, keepdims=True)
     np.testing.assert_allclose((adversarial - interior).reshape(32, -1), wanted, atol=1e-5)
@@ -89,7 +92,7 @@ def test_the_single_l2_step_is_the_whole_bound_along_the_gradient(linear, interi
     [
         ("fgms", "linf", "did you mean 'fgsm'"),
         ("pgd", "l2", "pgd is bounded in linf; --norm l2 takes bim-l2"),
-        ("deepfool-l2", "linf", "stays within --eps"),
+        ("deepfool-l2", "linf", "must hold one in linf, not only deepfool-l2"),
     ],
 )
 def test_attacks_that_do_not_fit_are_named(attacks, norm, said):
@@ -99,7 +102,7 @@ def test_attacks_that_do_not_fit_are_named(attacks, norm, said):
 
 def test_autoattack_is_left_out_below_four_classes():
     left, notes = fitting(battery("standard", "linf"), 3)
-    assert [step.name for step in left.bounded] == ["fgsm", "pgd"] and "needs 4 classes" in notes[0]
+    assert [attack.name for attack in left] == ["fgsm", "deepfool-linf", "pgd"] and "needs 4 classes" in notes[0]
     assert fitting(battery("standard", "linf"), 4) == (battery("standard", "linf"), [])
     with pytest.raises(UsageError, match="needs 4 classes"):
         fitting(battery("autoattack", "linf"), 2)
