@@ -9,6 +9,7 @@ from . import preprocessors as preprocessors
 from . import report as report
 from . import study as study
 from . import trainers as trainers
+from .attacks import FMN as FMN
 from .attacks import AutoAttack as AutoAttack
 from .attacks import CarliniWagnerL2 as CarliniWagnerL2
 from .attacks import DeepFool as DeepFool

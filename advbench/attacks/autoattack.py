@@ -2,32 +2,52 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
 from art.estimators.classification import PyTorchClassifier
+from torch import Tensor, nn
 
 from advbench import checks, device
-from advbench.attacks.batched import BatchedAttack, checked, without_options
-from advbench.estimators import whole_model
+from advbench.attacks.batched import BatchedAttack, checked, one_logit_a_class, without_options
+from advbench.estimators import gradient_autocast, gradient_module, whole_model
+from advbench.progress import log
 from advbench.seeds import own_global_state
 
+COMPONENTS = {"apgd-ce": "APGD-CE", "apgd-t": "APGD-T", "fab-t": "FAB-T", "square": "Square"}
+"""The attacks of version "standard" in their order, and how the authors write them."""
+
 _NORMS = {np.inf: "Linf", 2.0: "L2"}
+_TARGETS = 9
+_DLR_CLASSES = 4  # that the targeted DLR loss needs
+_SAME = 1e-3  # of the spread of the logits: so close are two computations of one function
+_BY_SQUARE = 0.002  # the share of images above which the authors distrust the gradients
 
 
 @dataclass(eq=False, repr=False)
 class AutoAttack(BatchedAttack):
     """APGD-CE, targeted APGD-DLR, targeted FAB and Square, each on the images that withstood the ones before.
 
-    The authors' own code (package ``pyautoattack``) in version "standard".
+    The attacks are the authors' own code (package ``pyautoattack``) in version "standard". Their gradients and scores come
+    from :func:`advbench.estimators.gradient_module` where that computes the model's logits for the batch at hand, and from
+    the model itself elsewhere. Whatever they take for beaten is shown to ``predict``: an image that the model misclassifies
+    costs no further pass, any other stays. A random model is judged once for each component.
 
-    :param classifier: an ART PyTorch classifier that returns logits of at least four classes for images in [0, 1].
+    After ``generate``, ``beaten`` holds for each component which images it beat, bool (N,): those that all before it had left.
+
+    :param classifier: an ART PyTorch classifier that returns logits for images in [0, 1].
     :param norm: ``inf`` or 2.
     :param eps: the bound in that norm, for images in [0, 1].
     :param seed: of the random starts.
     :param batch_size: images at a time, by default :func:`advbench.device.images_at_a_time` with at most 250.
-    :raises ValueError: for another norm, a non-positive eps or too few classes.
+    :param components: names of ``COMPONENTS``, in their order; by default all, without APGD-T for fewer than four classes.
+    :raises ValueError: for another norm, a non-positive eps, an unknown component, or APGD-T with fewer than four classes.
     """
 
     classifier: PyTorchClassifier
@@ -35,11 +55,16 @@ class AutoAttack(BatchedAttack):
     eps: float = 8 / 255
     seed: int = 0
     batch_size: int | None = None
+    components: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
+        self.beaten: dict[str, np.ndarray] = {}
         if self.batch_size is None:
             shape, where = self.classifier.input_shape, self.classifier.device
             self.batch_size = device.images_at_a_time(shape, where, most=250)
+        if self.components is None:
+            enough = self.classifier.nb_classes >= _DLR_CLASSES
+            self.components = tuple(name for name in COMPONENTS if enough or name != "apgd-t")
         super().__post_init__()
 
     def _check_params(self) -> None:
@@ -48,10 +73,11 @@ class AutoAttack(BatchedAttack):
             raise ValueError(f"norm must be inf or 2, not {self.norm}")
         checks.positive(self.eps, "eps")
         checks.positive(self.batch_size or 0, "batch_size")
-        if self.estimator.nb_classes < 4:
-            raise ValueError(
-                f"classifier must have at least 4 classes for the DLR loss, not {self.estimator.nb_classes}"
-            )
+        names = self.components or ()
+        if not names or not set(names) <= set(COMPONENTS):
+            raise ValueError(f"components must be some of {', '.join(COMPONENTS)}, not {', '.join(names) or 'none'}")
+        if "apgd-t" in names and self.estimator.nb_classes < _DLR_CLASSES:
+            raise ValueError(f"apgd-t needs at least 4 classes for its DLR loss, not {self.estimator.nb_classes}")
 
     def generate(self, x: np.ndarray, y: np.ndarray | None = None, **kwargs: object) -> np.ndarray:
         """Adversarial versions within eps of the images; an image that withstands every attack is returned unchanged.
@@ -61,23 +87,244 @@ class AutoAttack(BatchedAttack):
         :return: float32 (N, C, H, W) in [0, 1].
         :raises ValueError: for images or labels out of range.
         """
-        from pyautoattack import AutoAttack as Ensemble
-
-        assert self.batch_size is not None
         without_options(self, kwargs)
+        return self.beat(x, y)[0]
+
+    def beat(self, x: np.ndarray, y: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+        """The images of :meth:`generate`, and which of them the classifier's ``predict`` misclassifies, bool (N,)."""
+        assert self.batch_size is not None and self.components is not None
         x, y = checked(self.estimator, x, y, self.batch_size)
-        n_classes = min(self.estimator.nb_classes - 1, 9)
-        module = whole_model(self.estimator)
+        logits = self.estimator.predict(x, batch_size=self.batch_size)
+        one_logit_a_class(self, logits)
+        adversarial, right = x.copy(), logits.argmax(1) == y
+        self.beaten = {}
+        is_steady = True
         with own_global_state(self.seed):
-            ensemble = Ensemble(
-                module,
-                eps=self.eps,
-                norm=_NORMS[float(self.norm)],
-                seed=self.seed % 2**32,
-                device=self.estimator.device,
+            for name in [known for known in COMPONENTS if known in self.components]:
+                self.beaten[name] = np.zeros(len(x), bool)
+                left = np.flatnonzero(right)
+                for first in range(0, len(left), self.batch_size):
+                    part = left[first : first + self.batch_size]
+                    batch = _Batch(self.estimator, x[part], y[part], logits[part])
+                    torch.manual_seed(self.seed % 2**32)  # as the authors do for each batch
+                    is_steady &= batch.is_steady
+                    _RUN[name](self, batch)
+                    found = batch.result()
+                    adversarial[part[found]], self.beaten[name][part[found]] = batch.images[found], True
+                right &= ~self.beaten[name]
+        if not is_steady:
+            log.warning("AutoAttack: the model is random (two predictions differ), and judged once for each component")
+        by_square = self.beaten.get("square", right[:0]).sum() / len(x)
+        if by_square > _BY_SQUARE and len(self.beaten) > 1:
+            log.warning(
+                "Square, which uses no gradients, beat %.1f %% of the images, which the attacks before it had left: "
+                "their gradients may be masked",
+                100 * by_square,
             )
-            ensemble.apgd_targeted.n_target_classes = ensemble.fab.n_target_classes = n_classes
-            adversarial, _ = ensemble.run_standard_evaluation(
-                torch.from_numpy(x), torch.from_numpy(y), batch_size=self.batch_size
-            )
-        return adversarial.cpu().numpy()
+        return adversarial, ~right
+
+    def _settings(self) -> dict[str, Any]:
+        return {
+            "norm": _NORMS[float(self.norm)],
+            "eps": self.eps,
+            "seed": self.seed % 2**32,
+            "device": self.estimator.device,
+        }
+
+    def _apgd_ce(self, batch: _Batch) -> None:
+        from pyautoattack.autopgd_base import APGDAttack
+
+        attack = APGDAttack(batch.watched, n_iter=100, loss="ce", logger=_LOGGER, **self._settings())
+        attack.init_hyperparam(batch.x)
+        batch.run(attack.attack_single_run)
+
+    def _apgd_t(self, batch: _Batch) -> None:
+        from pyautoattack.autopgd_base import APGDAttack_targeted
+
+        attack = APGDAttack_targeted(batch.watched, n_iter=100, logger=_LOGGER, **self._settings())
+        attack.init_hyperparam(batch.x)
+
+        def towards(rank: int, x: Tensor, y: Tensor) -> None:
+            attack.y_target = batch.ranked[batch.rows, -rank]
+            attack.attack_single_run(x, y)
+
+        for rank in self._ranks():
+            batch.run(partial(towards, rank))
+
+    def _fab_t(self, batch: _Batch) -> None:
+        attack = _boundary_attack(batch, float(self.norm), n_iter=100, **self._settings())
+
+        def towards(rank: int, x: Tensor, y: Tensor) -> None:
+            attack.target_class, attack.at_clean = rank, True
+            attack.attack_single_run(x, y, is_targeted=True)
+
+        for rank in self._ranks():
+            batch.run(partial(towards, rank))
+
+    def _square(self, batch: _Batch) -> None:
+        attack = _square_attack(batch, n_queries=5000, resc_schedule=False, **self._settings())
+        attack.init_hyperparam(batch.x)
+        batch.run(lambda x, y: batch.offer(batch.rows, attack.attack_single_run(x, y)[1]))
+
+    def _ranks(self) -> range:
+        """The classes that are attacked, by their rank in the clean logits: 2 for the second most likely."""
+        return range(2, min(self.estimator.nb_classes - 1, _TARGETS) + 2)
+
+
+_RUN = {
+    "apgd-ce": AutoAttack._apgd_ce,
+    "apgd-t": AutoAttack._apgd_t,
+    "fab-t": AutoAttack._fab_t,
+    "square": AutoAttack._square,
+}
+_LOGGER = logging.getLogger("auto-attack")
+
+
+class _AllBeaten(Exception):
+    """Ends the authors' loop when no image is left."""
+
+
+class _Batch:
+    """Images on which one component runs, and what the model says of its finds.
+
+    :ivar clean: the model's logits of the images (N, classes).
+    :ivar ranked: their classes (N, classes), the most likely last.
+    :ivar images: the adversarial images found (N, C, H, W).
+    :ivar rows: those of the batch that the current run of the component works on.
+    :ivar left: those of ``rows`` that are not beaten.
+    """
+
+    def __init__(self, estimator: PyTorchClassifier, x: np.ndarray, y: np.ndarray, logits: np.ndarray) -> None:
+        self.estimator = estimator
+        self.x, self.y, self.clean = (torch.from_numpy(each).to(estimator.device) for each in (x, y, logits))
+        self.ranked = self.clean.sort(dim=1)[1]
+        self.path, self.is_steady = self._proven()
+        self.images = x.copy()
+        self.offered = torch.zeros(len(x), dtype=torch.bool, device=estimator.device)
+        self.beaten = self.offered.clone()
+        self.rows = self.left = torch.arange(len(x), device=estimator.device)
+        self._outputs = self.clean
+
+    def _proven(self) -> tuple[nn.Module, bool]:
+        """What computes gradients and scores, and whether it agrees with ``predict`` about this batch."""
+        spread, size = self.clean.amax(1) - self.clean.amin(1), self.clean.abs().amax(1)
+        for module in (gradient_module(self.estimator), whole_model(self.estimator)):
+            with torch.no_grad():
+                difference = (module(self.x).float() - self.clean).abs().amax(1)
+            if bool((difference <= _SAME * spread + 1e-6 * size).all()):
+                return module, True
+        return module, False
+
+    def run(self, attack: Callable[[Tensor, Tensor], object]) -> None:
+        """Run an attack on the images that are left (n, C, H, W) and their labels (n,)."""
+        self.rows = torch.nonzero(~(self.beaten if self.is_steady else self.offered))[:, 0]
+        self.left = torch.arange(len(self.rows), device=self.rows.device)
+        self._outputs = self.clean[self.rows]
+        if len(self.rows):
+            with suppress(_AllBeaten):
+                attack(self.x[self.rows], self.y[self.rows])
+
+    def logits(self, x: Tensor) -> Tensor:
+        """The logits (n, classes) of iterates of all ``rows``; a row that is beaten costs no pass."""
+        computed = self.path(x if len(self.left) == len(x) else x[self.left]).float()
+        found = computed if len(computed) == len(x) else self._outputs.index_put((self.left,), computed)
+        self._outputs = found.detach()
+        return found
+
+    def watched(self, x: Tensor) -> Tensor:
+        """The same for an attack that stays within its bound; what it finds is offered to the model."""
+        with gradient_autocast(self.estimator):
+            found = self.logits(x)
+        self.find(x, found)
+        return found
+
+    def find(self, x: Tensor, logits: Tensor, within: Tensor | None = None) -> None:
+        """Offer iterates of all ``rows`` that are misclassified, and leave out those that the model misclassifies too.
+
+        :param within: bool (n,), which of them keep the bound; None for all.
+        """
+        hit = logits.detach()[self.left].argmax(1) != self.y[self.rows[self.left]]
+        found = self.left[hit if within is None else hit & within[self.left]]
+        if len(found):
+            self.offer(self.rows[found], x.detach()[found])
+            self.left = self.left[~self.beaten[self.rows[self.left]]]
+            if not len(self.left):
+                raise _AllBeaten
+
+    def offer(self, rows: Tensor, x: Tensor) -> None:
+        """Keep images (n, C, H, W) for rows of the batch, and let the model judge them unless it is random."""
+        self.images[rows.cpu().numpy()], self.offered[rows] = x.cpu().numpy(), True
+        if self.is_steady:
+            self._judge(rows)
+
+    def _judge(self, rows: Tensor) -> None:
+        predicted = self._predict(self.images[rows.cpu().numpy()]).argmax(1)
+        self.beaten[rows] = predicted != self.y[rows]
+
+    def scores(self, x: Tensor, y: Tensor) -> Tensor:
+        """The logits (n, classes) of any images, and the model's own of those that are not taken for their labels y (n,)."""
+        if not len(x):
+            return self.clean[:0].clone()
+        with torch.no_grad():
+            logits = self.path(x).float()
+        wrong = logits.argmax(1) != y
+        if self.is_steady and wrong.any():
+            logits[wrong] = self._predict(x[wrong].cpu().numpy())
+        return logits
+
+    def _predict(self, x: np.ndarray) -> Tensor:
+        return torch.from_numpy(self.estimator.predict(x, batch_size=len(x))).to(self.clean.device)
+
+    def result(self) -> np.ndarray:
+        """Which images the model misclassifies, bool (N,)."""
+        if not self.is_steady and self.offered.any():
+            self._judge(torch.nonzero(self.offered)[:, 0])
+        return self.beaten.cpu().numpy()
+
+
+def _boundary_attack(batch: _Batch, order: float, **settings: Any) -> Any:
+    """The authors' FAB on a batch. Clean images cost it no pass, and neither do gradients of weights."""
+    from pyautoattack.fab_pt import FABAttack_PT
+
+    class BoundaryAttack(FABAttack_PT):
+        at_clean = True
+
+        def _predict_fn(self, x: Tensor) -> Tensor:
+            return batch.clean[batch.rows]
+
+        def _get_predicted_label(self, x: Tensor) -> Tensor:
+            if self.at_clean:
+                self.at_clean = False
+                return batch.y[batch.rows]
+            with torch.no_grad():
+                logits = batch.logits(x)
+            size = torch.linalg.vector_norm((x - batch.x[batch.rows]).flatten(1), order, dim=1)
+            batch.find(x, logits, size <= self.eps)
+            return logits.argmax(1)
+
+        def get_diff_logits_grads_batch_targeted(
+            self, imgs: Tensor, la: Tensor, la_target: Tensor
+        ) -> tuple[Tensor, Tensor]:
+            left = batch.left
+            x = imgs[left].requires_grad_()
+            with torch.enable_grad():
+                logits = batch.path(x).float()
+                margin = logits.gather(1, la_target[left, None]) - logits.gather(1, la[left, None])
+                (gradient,) = torch.autograd.grad(margin.sum(), x)
+            df, dg = imgs.new_ones(len(imgs), 1), torch.ones_like(imgs)[:, None]  # any plane for the others
+            df[left], dg[left, 0] = margin.detach(), gradient
+            return df, dg
+
+    return BoundaryAttack(batch.path, **settings)
+
+
+def _square_attack(batch: _Batch, **settings: Any) -> Any:
+    """The authors' Square on a batch, which finishes an image when the model itself misclassifies it."""
+    from pyautoattack.square import SquareAttack
+
+    class OwnScores(SquareAttack):
+        def margin_and_loss(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+            self.predict = lambda _: batch.scores(x, y)
+            return super().margin_and_loss(x, y)
+
+    return OwnScores(None, **settings)

@@ -35,7 +35,7 @@ class DeepFool(BatchedAttack):
     :raises ValueError: for another norm or a non-positive number.
 
     An iteration costs ``candidates`` backward passes and two forward passes an image. One of these checks whether the image
-    has flipped, so that no gradient is computed for it any more.
+    has flipped, so that no gradient is computed for it any more. The model itself predicts each image before and after.
     """
 
     classifier: PyTorchClassifier

@@ -1,15 +1,28 @@
-"""ART's projected gradient descent without its two predictions an image, which only serve a log line."""
+"""ART's projected gradient descent for as many passes as it has steps; FGSM is the same with one step."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from art.attacks.evasion import ProjectedGradientDescentNumpy, ProjectedGradientDescentPyTorch
 from art.estimators.classification import PyTorchClassifier
+from art.utils import random_sphere
+from torch import Tensor
 
 from advbench import checks
+from advbench.estimators import gradient_and_outputs
+from advbench.progress import log
+
+_HOOKS = (
+    "_generate_batch",
+    "_compute_pytorch",
+    "_compute_perturbation_pytorch",
+    "_apply_perturbation_pytorch",
+    "_projection",
+)
 
 
 def pgd(classifier: PyTorchClassifier, **parameters: Any) -> PGD | ProjectedGradientDescentNumpy:
@@ -21,7 +34,11 @@ def pgd(classifier: PyTorchClassifier, **parameters: Any) -> PGD | ProjectedGrad
 class PGD(ProjectedGradientDescentPyTorch):
     """Madry et al. (2018, https://arxiv.org/abs/1706.06083); parameters and results are ART's, to the bit.
 
-    With a mask, several random starts or a bound for each image, ART's own code runs, predictions included.
+    A step costs one forward and one backward pass, and nothing else is computed. Of several random starts, the later ones
+    are for the images that the earlier ones did not beat; ART runs all of them on all images.
+
+    With a mask, momentum, a bound for each image, a norm other than 2 and ``inf`` or a TensorBoard writer, and in a subclass
+    that computes its own steps, ART's own code runs.
     """
 
     def generate(self, x: np.ndarray, y: np.ndarray | None = None, **kwargs: Any) -> np.ndarray:
@@ -32,11 +49,153 @@ class PGD(ProjectedGradientDescentPyTorch):
         :return: float32 (N, C, H, W).
         :raises ValueError: for images out of range, a batch_size that is not positive, or a targeted attack without targets.
         """
-        one_bound = isinstance(self.eps, (int, float)) and not self.random_eps
-        if kwargs.get("mask") is not None or self.num_random_init > 1 or not one_bound or self.summary_writer:
-            return super().generate(checks.in_range(x, "x", self.estimator.clip_values), y, **kwargs)
-        images = torch.from_numpy(np.asarray(checks.in_range(x, "x", self.estimator.clip_values), np.float32))
-        targets = torch.from_numpy(np.asarray(self._set_targets(x, y), np.float32))
+        x = checks.in_range(x, "x", self.estimator.clip_values)
+        if kwargs.get("mask") is not None or not self._has_own_steps():
+            return super().generate(x, y, **kwargs)
+        return self._ascend(x, y, until_beaten=False)[0]
+
+    def beat(self, x: np.ndarray, y: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+        """Perturb images until they are misclassified (in a targeted attack: taken for the target), and no further.
+
+        The parameters and errors are those of :meth:`generate`. An image that the pass of a step misclassifies is shown to
+        ``predict``; if that agrees, the image is finished, otherwise the attack goes on.
+
+        :return: the images float32 (N, C, H, W), and which are beaten, bool (N,), as ``predict`` says.
+        """
+        x = checks.in_range(x, "x", self.estimator.clip_values)
+        if self._has_own_steps():
+            return self._ascend(x, y, until_beaten=True)
+        adversarial = super().generate(x, y)
+        wanted = self._set_targets(x, y).argmax(1)
+        predicted = self.estimator.predict(adversarial, batch_size=self.batch_size).argmax(1)
+        return adversarial, (predicted == wanted) == self.targeted
+
+    def _has_own_steps(self) -> bool:
+        usual = self.decay is None and not self.summary_writer and isinstance(self.eps, (int, float))
+        arts = all(getattr(type(self), name) is getattr(ProjectedGradientDescentPyTorch, name) for name in _HOOKS)
+        return usual and arts and float(self.norm) in (2, np.inf)
+
+    def _ascend(self, x: np.ndarray, y: np.ndarray | None, until_beaten: bool) -> tuple[np.ndarray, np.ndarray]:
+        self._random_eps()
+        ascent = Ascent(
+            self.estimator,
+            float(self.norm),
+            float(self.eps),
+            float(self.eps_step),
+            self.max_iter,
+            self.num_random_init,
+            self.targeted,
+        )
         size = int(checks.positive(self.batch_size, "batch_size"))
-        parts = zip(images.split(size), targets.split(size), strict=True)
-        return np.concatenate([self._generate_batch(*part, None, self.eps, self.eps_step) for part in parts])
+        return ascent.run(x, self._set_targets(x, y), size, until_beaten)
+
+
+@dataclass(frozen=True)
+class Ascent:
+    """Steps along the gradient of a classifier's loss within a ball around each image.
+
+    :param norm: 2 or ``inf``.
+    :param eps: radius of the ball.
+    :param step: length of a step.
+    :param starts: random starts; 0 for one from the image itself.
+    :param targeted: whether the loss is lowered, for targets, instead of raised, for labels.
+    """
+
+    estimator: PyTorchClassifier
+    norm: float
+    eps: float
+    step: float
+    iterations: int
+    starts: int
+    targeted: bool
+
+    def run(self, x: np.ndarray, y: np.ndarray, size: int, until_beaten: bool) -> tuple[np.ndarray, np.ndarray]:
+        """Images (N, C, H, W), for labels or targets one-hot (N, classes), in batches of a size.
+
+        :param until_beaten: whether an image is finished when it is beaten.
+        :return: float32 (N, C, H, W), and which are known to be beaten, bool (N,).
+        """
+        adversarial, beaten = np.array(x, np.float32), np.zeros(len(x), bool)
+        for first in range(0, len(x), size):
+            part = slice(first, first + size)
+            begin, labels = adversarial[part].copy(), np.asarray(y[part], np.float32)
+            for start in range(max(1, self.starts)):
+                todo = np.flatnonzero(~beaten[part])
+                begun = self._begin(begin)[todo]  # for all images of the batch: so ART draws
+                if not len(todo):
+                    continue
+                images, found = self._batch(begin[todo], begun, labels[todo], until_beaten)
+                if self.starts > 1 and not until_beaten:
+                    found = self._is_beaten(images, labels[todo])
+                taken = todo if start == 0 else todo[found]
+                adversarial[part][taken] = images if start == 0 else images[found]
+                beaten[part][todo[found]] = True
+        return adversarial, beaten
+
+    def _begin(self, x: np.ndarray) -> np.ndarray:
+        """The images, or random points of the balls around them, from NumPy's global generator."""
+        if not (self.starts and self.iterations):
+            return x
+        noise = random_sphere(len(x), x[0].size, self.eps, self.norm).reshape(x.shape)
+        begun = x + noise.astype(np.float32)
+        return begun if self.estimator.clip_values is None else begun.clip(*self.estimator.clip_values)
+
+    def _batch(
+        self, x: np.ndarray, begun: np.ndarray, y: np.ndarray, until_beaten: bool
+    ) -> tuple[np.ndarray, np.ndarray]:
+        device, n = self.estimator.device, len(x)
+        x0, iterate, labels = (torch.from_numpy(np.asarray(array, np.float32)).to(device) for array in (x, begun, y))
+        limits = self.estimator.clip_values
+        clip = None if limits is None else [torch.as_tensor(limit, dtype=x0.dtype, device=device) for limit in limits]
+        nan = torch.zeros((), dtype=torch.bool, device=device)
+        images, beaten, left = np.empty_like(x), np.zeros(n, bool), np.arange(n)
+        for _ in range(self.iterations):
+            gradient, outputs = gradient_and_outputs(self.estimator, iterate, labels)
+            if until_beaten and outputs is not None and len(hit := self._hits(outputs, labels)):
+                candidates = iterate[hit].cpu().numpy()
+                sure = self._is_beaten(candidates, y[left[hit.cpu().numpy()]])
+                done = hit.cpu().numpy()[sure]
+                images[left[done]], beaten[left[done]] = candidates[sure], True
+                keep = np.setdiff1d(np.arange(len(left)), done)
+                if not len(keep):
+                    return images, beaten
+                left, rows = left[keep], torch.from_numpy(keep).to(device)
+                x0, iterate, labels, gradient = (each[rows] for each in (x0, iterate, labels, gradient))
+            nan |= gradient.isnan().any()
+            iterate = self._moved(x0, iterate, gradient, clip)
+        if nan:
+            log.warning("elements of the loss gradient are NaN; the attack takes them for 0")
+        images[left] = iterate.cpu().numpy()
+        if until_beaten:
+            beaten[left] = self._is_beaten(images[left], y[left])
+        return images, beaten
+
+    def _hits(self, outputs: Tensor, y: Tensor) -> Tensor:
+        """The rows that these outputs call beaten; none where they are not one number a class."""
+        if outputs.shape != y.shape:
+            return torch.empty(0, dtype=torch.long)
+        return torch.nonzero((outputs.argmax(1) == y.argmax(1)) == self.targeted)[:, 0]
+
+    def _is_beaten(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+        predicted = self.estimator.predict(x, batch_size=len(x)).argmax(1)
+        return (predicted == y.argmax(1)) == self.targeted
+
+    def _moved(self, x0: Tensor, x: Tensor, gradient: Tensor, clip: list[Tensor] | None) -> Tensor:
+        """One step along the gradient, within the ball around x0 and the clip values; each operation rounds as ART's does."""
+        gradient = gradient.nan_to_num(0.0, torch.inf, -torch.inf)
+        if self.norm == np.inf:
+            direction = gradient.sign()
+        else:
+            length = _lengths(gradient)
+            direction = gradient * length.where(length == 0, 1 / length)
+        x = x + (self.step * (-direction if self.targeted else direction)).nan_to_num(0.0, torch.inf, -torch.inf)
+        delta = (x if clip is None else x.clamp(*clip)) - x0
+        if self.norm == np.inf:
+            return delta.clamp(-self.eps, self.eps) + x0
+        length = _lengths(delta)
+        share = length.double().where(length == 0, (self.eps / length.double()).clamp_max(1))
+        return (delta * share).to(delta.dtype) + x0
+
+
+def _lengths(x: Tensor) -> Tensor:
+    return torch.linalg.norm(x.flatten(1), ord=2, dim=1)[:, None, None, None]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -47,12 +47,35 @@ def _pgd(text: str, norm: Norm = "linf", random_starts: int = 0) -> AttackSpec:
     return AttackSpec(text, "advbench.attacks.pgd:pgd", norm, max_iter=10, step=1 / 4, options=options)
 
 
-def _autoattack(text: str, norm: Norm = "linf") -> AttackSpec:
-    return AttackSpec(text, "advbench.attacks.autoattack:AutoAttack", norm)
+def _autoattack(text: str, norm: Norm = "linf", **options: Any) -> AttackSpec:
+    return AttackSpec(text, "advbench.attacks.autoattack:AutoAttack", norm, options=options)
+
+
+def _component(name: str, text: str, norm: Norm = "linf") -> AttackSpec:
+    spec = _autoattack(f"{text}, {'l-inf' if norm == 'linf' else norm}; a part of AutoAttack", norm, components=(name,))
+    return replace(spec, access="scores" if name == "square" else "gradients")
+
+
+_COMPONENTS = {
+    "apgd-ce": "APGD on the cross-entropy (Croce & Hein, 2020)",
+    "apgd-t": "APGD towards nine classes on the DLR loss (Croce & Hein, 2020)",
+    "fab-t": "FAB towards nine classes (Croce & Hein, 2020)",
+    "square": "Square with 5,000 queries (Andriushchenko et al., 2020)",
+}
 
 
 def _deepfool(text: str, norm: Norm = "linf") -> AttackSpec:
     return AttackSpec(text, "advbench.attacks.deepfool:DeepFool", norm, bounded=False, max_iter=50)
+
+
+def _fmn(norm: Norm) -> AttackSpec:
+    text = f"fast minimum-norm attack, {'l-inf' if norm == 'linf' else norm} (Pintor et al., 2021), batched"
+    return AttackSpec(text, "advbench.attacks.fmn:FMN", norm, bounded=False, max_iter=100)
+
+
+def _hopskipjump(text: str, norm: Norm = "linf") -> AttackSpec:
+    kind = "art.attacks.evasion:HopSkipJump"
+    return AttackSpec(text, kind, norm, False, "labels", max_iter=50, options={"verbose": False})
 
 
 ATTACKS = {
@@ -65,8 +88,16 @@ ATTACKS = {
     "pgd-l2": _pgd("projected gradient descent, l2, random start; ART's", "l2", random_starts=1),
     "autoattack": _autoattack("AutoAttack standard, l-inf (Croce & Hein, 2020); the authors' code"),
     "autoattack-l2": _autoattack("AutoAttack standard, l2", "l2"),
+    **{name: _component(name, text) for name, text in _COMPONENTS.items()},
+    **{f"{name}-l2": _component(name, text, "l2") for name, text in _COMPONENTS.items()},
     "deepfool-l2": _deepfool("DeepFool, l2 (Moosavi-Dezfooli et al., 2016), batched", "l2"),
     "deepfool-linf": _deepfool("DeepFool, l-inf, batched"),
+    "fmn-linf": _fmn("linf"),
+    "fmn-l2": _fmn("l2"),
+    "fmn-l1": _fmn("l1"),
+    "fmn-l0": _fmn("l0"),
+    "hopskipjump": _hopskipjump("HopSkipJump, l-inf (Chen et al., 2020); ART's"),
+    "hopskipjump-l2": _hopskipjump("HopSkipJump, l2; ART's", "l2"),
 }
 
 
@@ -80,7 +111,7 @@ def create(
 ) -> EvasionAttack:
     """An attack of the registry on a classifier for images in [0, 1].
 
-    :param eps: the bound on the perturbation in the attack's norm; needed by every attack but DeepFool.
+    :param eps: the bound on the perturbation in the attack's norm; needed by every attack that is bounded.
     :param eps_step: the step of an iterative attack, default eps / 4.
     :param max_iter: steps of an iterative attack, default 10; of DeepFool, default 50.
     :param batch_size: images at a time, by default :func:`advbench.device.images_at_a_time`.
@@ -96,7 +127,7 @@ def create(
     spec = ATTACKS[name]
     if batch_size is None:
         batch_size = device.images_at_a_time(classifier.input_shape, classifier.device)
-    norm = 2 if spec.norm == "l2" else np.inf
+    norm = {"linf": np.inf, "l2": 2, "l1": 1, "l0": 0}[spec.norm]
     arguments = {"norm": norm, "batch_size": batch_size, **spec.options}
     if spec.max_iter:
         arguments["max_iter"] = max_iter or spec.max_iter

@@ -9,6 +9,7 @@ from .torch_classifier import Precision as Precision
 from .torch_classifier import TorchClassifier as TorchClassifier
 from .torch_classifier import classifier as classifier
 from .torch_classifier import clipped as clipped
+from .torch_classifier import gradient_and_outputs as gradient_and_outputs
 from .torch_classifier import gradient_autocast as gradient_autocast
 from .torch_classifier import gradient_module as gradient_module
 from .torch_classifier import load as load

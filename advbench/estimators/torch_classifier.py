@@ -122,6 +122,22 @@ def gradient_autocast(estimator: PyTorchClassifier) -> AbstractContextManager:
     return bfloat16(estimator.device, wanted=getattr(estimator, "precision", "exact") == "fast")
 
 
+def gradient_and_outputs(estimator: PyTorchClassifier, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor | None]:
+    """The estimator's ``loss_gradient`` at images (N, C, H, W), and the outputs (N, classes) of the same pass.
+
+    The outputs are None where the estimator has a loss gradient of its own kind, such as a mean over draws.
+
+    :param y: labels in a form that ``loss_gradient`` takes.
+    """
+    usual = getattr(estimator.loss_gradient, "__func__", None) is TorchClassifier.loss_gradient
+    if usual and not (estimator.is_rnn or estimator._use_amp):
+        try:
+            return estimator._pass(x, y)
+        except _NoInputGradient:
+            pass
+    return estimator.loss_gradient(x=x, y=y), None
+
+
 def loss_of(estimator: PyTorchClassifier, outputs: Tensor, y: Tensor) -> Tensor:
     """The classifier's loss of outputs (N, classes), with labels in the form in which ART passes them to that loss.
 
@@ -142,6 +158,10 @@ def clipped(estimator: PyTorchClassifier, x: Tensor) -> Tensor:
         return x
     low, high = (torch.as_tensor(bound, dtype=x.dtype, device=x.device) for bound in estimator.clip_values)
     return x.clamp(low, high)
+
+
+class _NoInputGradient(RuntimeError):
+    """``torch.autograd.grad`` fails: reentrant checkpoints need ``backward()``, which ART calls."""
 
 
 class TorchClassifier(PyTorchClassifier):
@@ -199,16 +219,24 @@ class TorchClassifier(PyTorchClassifier):
         if training_mode or self.is_rnn or self._use_amp:
             return super().loss_gradient(x, _one_hot(y, self.nb_classes), training_mode, **kwargs)
         inputs = torch.as_tensor(x if isinstance(x, Tensor) else np.require(x, self._dtype(x), "W")).to(self._device)
-        inputs = inputs.detach().requires_grad_(True)
+        try:
+            gradient, _ = self._pass(inputs, torch.as_tensor(y).to(self._device))
+        except _NoInputGradient:
+            return super().loss_gradient(x, _one_hot(y, self.nb_classes), training_mode, **kwargs)
+        return gradient if isinstance(x, Tensor) else gradient.cpu().contiguous().numpy()
+
+    def _pass(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        """The gradient of the loss and the outputs, of one forward and one backward pass."""
+        inputs = x.detach().requires_grad_(True)
         with torch.enable_grad(), gradient_autocast(self):
             outputs = gradient_module(self)(inputs)
         with torch.enable_grad():
-            loss = loss_of(self, outputs, torch.as_tensor(y).to(self._device))
+            loss = loss_of(self, outputs, y)
         try:
             (gradient,) = torch.autograd.grad(loss, inputs)
-        except RuntimeError:  # reentrant checkpoints need backward(), which ART calls
-            return super().loss_gradient(x, _one_hot(y, self.nb_classes), training_mode, **kwargs)
-        return gradient if isinstance(x, Tensor) else gradient.cpu().contiguous().numpy()
+        except RuntimeError as error:
+            raise _NoInputGradient from error
+        return gradient, outputs.detach()
 
     def _dtype(self, x: np.ndarray) -> np.dtype:
         """The type in which the model takes images: float32, or float64 if it has such parameters."""

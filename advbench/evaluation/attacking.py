@@ -16,6 +16,7 @@ from advbench.data.pixels import room
 from advbench.evaluation.battery import Attack
 from advbench.evaluation.options import Norm, number, stage_at
 from advbench.evaluation.subject import Subject
+from advbench.metrics import sanity
 from advbench.progress import log, track
 from advbench.seeds import derive, own_global_state
 from advbench.study.run import Run
@@ -35,15 +36,14 @@ class Attempt:
     :param eps: its bound; None for an attack that seeks the smallest perturbation.
     :param stage: of the run, which keeps its arrays.
     :param distance: float (N,): the norm of the perturbation that beat an image; infinite where none did.
+    :param passes: forward and backward through the model, of all images together, (2,).
     """
 
     attack: Attack
     eps: float | None
     stage: str
     distance: np.ndarray
-
-    def __post_init__(self) -> None:
-        assert self.eps is None or not np.any((self.distance > self.eps) & np.isfinite(self.distance))
+    passes: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ def attack_all(run: Run, subject: Subject, attacks: Sequence[Attack], clean: np.
                 f"{attack.label} left eps = {number(eps or 0)} for {outside} images, which do not count as beaten"
             )
             log.warning("%s", notes[-1])
-        attempts.append(Attempt(attack, eps, stage, arrays["distance"]))
+        attempts.append(Attempt(attack, eps, stage, arrays["distance"], arrays["passes"]))
     return Outcome(attacks, norm, bounds, clean, attempts, notes)
 
 
@@ -125,7 +125,7 @@ def _attacked(
     distance, outside = np.full(len(x), np.inf), np.zeros(len(x), bool)
     images = room((len(todo), *x.shape[1:]), np.float32) if subject.options.keep_images else None
     made = attack.on(classifier, eps, seed)
-    with own_global_state(seed):
+    with own_global_state(seed), metrics.counted(classifier) as passes:
         for part in x.parts_of(np.arange(len(todo))):
             for _ in range(attack.restarts):
                 left = part[np.isinf(distance[todo[part]])]
@@ -133,9 +133,12 @@ def _attacked(
                     break
                 chosen = todo[left]
                 clean = x[chosen]
-                adversarial = np.clip(np.asarray(made.generate(clean, y[chosen]), np.float32), 0, 1)
+                given, wrong = metrics.attacked(classifier, made, clean, y[chosen])
+                adversarial = np.clip(np.asarray(given, np.float32), 0, 1)
+                if not np.array_equal(adversarial, given):
+                    wrong = classifier.predict(adversarial).argmax(1) != y[chosen]
                 size = _size(adversarial - clean, attack.norm)
-                wrong = np.isfinite(size) & (classifier.predict(adversarial).argmax(1) != y[chosen])
+                wrong = wrong & np.isfinite(size)
                 fits = wrong if eps is None else wrong & (size <= eps * (1 + _SLACK) + _ROUNDING)
                 outside[chosen] |= wrong & ~fits
                 distance[chosen[fits]] = size[fits] if eps is None else np.minimum(size[fits], eps)
@@ -143,7 +146,7 @@ def _attacked(
                     images[left[fits]] = adversarial[fits]
     outside &= np.isinf(distance)
     kept = {} if images is None else {"adversarial": images[np.isfinite(distance[todo])]}
-    return {"distance": distance, "outside": outside, **kept}
+    return {"distance": distance, "outside": outside, "passes": np.array([passes.forward, passes.backward]), **kept}
 
 
 def _size(delta: np.ndarray, norm: Norm) -> np.ndarray:
@@ -185,6 +188,31 @@ def distance_rows(outcome: Outcome) -> Iterator[dict[str, object]]:
         for eps in np.linspace(0, finite.max(initial=0), 41) if len(finite) else ():
             beyond = int((distance > eps).sum())
             yield metrics.proportion(beyond, len(distance)).row("accuracy", eps=float(eps), **context)
+
+
+def square_rows(outcome: Outcome) -> Iterator[dict[str, object]]:
+    """The check of what only Square beat after attacks that take gradients, at the eps where that was most."""
+    made: dict[float, sanity.Check] = {}
+    right = outcome.clean
+    for eps in outcome.bounds:
+        for i, attempt in enumerate(outcome.within(eps)):
+            after = right & ~(attempt.distance <= eps)
+            if i and attempt.attack.label == "Square":
+                made[eps] = sanity.square(right, after)
+            right = after
+    if made:
+        worst = max(made, key=lambda eps: made[eps].figure.value)
+        yield made[worst].row(exhibit="check", norm=outcome.norm, eps=worst)
+
+
+def cost_rows(outcome: Outcome) -> Iterator[dict[str, object]]:
+    """The passes of each attack, and of all, for an image of the evaluation, beaten before or not."""
+    n = len(outcome.clean)
+    cost = {(each.attack.label, each.eps): each.passes for each in outcome.attempts}
+    for (attack, eps), passes in {**cost, ("all", None): sum(cost.values(), np.zeros(2))}.items():
+        for metric, count in zip(("forward_passes", "backward_passes"), passes, strict=True):
+            share = metrics.Figure(float(count) / n, n)
+            yield share.row(metric, exhibit="cost", attack=attack, norm=outcome.norm, eps=eps)
 
 
 def per_image(outcome: Outcome, labels: np.ndarray, predicted: np.ndarray) -> pd.DataFrame:

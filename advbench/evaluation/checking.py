@@ -14,7 +14,7 @@ from advbench import attacks
 from advbench.evaluation.battery import in_norm
 from advbench.evaluation.options import DEFAULT_EPS, Norm, Options
 from advbench.evaluation.subject import Subject
-from advbench.metrics import sanity
+from advbench.metrics import attacked, sanity
 from advbench.metrics.binarization import binarization_test
 from advbench.metrics.surrogate import surrogate
 from advbench.progress import track
@@ -37,35 +37,35 @@ def run_checks(subject: Subject) -> Iterator[dict[str, object]]:
     """Every check as a row of results.csv, on images drawn at random and at the largest eps."""
     classifier, images, options, seed = subject.classifier, subject.images, subject.options, subject.seed
     order = np.random.default_rng(derive(seed, "checks")).permutation(len(images.x))
-    x, y = (a[order[: options.checks]] for a in (images.x, images.y))
     many = order[:_PREDICTED]
+    x, y = (a[order[: options.checks]] for a in (images.x, images.y))
     norm, bounds = checked_in(options)
     eps = max(bounds)
     large = 0.5 if norm == "linf" else 0.5 * sqrt(x[0].size)
 
-    def make(attacked: PyTorchClassifier, eps: float, steps: int) -> EvasionAttack:
-        return attacks.create(in_norm("pgd", norm), attacked, eps, max_iter=steps)
+    def make(target: PyTorchClassifier, eps: float, steps: int) -> EvasionAttack:
+        return attacks.create(in_norm("pgd", norm), target, eps, max_iter=steps)
 
-    def normalisation() -> sanity.Check:
-        alternatives = preprocessings(x.shape[1], (subject.mean, subject.std))
-        return sanity.normalisation(classifier, images.x[many], images.y[many], alternatives)
-
-    checks: list[Callable[[], Iterable[sanity.Check | None]]] = [
-        lambda: [sanity.deterministic(classifier, x)],
-        lambda: [sanity.independent(classifier, x)],
-        lambda: [normalisation()],
-    ]
     with own_global_state(derive(seed, "checks")):
-        if options.access == "gradients":  # what follows is of attacks that take them
-            beaten = classifier.predict(make(classifier, eps, 20).generate(x, y)).argmax(1) != y
-            imitation = surrogate(classifier, images.x[many], derive(seed, "surrogate"))
+        logits = classifier.predict(images.x[many])
+        right = logits.argmax(1) == images.y[many]
+        others = preprocessings(x.shape[1], (subject.mean, subject.std))
+        checks: list[Callable[[], Iterable[sanity.Check | None]]] = [
+            lambda: sanity.same_twice(classifier, x),
+            lambda: [sanity.normalisation(classifier, images.x[many], images.y[many], others, right)],
+        ]
+        if options.access == "gradients":  # the others are of attacks that take them
+            predicted = (logits if len(x) <= len(many) else classifier.predict(x))[: len(x)].argmax(1)
+            beaten = attacked(classifier, make(classifier, eps, 20), x, y)[1]
+            imitation = surrogate(classifier, images.x[many], derive(seed, "surrogate"), logits=logits)
+            known = {0.0: predicted == y, eps: ~beaten}
             checks += [
                 lambda: [sanity.gradients(classifier, x, y)],
-                lambda: [sanity.eps_zero(classifier, make, x, y)],
-                lambda: sanity.falls_with_eps(classifier, make, x, y, bounds, large),
+                lambda: [sanity.eps_zero(classifier, make, x, y, predicted)],
+                lambda: sanity.falls_with_eps(classifier, make, x, y, bounds, large, known),
                 lambda: [sanity.noise(classifier, beaten, x, y, eps, norm, derive(seed, "noise"))],
                 lambda: [sanity.more_steps(classifier, make, x, y, eps)],
-                lambda: [sanity.transfer(classifier, make(imitation, eps, 20).generate(x, y), beaten, y)],
+                lambda: [sanity.transfer(classifier, make(imitation, eps, 20), beaten, x, y)],
                 lambda: [binarization_test(classifier, make, x[:_BINARIZED], eps, norm, derive(seed, "binarization"))],
             ]
         made = [check for each in track(checks, "checks", len(checks)) for check in each()]

@@ -25,6 +25,7 @@ def show(run: Run, norm: str, notes: list[str]) -> None:
     _detector(run, where(rows, exhibit="detector"))
     _checks(run, where(rows, exhibit="check"))
     _distance(run, where(rows, exhibit="distance"))
+    _cost(run, where(rows, exhibit="cost"))
     if notes:
         caption = "Of the model and the data, before the first attack."
         run.exhibit("notes", "Notes on the model and the data", caption, table=pd.DataFrame({"note": notes}))
@@ -117,3 +118,17 @@ def _distance(run: Run, rows: pd.DataFrame) -> None:
             charts.curves(curve.assign(**{x: curve.eps * scale}), x, "value", "attack", "accuracy"),
             median.rename(columns={"value": f"median{unit}"}),
         )
+
+
+def _cost(run: Run, rows: pd.DataFrame) -> None:
+    if rows.empty:
+        return
+    written = rows.assign(eps=[number(eps) if eps == eps else "" for eps in rows.eps], metric=rows.metric.str[:-7])
+    table = written.pivot_table("value", ["attack", "eps"], "metric", sort=False).reset_index()
+    run.exhibit(
+        "cost",
+        "What the attacks cost",
+        f"Forward and backward passes through the model, counted at the model, per image of all {int(rows.n.iloc[0])}: an "
+        "image that is beaten at this eps or a smaller one costs nothing more. DeepFool does not depend on eps.",
+        table=table.assign(both=table.forward + table.backward).round(1),
+    )

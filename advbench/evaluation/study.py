@@ -189,6 +189,8 @@ def _evaluated(
         outcome = attacking.attack_all(run, subject, wanted, clean["correct"])
         run.rows("accuracy", partial(attacking.accuracy_rows, outcome))
         run.rows("distance", partial(attacking.distance_rows, outcome))
+        run.rows("square", partial(attacking.square_rows, outcome))
+        run.rows("cost", partial(attacking.cost_rows, outcome))
         table = attacking.per_image(outcome, pictures.y, clean["predicted"])
         write(run.directory / PER_IMAGE, lambda stream: table.to_csv(stream))
         if options.keep_images:

@@ -16,19 +16,23 @@ from advbench.metrics.figures import (
     paired_difference,
     proportion,
 )
-from advbench.metrics.robustness import robust_accuracy, still_correct
+from advbench.metrics.passes import Passes, counted
+from advbench.metrics.robustness import attacked, robust_accuracy, still_correct
 from advbench.metrics.rows import by_seed, lead, lowest, over_seeds, spread, where
 
 __all__ = [
     "COLUMNS",
     "Figure",
+    "Passes",
     "accuracy",
+    "attacked",
     "auc",
     "balanced",
     "by_seed",
     "certified_accuracy",
     "certified_radius",
     "confidence",
+    "counted",
     "cross_entropy",
     "detectability",
     "detection_figures",

@@ -21,12 +21,15 @@ _DRAWS = 3  # of copies and planted image, until a readout separates them
 
 
 class BinarizedModel(nn.Module):
-    """A network with a linear readout of two classes on the input of its last linear layer, or on its logits."""
+    """A network with linear readouts of two classes on the input of its last linear layer, or on its logits.
+
+    The readouts are rows (N, D) of ``weight``: one for each image of a batch, or one for all.
+    """
 
     def __init__(self, module: nn.Module) -> None:
         super().__init__()
         self.module = module
-        self.weight, self.bias = torch.empty(0), 0.0
+        self.weight, self.bias = torch.empty(0), torch.empty(0)
         self._seen: Tensor | None = None
         parts = list(module.modules())
         linear = [part for part in parts if isinstance(part, nn.Linear)]
@@ -44,8 +47,10 @@ class BinarizedModel(nn.Module):
         return (logits if self._seen is None or len(self._seen) != len(x) else self._seen).flatten(1).float()
 
     def forward(self, x: Tensor) -> Tensor:
+        if len(self.weight) not in (1, len(x)):
+            raise ValueError(f"{len(self.weight)} readouts do not fit {len(x)} images: attack them in one batch")
         uncut = 0 * x.flatten(1).sum(1)  # a gradient of zero where the network lets none through
-        score = self.features(x) @ self.weight + self.bias + uncut
+        score = (self.features(x) * self.weight).sum(1) + self.bias + uncut
         return torch.stack([-score, score], 1)
 
     def release(self) -> None:
@@ -72,9 +77,11 @@ class BinarizedModel(nn.Module):
         width = target - score[:-1].min()
         if not target > nearest:
             return False
-        self.weight = torch.from_numpy(weight / width).to(device, torch.float32)
-        self.bias = -float(nearest + _CLOSENESS * (target - nearest)) / width
-        flagged = features @ self.weight + self.bias > 0  # as the model will compute it, in float32
+        bias = -float(nearest + _CLOSENESS * (target - nearest)) / width
+        self.weight, self.bias = (
+            torch.from_numpy(np.atleast_1d(each)).to(device, torch.float32) for each in (weight[None] / width, bias)
+        )
+        flagged = (features * self.weight).sum(1) + self.bias > 0  # as the model will compute it, in float32
         return bool((flagged.cpu().numpy() == label).all())
 
 
@@ -104,19 +111,27 @@ def binarization_test(
     options: dict[str, Any] = {"clip_values": (0.0, 1.0), "preprocessing": None, "device_type": "cpu"}
     attacked = TorchClassifier(binarized, nn.CrossEntropyLoss(), classifier.input_shape, 2, **options)
     attacked.to(classifier.device)
-    found: list[bool] = []
+    images: list[np.ndarray] = []
+    readouts: list[tuple[Tensor, Tensor]] = []
     try:
         for image in x:
             for _ in range(_DRAWS):
                 around = np.clip(image + _inner(generator, (copies, *image.shape), eps, norm), 0, 1)
                 planted = np.clip(image + _boundary(generator, image.shape, eps, norm), 0, 1)
                 if binarized.plant(np.concatenate([image[None], around]), planted, classifier.device):
-                    adversarial = make(attacked, eps, steps).generate(image[None], np.zeros(1, np.int64))
-                    found.append(bool(attacked.predict(adversarial).argmax(1)[0] == 1))
+                    images.append(image)
+                    readouts.append((binarized.weight, binarized.bias))
                     break
+        found, together = 0, images_at_a_time(classifier.input_shape, classifier.device)
+        for first in range(0, len(images), together):  # a batch, for the readouts belong to its rows
+            part = slice(first, first + together)
+            binarized.weight, binarized.bias = (torch.cat(each) for each in zip(*readouts[part], strict=True))
+            attacked_images, label = np.stack(images[part]), np.zeros(len(images[part]), np.int64)
+            adversarial = make(attacked, eps, steps).generate(attacked_images, label)
+            found += int((attacked.predict(adversarial).argmax(1) == 1).sum())
     finally:
         binarized.release()
-    return Check("binarization test", proportion(sum(found), len(found))) if found else None
+    return Check("binarization test", proportion(found, len(images))) if images else None
 
 
 def _inner(generator: np.random.Generator, shape: tuple[int, ...], eps: float, norm: str) -> np.ndarray:

@@ -33,9 +33,21 @@ def still_correct(
     for attack in attacks:
         left = np.flatnonzero(correct)
         if len(left):
-            adversarial = attack.generate(x[left], y[left])
-            correct[left] = classifier.predict(adversarial).argmax(1) == y[left]
+            correct[left] = ~attacked(classifier, attack, x[left], y[left])[1]
         yield correct.copy()
+
+
+def attacked(
+    classifier: PyTorchClassifier, attack: EvasionAttack, x: np.ndarray, y: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """The images (N, C, H, W) after an attack, and which the classifier no longer takes for their labels, bool (N,).
+
+    An attack on the classifier itself that has a method ``beat`` stops at each image as soon as the classifier is wrong.
+    """
+    if hasattr(attack, "beat") and attack.estimator is classifier and not attack.targeted:
+        return attack.beat(x, y)
+    adversarial = attack.generate(x, y)
+    return adversarial, classifier.predict(adversarial).argmax(1) != y
 
 
 def robust_accuracy(

@@ -14,7 +14,12 @@ _SPREAD = 5.0  # of the logits, at least: behind a temperature all probabilities
 
 
 def surrogate(
-    classifier: PyTorchClassifier, x: np.ndarray, seed: int, steps: int = 200, noise: float = 0.05
+    classifier: PyTorchClassifier,
+    x: np.ndarray,
+    seed: int,
+    steps: int = 200,
+    noise: float = 0.05,
+    logits: np.ndarray | None = None,
 ) -> estimators.TorchClassifier:
     """A two-layer convolutional network trained on the classifier's own probabilities for the images and noisy copies.
 
@@ -23,13 +28,16 @@ def surrogate(
     :param x: float32 (N, C, H, W) in [0, 1]; no labels are needed.
     :param steps: of Adam, 64 images each.
     :param noise: standard deviation of the copies' Gaussian noise.
+    :param logits: of the classifier for the images (N, classes), where they are known already.
     :return: of the same shape and classes, differentiable whatever the classifier does.
     """
     generator = torch.Generator().manual_seed(seed)
     images = torch.from_numpy(x)
     copies = (images + noise * torch.randn(images.shape, generator=generator)).clamp(0, 1)
+    if logits is None:
+        logits = classifier.predict(x)
+    logits = np.concatenate([logits, classifier.predict(copies.numpy())])
     images = torch.cat([images, copies])
-    logits = classifier.predict(images.numpy())
     spread = float(np.ptp(logits, axis=1).mean())
     if 0 < spread < _SPREAD:
         logits *= _SPREAD / spread
@@ -51,8 +59,8 @@ def surrogate(
     optimizer = torch.optim.Adam(network.parameters(), 2e-3)
     for _ in range(steps):
         chosen = torch.randint(len(images), (64,), generator=generator)
-        logits = network(images[chosen].to(classifier.device))
-        loss = nn.functional.cross_entropy(logits, wanted[chosen].to(classifier.device))
+        outputs = network(images[chosen].to(classifier.device))
+        loss = nn.functional.cross_entropy(outputs, wanted[chosen].to(classifier.device))
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

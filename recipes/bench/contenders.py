@@ -20,7 +20,13 @@ from advbench.estimators import TorchClassifier
 from advbench.trainers import WeightedAdversarialTrainer
 
 PLAIN = "plain gradients"
-"""The unit: as many float32 gradients of the plain module as the attack needs, no more."""
+"""As many float32 gradients of the plain module as the attack has steps, no more."""
+
+LIMITS = {"advbench, exact": "bare gradient, exact", "advbench, fast": "bare gradient, fast"}
+"""The contenders of advbench, and the limit of each: gradients of the same layers in the same precision, and nothing else."""
+
+GRADIENTS = 10
+"""Of an image, in the limit of an attack whose number of steps differs between images."""
 
 STEPS = {"fgsm": 1, "pgd": 10, "pgd-l2": 10, "deepfool-l2": None, "deepfool-linf": None}
 """The attacks, and how many gradients an image each takes: DeepFool as many as it needs."""
@@ -30,24 +36,42 @@ WITHOUT_RANDOM_START = {"pgd": "bim", "pgd-l2": "bim-l2"}
 Contenders = dict[str, Callable[[], Any]]
 
 
+def own(classifier: TorchClassifier, name: str, eps: float | None, batch: int) -> dict[str, EvasionAttack]:
+    """An attack of advbench on exact and on fast gradients.
+
+    :param eps: the bound; None for DeepFool.
+    """
+    shape, classes = classifier.input_shape, classifier.nb_classes
+    fast = estimators.classifier(classifier.model, shape, classes, "fast", classifier.device)
+    step = None if eps is None else eps / 4
+    known = WITHOUT_RANDOM_START.get(name, name)
+    return {
+        library: attacks.create(known, each, eps, step, STEPS[name], batch)
+        for library, each in zip(LIMITS, (classifier, fast), strict=True)
+    }
+
+
+def limits(attacks: dict[str, EvasionAttack], x: np.ndarray, y: np.ndarray, name: str) -> Contenders:
+    """The limit of each attack of advbench, by its name in ``LIMITS``."""
+    return {
+        LIMITS[library]: partial(_bare, attack.estimator, x, y, STEPS[name] or GRADIENTS, attack.batch_size)
+        for library, attack in attacks.items()
+    }
+
+
 def attackers(
     classifier: TorchClassifier, x: np.ndarray, y: np.ndarray, name: str, eps: float | None, batch: int
 ) -> Contenders:
-    """An attack as each library does it: each call returns adversarial images, that of ``PLAIN`` none.
+    """An attack as each other library does it: each call returns adversarial images, that of ``PLAIN`` none.
 
     :param eps: the bound; None for DeepFool.
     """
     net, device, steps = classifier.model, classifier.device, STEPS[name]
     images, labels = torch.from_numpy(x).to(device), torch.from_numpy(y).to(device)
-    peers = _peers(net, device, name, eps)
-    fast = estimators.classifier(net, classifier.input_shape, classifier.nb_classes, "fast", device)
-    step = None if eps is None else eps / 4
-    ours = partial(attacks.create, WITHOUT_RANDOM_START.get(name, name), eps=eps, eps_step=step, max_iter=steps)
-    made = {"advbench, exact": ours(classifier, batch_size=batch), "advbench, fast": ours(fast, batch_size=batch)}
+    found: Contenders = {PLAIN: partial(_gradients, net.eval(), images, labels, steps or GRADIENTS, batch)}
     if name != "deepfool-linf":  # ART has none
-        made["ART"] = _art(_stock(net, None, classifier), name, eps, batch)
-    found: Contenders = {PLAIN: partial(_plain, net, images, labels, steps or 10, batch)}
-    found |= {library: partial(attack.generate, x, y) for library, attack in made.items()}
+        found["ART"] = partial(_art(_stock(net, None, classifier), name, eps, batch).generate, x, y)
+    peers = _peers(net, device, name, eps)
     return found | {library: partial(_batched, attack, images, labels, batch) for library, attack in peers.items()}
 
 
@@ -68,12 +92,17 @@ def _art(classifier: PyTorchClassifier, name: str, eps: float | None, batch: int
     return ProjectedGradientDescent(classifier, 2 if name == "pgd-l2" else np.inf, eps, eps / 4, **options)
 
 
-def _plain(net: nn.Module, images: Tensor, labels: Tensor, steps: int, batch: int) -> None:
-    net.eval()
+def _bare(classifier: TorchClassifier, x: np.ndarray, y: np.ndarray, steps: int, batch: int) -> None:
+    images, labels = (torch.from_numpy(each).to(classifier.device) for each in (x, y))
+    with estimators.gradient_autocast(classifier):
+        _gradients(estimators.gradient_module(classifier), images, labels, steps, batch)
+
+
+def _gradients(module: Callable[[Tensor], Tensor], images: Tensor, labels: Tensor, steps: int, batch: int) -> None:
     for x, y in zip(images.split(batch), labels.split(batch), strict=True):
         for _ in range(steps):
             inputs = x.detach().requires_grad_(True)
-            torch.autograd.grad(nn.functional.cross_entropy(net(inputs), y), inputs)
+            torch.autograd.grad(nn.functional.cross_entropy(module(inputs), y), inputs)
 
 
 def _peers(

@@ -15,7 +15,17 @@ from advbench import metrics
 from advbench.attacks import ATTACKS
 from advbench.detectors import SubnetworkDetector
 from advbench.metrics.timing import interleaved
-from advbench.recipes.bench.contenders import PLAIN, STEPS, Contenders, attackers, trainings
+from advbench.recipes.bench.contenders import (
+    GRADIENTS,
+    LIMITS,
+    PLAIN,
+    STEPS,
+    Contenders,
+    attackers,
+    limits,
+    own,
+    trainings,
+)
 from advbench.recipes.bench.materials import Attacked
 from advbench.study import Rows
 
@@ -26,13 +36,25 @@ def attacks(made: Attacked, name: str) -> Rows:
     images = made.recognised(config.images if bounded else config.deepfool_images)
     eps = {"linf": config.eps, "l2": config.eps_l2}[norm] if bounded else None
     columns = {"attack": name, "norm": norm, "eps": eps, "steps": STEPS[name]}
-    contenders = attackers(made.classifier, images.x, images.y, name, eps, config.batch)
+    n, given = len(images.x), (images.x, images.y)
+    ours = own(made.classifier, name, eps, config.batch)
+    bare = limits(ours, *given, name)
+    others = attackers(made.classifier, *given, name, eps, config.batch)
+    contenders: Contenders = {library: partial(attack.generate, *given) for library, attack in ours.items()}
+    contenders |= bare | others
     # before the clock runs: folding, allocation and the libraries' first calls are not what is measured
-    adversarial = {library: attack() for library, attack in contenders.items()}
+    adversarial, needed = {library: attack() for library, attack in (bare | others).items()}, {}
+    for library, attack in ours.items():
+        with metrics.counted(attack.estimator) as passes:
+            adversarial[library] = contenders[library]()
+        needed[library] = passes.both / 2 / n
+        for metric, number in (("forward_passes", passes.forward), ("backward_passes", passes.backward)):
+            yield metrics.Figure(number / n, n).row(metric, **columns, library=library)
     seconds = interleaved(contenders, config.repeats if bounded else config.deepfool_repeats, name)
-    yield from _costs(seconds, PLAIN, columns)
-    del adversarial[PLAIN]
-    n = len(images.x)
+    yield from _costs(seconds.drop(columns=list(bare)), PLAIN, columns)
+    yield from _multiples(seconds, needed, STEPS[name] or GRADIENTS, columns)
+    for without_images in (PLAIN, *bare):
+        del adversarial[without_images]
     for library, x in adversarial.items():
         of = {**columns, "library": library}
         fooled = made.classifier.predict(x).argmax(1) != images.y
@@ -89,3 +111,18 @@ def _costs(seconds: pd.DataFrame, unit: str, columns: dict[str, Any]) -> Rows:
             for metric, value in costs.items():
                 yield metrics.Figure(value, len(ratio)).row(metric, **columns, library=library, source=other)
         yield metrics.Figure(seconds[library].median(), len(seconds)).row("seconds", **columns, library=library)
+
+
+def _multiples(seconds: pd.DataFrame, needed: dict[str, float], steps: int, columns: dict[str, Any]) -> Rows:
+    """Of each contender: the median over the rounds of its seconds over those of the bare gradients that are needed.
+
+    :param needed: the gradients an image, one forward and one backward pass each, that the attacks of advbench make.
+    :param steps: the gradients an image in the measured limits.
+    """
+    bare = {library: seconds[limit] / steps for library, limit in LIMITS.items()}
+    for limit in LIMITS.values():
+        yield metrics.Figure(seconds[limit].median(), len(seconds)).row("seconds", **columns, library=limit)
+    for library in seconds.drop(columns=list(LIMITS.values())):
+        same = library if library in LIMITS else next(iter(LIMITS))
+        ratio = seconds[library] / (bare[same] * needed[same])
+        yield metrics.Figure(ratio.median(), len(ratio)).row("limit", **columns, library=library, source=LIMITS[same])

@@ -3,8 +3,10 @@ import shlex
 import numpy as np
 import pytest
 
+from advbench import metrics
+from advbench.attacks import ATTACKS
 from advbench.errors import UsageError
-from advbench.evaluation.battery import battery, fitting
+from advbench.evaluation.battery import Own, battery, fitting, in_norm
 from advbench.evaluation.options import Options, floors
 
 
@@ -66,17 +68,27 @@ def test_a_floor_is_a_known_name_and_a_share(text):
     assert floors(("robust_accuracy=0.45", "checks_passed=1")) == {"robust_accuracy": 0.45, "checks_passed": 1}
 
 
-@pytest.mark.parametrize(
-    "norm, names",
-    [
-        ("linf", ["fgsm", "deepfool-linf", "pgd", "autoattack"]),
-        ("l2", ["bim-l2", "deepfool-l2", "pgd-l2", "autoattack-l2"]),
-    ],
-)
-def test_standard_is_the_issues_list(norm, names):
+@pytest.mark.parametrize("norm, names", [("linf", ["fgsm", "deepfool-linf"]), ("l2", ["bim-l2", "deepfool-l2"])])
+def test_standard_is_the_issues_list_the_cheapest_first(norm, names):
     standard = battery("standard", norm)
-    assert [attack.name for attack in standard] == names
-    assert [(attack.max_iter, attack.restarts) for attack in standard if "pgd" in attack.name] == [(50, 10)]
+    parts = [in_norm(name, norm) for name in ("apgd-ce", "pgd", "apgd-t", "fab-t", "square")]
+    assert [attack.name for attack in standard] == [*names, f"fmn-{norm}", *parts]
+    assert [(attack.max_iter, attack.restarts) for attack in standard if attack.name[:3] == "pgd"] == [(50, 10)]
+
+
+def test_named_attacks_run_in_the_order_of_their_cost():
+    found = battery("square,autoattack,pgd,fgsm,deepfool-linf", "linf")
+    assert [each.name for each in found] == ["fgsm", "deepfool-linf", "pgd", "square", "autoattack"]
+    assert [each.passes for each in found if each.bounded] == [2, 20, 5001, 9721]
+
+
+@pytest.mark.parametrize("name", ["fgsm", "bim-l2", "pgd", "apgd-ce", "apgd-t-l2", "fab-t", "square"])
+def test_the_cost_of_an_attack_is_what_an_image_that_withstands_it_pays(classifier, digits, name):
+    x, y = digits[2][:1], digits[3][:1]
+    step = Own(name, max_iter=7 if ATTACKS[name].max_iter else None)
+    with metrics.counted(classifier) as passes:
+        step.on(classifier, 1e-6, 0).generate(x, y)
+    assert step.passes <= passes.both <= step.passes + 3  # the clean image, and a last look
 
 
 def test_the_single_l2_step_is_the_whole_bound_along_the_gradient(linear, interior):
@@ -100,9 +112,12 @@ def test_attacks_that_do_not_fit_are_named(attacks, norm, said):
         battery(attacks, norm)
 
 
-def test_autoattack_is_left_out_below_four_classes():
+def test_below_four_classes_autoattack_runs_without_the_loss_that_needs_them():
     left, notes = fitting(battery("standard", "linf"), 3)
-    assert [attack.name for attack in left] == ["fgsm", "deepfool-linf", "pgd"] and "needs 4 classes" in notes[0]
+    names = ["fgsm", "deepfool-linf", "fmn-linf", "apgd-ce", "pgd", "fab-t", "square"]
+    assert [attack.name for attack in left] == names and "AutoAttack runs without APGD-T" in notes[0]
     assert fitting(battery("standard", "linf"), 4) == (battery("standard", "linf"), [])
+    assert fitting(battery("fast", "l2"), 2) == (battery("fast", "l2"), [])
+    assert fitting(battery("autoattack", "linf"), 2)[0] == battery("autoattack", "linf")
     with pytest.raises(UsageError, match="needs 4 classes"):
-        fitting(battery("autoattack", "linf"), 2)
+        fitting(battery("apgd-t-l2", "l2"), 2)

@@ -98,6 +98,20 @@ def test_the_worst_case_is_the_smallest_at_each_eps_and_the_page_is_there(plain,
     assert "Did the attacks work?" in (folder / "plain" / "report.html").read_text()
 
 
+def test_an_image_that_is_beaten_costs_nothing_more_at_this_eps_or_a_larger_one(plain, folder):
+    """FGSM makes one gradient for every image that it sees, PGD-20 at most 20, and restarts none for those that are beaten."""
+    rows = results(folder, "plain")
+    cost = rows[(rows.exhibit == "cost") & (rows.metric == "backward_passes")].set_index(["attack", "eps"]).value
+    left = rows[rows.exhibit == "robustness"].set_index(["attack", "eps"]).value
+    assert cost["FGSM", 0.02] == pytest.approx(left["clean", 0])
+    assert cost["FGSM", 0.1] == pytest.approx(left["+ PGD-20", 0.02])
+    for eps in (0.02, 0.1):
+        sees, leaves = left["+ DeepFool", eps], left["+ PGD-20", eps]
+        assert 20 * leaves <= cost["PGD-20", eps] <= 20 * leaves + 10 * (sees - leaves)
+    total = cost[[attack == "all" for attack, _ in cost.index]].item()
+    assert total == pytest.approx(cost.sum() - total)
+
+
 def test_the_same_command_keeps_what_is_there_and_a_floor_is_exit_code_1_with_one_line(plain, folder):
     before = {path: path.read_bytes() for path in (folder / "plain" / "arrays").rglob("*.npy")}
     again = evaluate(folder, "plain", "--fail-under", "robust_accuracy=0.99", "--json")

@@ -4,8 +4,8 @@ import torch
 from conftest import SHAPE
 from torch import nn
 
-from advbench import attacks, estimators
-from advbench.metrics import sanity
+from advbench import attacks, estimators, metrics
+from advbench.metrics import binarization, sanity
 from advbench.metrics.binarization import BinarizedModel, binarization_test
 from advbench.metrics.surrogate import surrogate
 
@@ -84,13 +84,14 @@ def test_gradients_are_counted_where_they_are_zero_or_not_finite(classifier, rou
 
 
 def test_a_random_model_is_not_deterministic(classifier, trained_net, part):
-    assert sanity.deterministic(classifier, part[0]).passed
-    assert not sanity.deterministic(wrap(trained_net, lambda x: x + 0.1 * torch.randn_like(x)), part[0]).passed
+    assert sanity.same_twice(classifier, part[0])[0].passed
+    assert not sanity.same_twice(wrap(trained_net, lambda x: x + 0.1 * torch.randn_like(x)), part[0])[0].passed
 
 
 def test_an_attack_that_leaves_eps_zero_is_caught(classifier, part):
-    assert sanity.eps_zero(classifier, pgd, *part).figure.value == 1
-    assert not sanity.eps_zero(classifier, lambda c, eps, steps: pgd(c, eps + 0.2, 20), *part).passed
+    predicted = classifier.predict(part[0]).argmax(1)
+    assert sanity.eps_zero(classifier, pgd, *part, predicted).figure.value == 1
+    assert not sanity.eps_zero(classifier, lambda c, eps, steps: pgd(c, eps + 0.2, 20), *part, predicted).passed
 
 
 def test_accuracy_falls_with_eps_to_zero_unless_gradients_are_masked(classifier, rounded, part):
@@ -131,7 +132,7 @@ def test_transfer_beats_a_masked_model_only(classifier, rounded, part, digits):
         imitation = surrogate(model, digits[2], 0)
         assert (imitation.predict(x).argmax(1) == model.predict(x).argmax(1)).mean() > 0.9
         beaten = model.predict(pgd(model, EPS, 20).generate(x, y)).argmax(1) != y
-        assert sanity.transfer(model, pgd(imitation, EPS, 20).generate(x, y), beaten, y).passed == passes
+        assert sanity.transfer(model, pgd(imitation, EPS, 20), beaten, x, y).passed == passes
 
 
 def test_a_surrogate_depends_on_its_seed_alone(classifier, digits):
@@ -204,6 +205,52 @@ def test_the_attack_under_test_is_told_the_class_and_the_bound(classifier, part)
 
     check = binarization_test(classifier, make, part[0][:1], EPS, "linf", 0)
     assert asked == [(EPS, 50), ((1, *SHAPE), [0])] and (check.figure.value, check.figure.n) == (0, 1)
+
+
+def test_images_are_attacked_together_and_each_keeps_its_own_readout(classifier, part, monkeypatch):
+    sizes = []
+
+    def make(model, eps, steps):
+        attack = attacks.create("bim", model, eps, max_iter=steps)
+        generate = attack.generate
+        monkeypatch.setattr(attack, "generate", lambda x, y: (sizes.append(len(x)), generate(x, y))[1])
+        return attack
+
+    x = part[0][:12]
+    together = binarization_test(classifier, make, x, 0.3, "linf", 0, copies=40, steps=3)
+    assert 0 < together.figure.value < 1 and sizes == [12]
+    monkeypatch.setattr(binarization, "images_at_a_time", lambda *_: 1)
+    alone = binarization_test(classifier, make, x, 0.3, "linf", 0, copies=40, steps=3)
+    assert alone == together and sizes == [12] + [1] * 12
+
+
+def test_readouts_of_other_images_are_refused():
+    binarized = BinarizedModel(nn.Flatten())
+    assert binarized.plant(np.zeros((2, 1, 1, 2), np.float32), np.ones((1, 1, 2), np.float32), torch.device("cpu"))
+    assert binarized(torch.ones(3, 1, 1, 2)).argmax(1).tolist() == [1, 1, 1]  # one for all
+    binarized.weight, binarized.bias = (
+        each.repeat(2, *[1] * (each.ndim - 1)) for each in (binarized.weight, binarized.bias)
+    )
+    for n in (1, 3):
+        with pytest.raises(ValueError, match=f"2 readouts do not fit {n} images"):
+            binarized(torch.ones(n, 1, 1, 2))
+
+
+def test_nothing_is_computed_twice(classifier, part, monkeypatch):
+    """What is known is not predicted or attacked again, and whoever is beaten is left alone."""
+    x, y = part
+    everything = np.ones(len(x), bool)
+    known = {bound: everything for bound in (0.0, 0.1, 0.5)}
+    with metrics.counted(classifier) as passes:
+        sanity.falls_with_eps(classifier, pgd, x, y, (0.1,), 0.5, known)
+        sanity.noise(classifier, everything, x, y, EPS, "linf", 0)
+        sanity.transfer(classifier, pgd(classifier, EPS, 5), everything, x, y)
+        sanity.normalisation(classifier, x, y, {"same": lambda x: x}, everything)
+    assert passes.both == len(x)
+    with metrics.counted(classifier) as passes:
+        sanity.same_twice(classifier, x)
+        surrogate(classifier, x, 0, steps=1, logits=np.zeros((len(x), 10), np.float32))
+    assert (passes.forward, passes.backward) == ((2 + 3 + 1) * len(x), 0)
 
 
 def test_what_is_planted_is_an_image(classifier, monkeypatch):
@@ -282,6 +329,13 @@ def test_the_largest_rise_along_eps_is_measured_whatever_the_order_of_the_bounds
     assert asked == [(0.1, 20), (0.2, 20), (0.3, 20), (0.5, 40)]
 
 
+def test_what_only_square_beats_is_counted():
+    before = np.arange(1000) < 600
+    for n, passes in ((0, True), (3, True), (12, False)):
+        check = sanity.square(before, before & (np.arange(1000) >= n))
+        assert (check.figure.value, check.figure.n, check.passed) == (n / 1000, 1000, passes)
+
+
 def test_four_times_the_steps_are_compared():
     beaten = {10: 2, 40: 1}
     check = sanity.more_steps(Reader(), lambda c, eps, steps: Spoiler(beaten[steps]), LABELLED, LABELS, EPS)
@@ -289,7 +343,7 @@ def test_four_times_the_steps_are_compared():
 
 
 def test_an_attack_of_eps_zero_is_told_the_labels():
-    check = sanity.eps_zero(Reader(), lambda c, eps, steps: Spoiler(3 if eps == 0 else 0), LABELLED, LABELS)
+    check = sanity.eps_zero(Reader(), lambda c, eps, steps: Spoiler(3 if eps == 0 else 0), LABELLED, LABELS, LABELS)
     assert (check.figure.value, check.figure.n) == (5 / 8, 8)
 
 
@@ -311,12 +365,14 @@ SPREAD = np.tile([0.0, 2, 5], (8, 1))
 @pytest.mark.parametrize("offset", [0, 10])
 def test_predictions_are_the_same_to_four_digits_of_their_spread(scale, drift, passes, offset):
     logits = (SPREAD + offset) * scale
-    assert sanity.deterministic(Answers(logits, logits + drift * 5 * scale), LABELLED).passed == passes
+    answers = Answers(logits, logits + drift * 5 * scale, np.repeat(logits, 3, 0))
+    assert sanity.same_twice(answers, LABELLED)[0].passed == passes
 
 
 def test_predictions_that_are_all_equal_are_the_same():
     constant = np.full((8, 3), 7.0)
-    assert sanity.deterministic(Answers(constant, constant), LABELLED).passed
+    answers = Answers(constant, constant, np.repeat(constant, 3, 0))
+    assert all(check.passed for check in sanity.same_twice(answers, LABELLED))
 
 
 @pytest.mark.parametrize("temperature", [1e-5, 1, 1e5])
@@ -333,9 +389,9 @@ def test_predictions_that_are_all_equal_are_the_same():
 )
 def test_a_model_that_looks_at_the_other_images_of_a_batch_is_caught(trained_net, part, change, passes, temperature):
     model = wrap(nn.Sequential(trained_net, Scaled(1 / temperature)), change)
-    check = sanity.independent(model, part[0])
+    twice, check = sanity.same_twice(model, part[0])
     assert check.passed == passes and (passes or "batch" in check.means)
-    assert sanity.deterministic(model, part[0]).passed
+    assert twice.passed
 
 
 class Scaled(nn.Module):
@@ -348,13 +404,13 @@ class Scaled(nn.Module):
 
 
 def test_a_single_image_has_company_too(trained_net, part):
-    assert sanity.independent(wrap(trained_net, lambda x: x), part[0][:1]).figure.value == 1
-    assert sanity.independent(wrap(trained_net, lambda x: x - x.mean(0, keepdim=True)), part[0][:1]).figure.value == 0
+    assert sanity.same_twice(wrap(trained_net, lambda x: x), part[0][:1])[1].figure.value == 1
+    assert sanity.same_twice(wrap(trained_net, lambda x: x - x.mean(0, keepdim=True)), part[0][:1])[1].figure.value == 0
 
 
 def test_a_random_model_is_not_blamed_for_its_batch(trained_net, part):
     torch.manual_seed(0)
-    assert sanity.independent(wrap(trained_net, lambda x: x + 0.1 * torch.randn_like(x)), part[0]).passed
+    assert sanity.same_twice(wrap(trained_net, lambda x: x + 0.1 * torch.randn_like(x)), part[0])[1].passed
 
 
 def test_a_surrogate_learns_from_a_model_behind_any_temperature(classifier, trained_net, digits, part):
@@ -400,7 +456,7 @@ def test_noise_lies_on_the_sphere_and_every_draw_counts(norm):
     draws = []
     for seed in (0, 0, 1):
         reader = Reader()
-        sanity.noise(reader, np.zeros(8, bool), grey, LABELS, eps, norm, seed)
+        sanity.noise(reader, np.zeros(8, bool), grey, np.full(8, 5), eps, norm, seed)
         draws.append(np.stack(reader.shown) - grey)
     assert len(draws[0]) == 10 and len(np.unique(draws[0].reshape(10, -1), axis=0)) == 10
     np.testing.assert_array_equal(draws[0], draws[1])
@@ -414,14 +470,14 @@ def test_noise_lies_on_the_sphere_and_every_draw_counts(norm):
 def test_noise_stays_an_image_and_what_one_draw_beat_is_beaten():
     class Fooled(Reader):
         def predict(self, x):
-            y = LABELS.copy()
-            y[len(self.shown)] += 1  # every draw beats another image
             self.shown.append(x)
-            return np.eye(10)[y]
+            left = np.setdiff1d(LABELS, [2])[len(self.shown) - 1 :]
+            return np.eye(10)[left + (np.arange(len(x)) == 0)]  # every draw beats the first image that is left
 
     fooled, black_and_white = Fooled(), np.where(LABELLED > 0.35, 1, 0).astype(np.float32)
     beaten = np.arange(8) == 2
     check = sanity.noise(fooled, beaten, black_and_white, LABELS, 0.1, "linf", 0, draws=5)
-    assert (check.name, check.figure.value, check.figure.n) == ("noise is weaker", 4 / 8, 8)
-    shown = np.stack(fooled.shown)
+    assert (check.name, check.figure.value, check.figure.n) == ("noise is weaker", 5 / 8, 8)
+    assert [len(x) for x in fooled.shown] == [7, 6, 5, 4, 3]
+    shown = np.concatenate(fooled.shown)
     assert shown.min() == 0 and shown.max() == 1

@@ -5,9 +5,10 @@ import pandas as pd
 import pytest
 import torch
 
+from advbench import metrics
 from advbench.metrics import COLUMNS
 from advbench.metrics.timing import interleaved
-from advbench.recipes.bench import contenders
+from advbench.recipes.bench import contenders, measurements
 from advbench.recipes.bench.claims import CLAIMS
 from advbench.study.claims import judged
 
@@ -21,10 +22,15 @@ def images(classifier, digits):
     return x[right][:24], y[right][:24]
 
 
-def images_of(attackers):
-    """What each library makes; plain gradients make no images."""
-    assert attackers[contenders.PLAIN]() is None
-    return {library: attack() for library, attack in attackers.items() if library != contenders.PLAIN}
+def images_of(classifier, x, y, name, eps, batch):
+    """What each library makes; gradients alone make no images."""
+    ours = contenders.own(classifier, name, eps, batch)
+    others = contenders.attackers(classifier, x, y, name, eps, batch)
+    assert [limit() for limit in (*contenders.limits(ours, x, y, name).values(), others.pop(contenders.PLAIN))] == 3 * [
+        None
+    ]
+    made = {library: attack.generate(x, y) for library, attack in ours.items()}
+    return made | {library: attack() for library, attack in others.items()}
 
 
 @pytest.mark.parametrize("name", ["fgsm", "pgd", "pgd-l2"])
@@ -32,7 +38,7 @@ def test_every_library_stays_within_the_bound_and_fools_alike(classifier, images
     x, y = images
     order = 2 if name == "pgd-l2" else np.inf
     eps = 1.0 if name == "pgd-l2" else EPS
-    found = images_of(contenders.attackers(classifier, x, y, name, eps, 16))
+    found = images_of(classifier, x, y, name, eps, 16)
     assert {"advbench, exact", "advbench, fast", "ART"} <= set(found)
     fooled = {}
     for library, adversarial in found.items():
@@ -45,7 +51,7 @@ def test_every_library_stays_within_the_bound_and_fools_alike(classifier, images
 def test_deepfool_flips_every_image_at_a_distance_no_larger_than_the_others(classifier, images):
     x, y = images
     for name in ("deepfool-l2", "deepfool-linf"):
-        found = images_of(contenders.attackers(classifier, x, y, name, None, 16))
+        found = images_of(classifier, x, y, name, None, 16)
         order = 2 if name.endswith("l2") else np.inf
         distance = {
             library: np.median(np.linalg.norm((adversarial - x).reshape(len(x), -1), ord=order, axis=1))
@@ -62,6 +68,35 @@ def test_the_unit_is_one_forward_and_one_backward_pass_a_step(classifier, images
     contenders.attackers(classifier, x, y, "pgd", EPS, 16)[contenders.PLAIN]()
     handle.remove()
     assert passes == [16] * 10 + [8] * 10
+
+
+@pytest.mark.parametrize("name, steps", [("fgsm", 1), ("pgd", 10), ("deepfool-l2", 10)])
+def test_the_limit_is_one_bare_gradient_a_step_of_the_same_layers(classifier, images, name, steps):
+    x, y = images
+    ours = contenders.own(classifier, name, None if name.startswith("deepfool") else EPS, 16)
+    limits = contenders.limits(ours, x, y, name)
+    assert list(limits) == list(contenders.LIMITS.values())
+    for attack, limit in zip(ours.values(), limits.values(), strict=True):
+        with metrics.counted(attack.estimator) as passes:
+            limit()
+        assert passes.forward == passes.backward == steps * len(x)
+    assert [attack.estimator.precision for attack in ours.values()] == ["exact", "fast"]
+
+
+def test_a_multiple_is_the_time_over_that_of_the_gradients_that_are_needed():
+    seconds = pd.DataFrame(
+        {
+            "advbench, exact": [6.0, 12.0],
+            "bare gradient, exact": [10.0, 20.0],
+            "advbench, fast": [3.0, 3.0],
+            "bare gradient, fast": [5.0, 5.0],
+            "ART": [12.0, 24.0],
+        }
+    )
+    rows = list(measurements._multiples(seconds, {"advbench, exact": 5.0, "advbench, fast": 6.0}, 10, {"attack": "x"}))
+    found = {row["library"]: row["value"] for row in rows if row["metric"] == "limit"}
+    assert found == pytest.approx({"advbench, exact": 1.2, "advbench, fast": 1.0, "ART": 2.4})
+    assert {row["library"] for row in rows if row["metric"] == "seconds"} == set(contenders.LIMITS.values())
 
 
 def test_trainings_leave_the_model_as_it_is(classifier, images):
@@ -88,18 +123,24 @@ def cost(attack, library, source, value, exhibit="attacks"):
     return {**common, "metric": "cost", "value": value}
 
 
+def multiple(attack, library, value):
+    return {"exhibit": "attacks", "attack": attack, "library": library, "metric": "limit", "value": value, "n": 3}
+
+
 def test_a_ratio_above_its_bound_is_missed_and_what_was_not_measured_is_said():
     rows = [
-        cost("fgsm", "advbench, exact", contenders.PLAIN, 0.69),
-        cost("pgd", "advbench, exact", contenders.PLAIN, 0.71),
-        cost("pgd", "advbench, fast", "foolbox", 0.2),
+        multiple("fgsm", "advbench, exact", 1.04),
+        multiple("pgd", "advbench, exact", 1.06),
+        multiple("deepfool-linf", "advbench, exact", 1.14),
+        cost("pgd", "advbench, exact", "foolbox", 0.9),
         cost("fgsm", "advbench, weighted FGSM", "clean epoch", 2.05, "training"),
         cost("fgsm", "advbench, weighted FGSM", "ART AdversarialTrainer, FGSM", 0.6, "training"),
     ]
     found = words(rows)
-    assert found["B1", "fgsm through ART's class, exact, against plain gradients"] == "holds"
-    assert found["B1", "pgd through ART's class, exact, against plain gradients"] == "missed"
-    assert found["B3", "pgd, fast, against foolbox"] == "holds"
+    assert found["B1", "fgsm through ART's class, exact, against bare gradients"] == "holds"
+    assert found["B1", "pgd through ART's class, exact, against bare gradients"] == "missed"
+    assert found["B3", "pgd, exact, against foolbox"] == "holds"
+    assert found["B6", "deepfool-linf against its bare passes"] == "holds"
     assert found["B7", "weighted FGSM epoch against a clean epoch"] == "holds"
     assert found["B8", "weighted FGSM epoch against ART's AdversarialTrainer"] == "missed"
     assert found["B9", "later detector epochs against the subnetwork alone"] == "not measured"

@@ -1,0 +1,125 @@
+"""The passes of every attack, counted at the module, against the number that its algorithm needs."""
+
+import numpy as np
+import pytest
+from conftest import SHAPE, Linear
+from torch import nn
+
+from advbench import attacks, estimators, metrics
+from advbench.attacks.autoattack import COMPONENTS
+
+
+class Counter(nn.Module):
+    """A network that counts the images that pass it, forward and, by the gradients that reach its output, backward."""
+
+    def __init__(self, net):
+        super().__init__()
+        self.net, self.forwards, self.backwards = net, 0, 0
+
+    def forward(self, x):
+        self.forwards += len(x)
+        out = self.net(x)
+        if out.requires_grad:
+            out.register_hook(self._count)
+        return out
+
+    def _count(self, gradient):
+        self.backwards += len(gradient)
+
+
+def counting(net, classes=10):
+    return estimators.classifier(Counter(net), SHAPE, classes, device="cpu")
+
+
+def passes(classifier, attack, x, y):
+    """Forward and backward passes an image."""
+    with metrics.counted(classifier) as same:
+        attack.generate(x, y)
+    module = classifier.model
+    assert (same.forward, same.backward) == (module.forwards, module.backwards)
+    return module.forwards / len(x), module.backwards / len(x)
+
+
+@pytest.mark.parametrize(
+    "name, options, wanted",
+    [
+        ("fgsm", {}, (1, 1)),
+        ("bim", {}, (10, 10)),
+        ("bim-l2", {"max_iter": 7}, (7, 7)),
+        ("pgd", {"max_iter": 20}, (20, 20)),
+        ("pgd-l2", {"max_iter": 3}, (3, 3)),
+    ],
+)
+@pytest.mark.parametrize("batch", [8, 128])
+def test_a_step_is_one_pass_forward_and_one_back(trained_net, digits, name, options, wanted, batch):
+    classifier = counting(trained_net)
+    attack = attacks.create(name, classifier, 0.1, batch_size=batch, **options)
+    assert passes(classifier, attack, digits[2][:20], digits[3][:20]) == wanted
+
+
+@pytest.mark.parametrize("norm", [2, np.inf])
+def test_deepfool_needs_one_linearisation_of_a_linear_model(interior, norm):
+    """The model predicts before and after; between, one pass linearises with a gradient for each class, one sees the flip."""
+    classifier = counting(Linear().eval(), 4)
+    assert passes(classifier, attacks.DeepFool(classifier, norm), interior, None) == (4, 3)
+
+
+@pytest.mark.parametrize("norm", [2, np.inf])
+def test_a_step_of_deepfool_is_two_passes_forward_and_one_back_for_each_candidate(trained_net, digits, norm):
+    classifier = counting(trained_net)
+    forwards, backwards = passes(
+        classifier, attacks.DeepFool(classifier, norm, candidates=4, batch_size=16), digits[2][:60], None
+    )
+    steps = backwards / 4
+    assert 1 < steps < 8 and forwards == pytest.approx(2 + 2 * steps)
+
+
+def test_a_step_of_carlini_and_wagner_is_one_pass_forward_and_one_back(trained_net, digits):
+    classifier = counting(trained_net)
+    attack = attacks.CarliniWagnerL2(classifier, max_iter=30, binary_search_steps=2, learning_rate=0.02)
+    assert passes(classifier, attack, digits[2][:16], digits[3][:16]) == (60, 60)
+
+
+WITHSTOOD = {
+    "apgd-ce": (2 + 101, 101),  # predict, the proof, the start and 100 steps
+    "apgd-t": (2 + 9 * 101, 9 * 101),
+    "fab-t": (2 + 9 * 200, 9 * 100),
+    "square": (2 + 5001 + 1, 0),
+}
+
+
+@pytest.mark.parametrize("name", COMPONENTS)
+def test_an_image_that_withstands_a_component_costs_its_steps(trained_net, digits, name):
+    classifier = counting(trained_net)
+    x, y = digits[2][:4], digits[3][:4]
+    right = classifier.predict(x).argmax(1) == y
+    classifier.model.forwards = 0
+    attack = attacks.AutoAttack(classifier, eps=1e-4, components=(name,))
+    assert right.all() and passes(classifier, attack, x, y) == WITHSTOOD[name]
+
+
+def test_whom_a_component_beats_costs_it_nothing_more(trained_net, digits):
+    classifier = counting(trained_net)
+    attack = attacks.AutoAttack(classifier, eps=0.4)
+    forwards, backwards = passes(classifier, attack, digits[2][:32], digits[3][:32])
+    assert attack.beaten["apgd-ce"].mean() > 0.8 and backwards < 5 and forwards < backwards + 5
+
+
+def test_the_count_is_that_of_the_model_and_leaves_no_trace(classifier, digits):
+    x = digits[2][:5]
+    with metrics.counted(classifier) as outer:
+        classifier.predict(x)
+        with metrics.counted(classifier) as inner:
+            classifier.loss_gradient(x, digits[3][:5])
+    assert (outer.forward, outer.backward, outer.both) == (10, 5, 15)
+    assert (inner.forward, inner.backward) == (5, 5)
+    classifier.predict(x)
+    assert outer.both == 15 and not classifier._model._forward_hooks
+
+
+def test_a_stock_classifier_is_counted_too(trained_net, digits):
+    stock = estimators.stock(trained_net, SHAPE, 10, "cpu")
+    with metrics.counted(stock) as count:
+        stock.predict(digits[2][:3])
+        attacks.PGD(stock, np.inf, 0.1, 0.03, max_iter=2, verbose=False).generate(digits[2][:3], digits[3][:3])
+    assert (count.forward, count.backward) == (9, 6)
