@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from advbench.attacks.registry import ATTACKS
 from advbench.errors import UsageError, did_you_mean
+from advbench.evaluation.foreign import foreign, split
 from advbench.evaluation.options import Access, Norm
 
 if TYPE_CHECKING:
@@ -43,8 +44,8 @@ class Attack(Protocol):
         """Forward and backward passes of an image that withstands it; infinite where that is not known."""
         ...
 
-    def on(self, classifier: TorchClassifier, eps: float | None, seed: int) -> EvasionAttack:
-        """The attack on a classifier, within eps where it is bounded."""
+    def on(self, classifier: TorchClassifier, eps: float | None, seed: int) -> Any:
+        """The attack on a classifier, within eps where it is bounded, as an object with ``generate(x, y)``."""
         ...
 
 
@@ -140,7 +141,7 @@ def in_norm(name: str, norm: str) -> str:
 
 
 def battery(attacks: str, norm: Norm, access: Access = "gradients") -> tuple[Attack, ...]:
-    """The attacks, in order, for ``standard``, ``fast`` or comma-separated names.
+    """The attacks, in order, for ``standard``, ``fast`` or comma-separated names of ours and of other libraries.
 
     :param access: what the attacker sees of the model.
     :raises UsageError: for an unknown name, an attack in another norm or with more access, or none in the norm.
@@ -155,7 +156,9 @@ def battery(attacks: str, norm: Norm, access: Access = "gradients") -> tuple[Att
             known = " and ".join(each for sees, each in table if sees == access)
             raise UsageError(f"there is no attack in {norm} with --access {access}; with it --norm takes {known}")
         return table[access, norm]
-    named = [_named(name.strip(), norm, access) for name in attacks.split(",")]
+    named = [_named(name, norm, access) for name in split(attacks)]
+    if not named or len({each.name for each in named}) < len(named):
+        raise UsageError(f"--attacks must hold one or several attacks, each once, not {attacks!r}")
     # the cheapest first, for the order changes the cost and not the union; attacks without a bound count at every one
     found = tuple(sorted(named, key=lambda each: (each.passes > 2, each.bounded, each.passes)))
     if all(each.norm != norm for each in found):
@@ -164,6 +167,10 @@ def battery(attacks: str, norm: Norm, access: Access = "gradients") -> tuple[Att
 
 
 def _named(name: str, norm: Norm, access: Access) -> Attack:
+    if ":" in name:
+        if access != "gradients":
+            raise UsageError(f"{name} does not say what it needs of the model; it takes --access gradients")
+        return foreign(name, norm)
     if name not in ATTACKS:
         raise did_you_mean("attack", name, ["standard", "fast", *ATTACKS])
     spec = ATTACKS[name]

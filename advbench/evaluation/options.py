@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import tomllib
 from math import inf
 from numbers import Real
 from pathlib import Path
@@ -20,7 +21,7 @@ from pydantic import (
     model_validator,
 )
 
-from advbench.errors import UsageError
+from advbench.errors import UsageError, did_you_mean
 from advbench.study.config import Fraction
 
 METRICS = ("robust_accuracy", "clean_accuracy", "checks_passed", "joint_accuracy")
@@ -113,7 +114,9 @@ class Options(BaseModel):
         "accuracy is that at the largest.",
     )
     attacks: str = Field(
-        "standard", description="standard (default), fast, or comma-separated names from 'advbench list attacks'."
+        "standard",
+        description="standard (default), fast, or comma-separated names from 'advbench list attacks' and of other libraries: "
+        "art:SquareAttack(max_iter=500), foolbox:L2CarliniWagnerAttack, torchattacks:MIFGSM.",
     )
     access: Access = Field(
         "gradients",
@@ -153,7 +156,7 @@ class Options(BaseModel):
             first = error.errors()[0]
             name = f"--{str(first['loc'][0]).replace('_', '-')}"
             if first["type"] == "missing":
-                raise UsageError(f"{name} is missing") from error
+                raise UsageError(f"{'MODEL' if name == '--model' else name} is missing") from error
             message = f"{first['msg'].removeprefix('Value error, ')}, got {first['input']!r}"
             raise UsageError(f"{name}: {message}") from error
         if bool(parsed.mean) != bool(parsed.std):
@@ -193,6 +196,21 @@ def _written(value: Any) -> str:
     if isinstance(value, tuple):
         return f"[{', '.join(map(number, value))}]"
     return repr(str(value) if isinstance(value, Path) else value)
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """The options in a TOML file, by name; ``detector-steps`` and ``detector_steps`` are the same.
+
+    :raises UsageError: for a file that cannot be read, is no TOML, or has something that is no option.
+    """
+    try:
+        content = tomllib.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise UsageError(f"--config {path} cannot be read: {error}") from error
+    found = {name.replace("-", "_"): value for name, value in content.items()}
+    if unknown := [name for name in found if name not in Options.model_fields]:
+        raise did_you_mean(f"option in {path}", unknown[0], list(Options.model_fields))
+    return found
 
 
 def floors(given: tuple[str, ...]) -> dict[str, float]:
