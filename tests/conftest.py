@@ -32,6 +32,8 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # under nohup, for one: w
 
 SHAPE = (1, 8, 8)
 
+USERS_CACHE = data.cache_dir()
+
 
 class SmallNet(TappedModule):
     """Two taps beyond the input, batch norm, for 8 x 8 digits."""

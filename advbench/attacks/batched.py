@@ -70,7 +70,12 @@ def one_logit_a_class(attack: EvasionAttack, outputs: np.ndarray | Tensor) -> No
 
 
 def _unit_range(attack: EvasionAttack) -> None:
-    """:raises ValueError: for a classifier of anything but images in [0, 1]."""
+    """:raises ValueError: for a classifier of anything but images in [0, 1], or one whose outputs ART changes afterwards."""
+    if defences := attack.estimator.postprocessing_defences:
+        raise ValueError(
+            f"{type(attack).__name__} follows the model's own logits, and {type(defences[0]).__name__} changes them: make it a "
+            "layer of the module, or attack the classifier without it"
+        )
     shape, clip = attack.estimator.input_shape, attack.estimator.clip_values
     if len(shape) != 3:
         raise ValueError(f"{type(attack).__name__} is for images (C, H, W), not for inputs of shape {tuple(shape)}")

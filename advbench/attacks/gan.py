@@ -228,6 +228,7 @@ class GANAttack(BatchedAttack):
         """
         with reading(Path(path), "GANAttack"):
             tensors, meta = load_tensors(Path(path))
+            meta.pop("card", None)  # of the zoo
             shape = tuple(meta.pop("shape"))
         for one in classifier if isinstance(classifier, Sequence) else [classifier]:
             _same_shape(one, shape)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from advbench import __version__
-from advbench.cli import data, evaluate, listing, recipe, runs
+from advbench.cli import data, evaluate, listing, recipe, runs, zoo
 from advbench.cli.terminal import Group
 
 
@@ -30,5 +30,6 @@ for command in (
     listing.list_,
     data.data,
     evaluate.evaluate,
+    zoo.zoo,
 ):
     main.add_command(command)

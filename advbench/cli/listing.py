@@ -47,8 +47,9 @@ def list_(kind: str | None, as_json: bool) -> None:
     for each, entries in found.items():
         if not kind:
             click.echo(f"{each}:")
+        width = max(20, *map(len, entries))
         for name, text in entries.items():
-            click.echo(f"  {name:20} {text}")
+            click.echo(f"  {name:{width}} {text}")
 
 
 def _names(kind: str) -> dict[str, str]:
@@ -56,6 +57,10 @@ def _names(kind: str) -> dict[str, str]:
     found: Any = getattr(import_module(module), name)
     if kind == "recipes":
         return found()
+    if kind == "models":
+        from advbench.models import zoo
+
+        return found | {f"{zoo.PREFIX}{name}": card.main_figure for name, card in zoo.cards().items()}
     return {name: spec.text for name, spec in found.items()} if kind == "attacks" else found
 
 

@@ -25,7 +25,11 @@ from advbench.cli.terminal import log_to_terminal, one_line, present, result_alo
 @click.option(
     "--classes", help="WordNet ids of ImageNet classes, in recipes that have them; as --set classes=ID,ID,..."
 )
-@click.option("--weights", help="A file of published weights, in recipes that take one; as --set weights=FILE.")
+@click.option(
+    "--weights",
+    help="zoo: start from trained networks of the package; train: train them; or a file of published weights, in recipes "
+    "that take one; as --set weights=...",
+)
 @options.out
 @options.device
 @options.seed

@@ -14,11 +14,18 @@ from advbench.cli.terminal import one_line
 @click.argument("run", type=options.folder)
 @one_line
 def show(run: Path) -> None:
-    """Print the results of a run.
+    """Print the results of a run, or the card of a network of the zoo.
 
     \b
     advbench show runs/small
+    advbench show zoo:resnet32-cifar10
     """
+    from advbench.models import zoo
+
+    if str(run).startswith(zoo.PREFIX):
+        for what, text in zoo.card(str(run)).lines().items():
+            click.echo(f"{what:12} {text}")
+        return
     from advbench.report import show as show_run
 
     show_run(run)

@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stdout
 from functools import wraps
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
 import click
 
@@ -38,7 +38,7 @@ def one_line(command: Callable) -> Callable:
     @wraps(command)
     def guarded(*args: Any, **kwargs: Any) -> None:
         try:
-            with _interruptible():
+            with _interruptible(), _exits_raise():
                 command(*args, **kwargs)
         except AdvbenchError as error:
             _end(str(error), error.exit_code)
@@ -67,6 +67,23 @@ def _place(error: BaseException) -> str:
     from advbench.files import place
 
     return place(error)
+
+
+@contextmanager
+def _exits_raise() -> Iterator[None]:
+    """Inside, ``os._exit`` raises SystemExit in this process: a forward that calls it must not end a gate with code 0."""
+    end, process = os._exit, os.getpid()
+
+    def raised(status: int) -> NoReturn:
+        if os.getpid() != process:  # a child, which ends this way
+            end(status)
+        raise SystemExit(status)
+
+    os._exit = raised
+    try:
+        yield
+    finally:
+        os._exit = end
 
 
 class _Stopped(KeyboardInterrupt):

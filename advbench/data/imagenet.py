@@ -13,6 +13,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from advbench.data.dataset import Dataset
+from advbench.data.pictures import decode
 from advbench.errors import UsageError
 from advbench.files import check_tree, read_json, sha256, write, write_text
 from advbench.progress import track
@@ -138,7 +139,7 @@ def _decoded(
         return found
     labels, unreadable, digest = [], [], hashlib.sha256()
 
-    def decode(stream: BinaryIO) -> None:
+    def decode_all(stream: BinaryIO) -> None:
         for label, path in track(listed, f"decoding {folder.name}", len(listed)):
             image = _image(path, shape)
             if image is None:
@@ -148,7 +149,7 @@ def _decoded(
             digest.update(image)
             labels.append(label)
 
-    write(pixels, decode)
+    write(pixels, decode_all)
     # written last: it marks the pixels as complete
     content = {"shape": shape, "labels": labels, "unreadable": unreadable, "sha256": digest.hexdigest()}
     write_text(about, json.dumps(content))
@@ -175,6 +176,8 @@ def _image(path: Path, shape: tuple[int, int, int]) -> bytes | None:
     channels, height, width = shape
     try:
         with Image.open(path) as image:
+            if image.mode.startswith(("I", "F")):  # more than 8 bits a value, which convert() would clip
+                return np.rint(255 * decode(path, shape)[0]).astype(np.uint8).tobytes()
             image.draft("RGB", (2 * width, 2 * height))  # a JPEG may be decoded at a fraction of its size
             plain = image.convert("RGB" if channels == 3 else "L")
     except Exception:  # Pillow's plugins raise errors of any kind on a damaged file

@@ -13,7 +13,7 @@ from art.defences.detector.evasion import EvasionDetector
 from art.estimators.classification import PyTorchClassifier
 from torch import Tensor, nn
 
-from advbench import checks
+from advbench import checks, estimators
 from advbench.checkpoint import fingerprint, load_tensors, reading, save_tensors
 from advbench.detectors.features import Rows
 from advbench.detectors.network import SUBNETWORKS, DetectorSubnetwork
@@ -21,6 +21,7 @@ from advbench.device import bfloat16, float32
 from advbench.errors import UsageError
 from advbench.estimators import GradientModel, TorchClassifier, gradient_autocast, refuse_preprocessing
 from advbench.loop import descend, train_in_epochs
+from advbench.models import zoo
 from advbench.models.tapped import TappedModule
 from advbench.seeds import derive
 
@@ -307,13 +308,22 @@ class SubnetworkDetector(EvasionDetector):
         save_tensors(path, self.subnetwork.state_dict(), meta)
 
     @classmethod
-    def load(cls, path: Path, classifier: PyTorchClassifier) -> SubnetworkDetector:
+    def load(cls, path: Path | str, classifier: PyTorchClassifier | None = None) -> SubnetworkDetector:
         """The detector that ``save`` wrote, attached to the classifier that it was trained on.
 
+        :param path: its file, or its name in the zoo.
+        :param classifier: may be left out for one of the zoo, whose card names it.
         :raises UsageError: if the file is missing, is not a detector, or belongs to another classifier.
         """
+        if zoo.is_meant(path):
+            file = zoo.path(str(path), "detector")
+            classifier = classifier or estimators.load(zoo.card(str(path)).classifier)
+            path = file
+        if classifier is None:
+            raise UsageError(f"{path} needs the classifier that it was trained on")
         with reading(Path(path), "detector"):
             tensors, meta = load_tensors(Path(path))
+            meta.pop("card", None)
             belongs_to = meta.pop("classifier")
             detector = cls(classifier, **meta)
             detector.subnetwork.load_state_dict(tensors)

@@ -2,6 +2,7 @@ from .averaged import AveragedModel as AveragedModel
 from .averaged import ExpectationClassifier as ExpectationClassifier
 from .averaged import expectation as expectation
 from .fast import GradientModel as GradientModel
+from .fast import calling_model as calling_model
 from .fast import training_format as training_format
 from .joint_outputs import detector_module as detector_module
 from .joint_outputs import joint as joint

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from advbench import checks
+from advbench.estimators.fast import calling_model
 from advbench.estimators.torch_classifier import TorchClassifier
 
 DRAWS = 10
@@ -26,7 +27,11 @@ class AveragedModel(nn.Module):
         self.module, self.draws = module, draws
 
     def forward(self, x: Tensor) -> Tensor:
-        return torch.stack([self.module(x) for _ in range(self.draws)]).mean(0)
+        return torch.stack([self._draw(x) for _ in range(self.draws)]).mean(0)
+
+    def _draw(self, x: Tensor) -> Tensor:
+        with calling_model():
+            return self.module(x)
 
 
 class ExpectationClassifier(TorchClassifier):

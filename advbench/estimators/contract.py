@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import itertools
-from typing import Literal
+from collections.abc import Callable
+from functools import partial
+from typing import Literal, Self
 
 import numpy as np
 import torch
@@ -15,8 +17,7 @@ from advbench.data.find import Images
 from advbench.device import images_at_a_time
 from advbench.errors import UsageError
 from advbench.estimators.averaged import DRAWS, AveragedModel
-from advbench.estimators.fast import logits
-from advbench.estimators.whole import BackwardModel
+from advbench.estimators.fast import GradientModel, calling_model, logits
 from advbench.files import first_line
 from advbench.models.tapped import Normalize
 
@@ -25,6 +26,24 @@ Outputs = Literal["logits", "probabilities", "log-probabilities", "sigmoid"]
 
 _TINY = torch.finfo(torch.float32).tiny
 _NEAREST_TO_ONE = 2**-25  # closer to 1 than any other float32
+_RESHAPING = (
+    *(
+        "View",
+        "UnsafeView",
+        "Reshape",
+        "Squeeze",
+        "Unsqueeze",
+        "Select",
+        "Slice",
+        "Permute",
+        "Transpose",
+        "Clone",
+        "ToCopy",
+    ),
+    *("Mean", "AvgPool", "AdaptiveAvgPool", "NativeDropout"),
+)
+"""Starts of the names of PyTorch's backward functions that change the shape of values and not their kind."""
+_LAST = ("Relu", "LeakyRelu", "Hardtanh", "Addmm", "Mm", "Linear", "Convolution", "MkldnnConvolution")
 _WAY_OUT = "--outputs {} converts them, with the figures of the logits; {}"
 
 
@@ -39,7 +58,8 @@ class AsLogits(nn.Module):
         self.module, self.outputs = module, outputs
 
     def forward(self, x: Tensor) -> Tensor:
-        out = self.module(x).float()
+        with calling_model():
+            out = self.module(x).float()
         out = out[:, None] if out.ndim == 1 else out
         if self.outputs == "sigmoid" or (self.outputs == "probabilities" and out.shape[1] == 1):
             out = out.clamp_min(_TINY).log() - (1 - out).clamp_min(_NEAREST_TO_ONE).log()
@@ -56,9 +76,26 @@ class ZeroGradientModel(nn.Module):
         self.module = module
 
     def forward(self, x: Tensor) -> Tensor:
-        with torch.no_grad():
+        with torch.no_grad(), calling_model():
             outputs = self.module(x.detach().clone())
         return outputs + 0 * x.flatten(1).sum(1, keepdim=True)
+
+
+class ExportedModel(nn.Module):
+    """A program of ``torch.export``, which forbids ``eval()`` and ``train()``: it stays what it was exported as."""
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module = module
+        for part in module.modules():
+            part.training = False
+
+    def train(self, mode: bool = True) -> Self:
+        self.training = False
+        return self
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.module(x)
 
 
 def normalised(module: nn.Module, mean: tuple[float, ...], std: tuple[float, ...], channels: int) -> nn.Module:
@@ -91,10 +128,11 @@ def classifier(
     if isinstance(module, OptimizedModule):
         module = module._orig_mod  # the same function, which works without a compiler and with hooks
     torch._functorch.config.donated_buffer = False  # or compiled parts refuse several gradients of one pass
+    module = ExportedModel(module) if "eval" in vars(module) else module
     notes = _prepare(module, device, first)
     raw = _outputs(module, first)
     module = _regular(module, first[:1])
-    notes += _compare_outputs(raw.double().cpu().numpy(), outputs)
+    notes += _compare_outputs(raw.double().cpu().numpy(), outputs, partial(_ends_in_logits, module, first[:1]))
     _compare_classes(max(2, raw.shape[1]), images)
     if outputs in ("probabilities", "sigmoid") or raw.shape[1] == 1:
         module = AsLogits(module, outputs or "logits")
@@ -131,13 +169,14 @@ class RegularModel(nn.Module):
         self.module = module
 
     def forward(self, x: Tensor) -> Tensor:
-        return logits(self.module(x), len(x))
+        with calling_model():
+            return logits(self.module(x), len(x))
 
 
 def _regular(module: nn.Module, x: Tensor) -> nn.Module:
     """The module, or a ``RegularModel`` of one that returns half precision, or no rows for a single image x."""
     _outputs(module, x)
-    with torch.no_grad():
+    with torch.no_grad(), calling_model():
         outputs = module(x.clone())
     regular = not isinstance(outputs, Tensor) or (outputs.ndim == 2 and outputs.dtype in (torch.float32, torch.float64))
     return module if regular else RegularModel(module)
@@ -179,7 +218,7 @@ def _runs(module: nn.Module, x: Tensor) -> bool:
 
 def _outputs(module: nn.Module, x: Tensor) -> Tensor:
     try:
-        with torch.no_grad():
+        with torch.no_grad(), calling_model():
             out = logits(module(x.clone()), len(x))  # a clone: the model may change its input in place
     except Exception as error:  # a user's model may raise anything
         shape = tuple(x.shape[1:])
@@ -221,19 +260,14 @@ def _compare_classes(classes: int, images: Images) -> None:
 
 
 def _differentiable(module: nn.Module, x: Tensor) -> tuple[nn.Module, list[str]]:
-    """The module, or another of the same outputs where its gradient at images x needs one, and a note on that."""
+    """The module, or one of the same outputs and the gradient zero where none reaches images x, and a note on that."""
     _outputs(module, x)  # a model that refuses so few images is not one without a gradient
     why = "detach, NumPy or no_grad in the model"
-    for candidate, notes in (
-        (module, []),
-        (BackwardModel(module), ["the model has reentrant checkpoints: gradients take backward() and are slower"]),
-    ):
-        try:
-            if _passes_gradient(candidate, x):
-                return candidate, notes
-            break
-        except Exception as error:  # a user's model may raise anything
-            why = first_line(error)
+    try:
+        if _passes_gradient(GradientModel(module), x):
+            return module, []
+    except Exception as error:  # a user's model may raise anything
+        why = first_line(error)
     return ZeroGradientModel(module), [
         f"NO GRADIENT reaches the images ({why}): only attacks without gradients do anything"
     ]
@@ -242,18 +276,29 @@ def _differentiable(module: nn.Module, x: Tensor) -> tuple[nn.Module, list[str]]
 def _passes_gradient(module: nn.Module, x: Tensor) -> bool:
     with torch.enable_grad():
         x = x.detach().requires_grad_(True)
-        outputs = module(x.clone())
+        outputs = module(x)
         return outputs.requires_grad and torch.autograd.grad(outputs.sum(), x, allow_unused=True)[0] is not None
 
 
-def _compare_outputs(found: np.ndarray, named: Outputs | None) -> list[str]:
+def _ends_in_logits(module: nn.Module, x: Tensor) -> bool:
+    """Whether the last function of the model is known and is no sigmoid: a rectifier, a linear layer or a convolution."""
+    with torch.enable_grad(), calling_model():
+        outputs = module(x.detach().clone().requires_grad_(True))
+    last = outputs.grad_fn
+    while last is not None and last.name().startswith(_RESHAPING):
+        last = last.next_functions[0][0]
+    return last is not None and last.name().startswith(_LAST)
+
+
+def _compare_outputs(found: np.ndarray, named: Outputs | None, ends_in_logits: Callable[[], bool]) -> list[str]:
     """Notes on outputs (N, classes), or (N, 1), that are no plain logits.
 
+    :param ends_in_logits: whether the model is known to end in no sigmoid; asked only where values could be its.
     :raises UsageError: if they are not what was named, or, where nothing was, if they are evidently no logits.
     """
     low, high, totals = found.min(), found.max(), found.sum(1)
     single = found.shape[1] == 1
-    is_unit = low >= 0 and high <= 1 + checks.ROUNDING
+    is_unit = low >= 0 and high <= 1 + checks.ROUNDING and not (named is None and ends_in_logits())
     shares = not single and low >= 0 and _have_one_total(found)
     with np.errstate(over="ignore"):
         logs = not single and high <= 0 and np.allclose(np.log(np.exp(found).sum(1)), 0, atol=2e-2)

@@ -10,12 +10,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import cache
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules import module as torch_module
 from torch.nn.utils.fusion import fuse_conv_bn_weights
+from torch.utils import checkpoint
 
 from advbench.models.convolution import Conv2d
 from advbench.models.tapped import Composite, TappedModule
@@ -44,7 +46,8 @@ class GradientModel(nn.Module):
         self.model = model
 
     def forward(self, x: Tensor) -> Tensor:
-        return logits(_compute(self.model, x.clone()), len(x))  # a clone: the model may change its input in place
+        with calling_model():  # a clone: the model may change its input in place
+            return logits(_compute(self.model, x.clone()), len(x))
 
     def features(self, x: Tensor, position: int) -> Tensor:
         """The activations of a model with taps at AD(position)."""
@@ -67,6 +70,28 @@ def logits(outputs: Tensor, n: int) -> Tensor:
     if outputs.dtype in (torch.bfloat16, torch.float16):
         outputs = outputs.float()
     return outputs[None] if outputs.ndim == 1 and n == 1 < len(outputs) else outputs
+
+
+@contextmanager
+def calling_model() -> Iterator[None]:
+    """A frame for a call of a user's model, which may switch gradients or the default type: they are switched back.
+
+    Reentrant checkpoints become the others, of equal gradient: they forbid ``torch.autograd.grad``.
+    """
+    enabled, default, reentrant = torch.is_grad_enabled(), torch.get_default_dtype(), checkpoint.CheckpointFunction
+    checkpoint.CheckpointFunction = _Checkpoint  # type: ignore[misc,assignment]
+    try:
+        yield
+    finally:
+        checkpoint.CheckpointFunction = reentrant  # type: ignore[misc]
+        torch.set_grad_enabled(enabled)
+        torch.set_default_dtype(default)
+
+
+class _Checkpoint:
+    @staticmethod
+    def apply(function: Any, preserve_rng_state: bool, *args: Any) -> Any:
+        return checkpoint.checkpoint(function, *args, use_reentrant=False, preserve_rng_state=preserve_rng_state)
 
 
 def _chain(layers: Iterable[nn.Module], x: Tensor) -> Tensor:

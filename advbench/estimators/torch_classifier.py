@@ -17,6 +17,7 @@ from advbench import models
 from advbench.device import bfloat16, float32, images_at_a_time, resolve_device
 from advbench.estimators.fast import GradientModel
 from advbench.estimators.whole import RootModule, WholeModel, preprocessing_of
+from advbench.models import zoo
 
 Precision = Literal["exact", "fast"]
 
@@ -91,11 +92,16 @@ def stock(
 def load(
     run: Path | str, name: str = "classifier", precision: Precision = "exact", device: str = "auto"
 ) -> TorchClassifier:
-    """A trained model of a run directory as an ART estimator.
+    """A trained model as an ART estimator.
 
-    :raises UsageError: if the run holds no such model.
+    :param run: a run directory, the file of a model, or the name of a network in the zoo, with or without ``zoo:``.
+    :param name: of the model in the run.
+    :raises UsageError: if there is no such model.
     """
-    module, spec = models.load(Path(run) / "models" / f"{name}.safetensors")
+    file = zoo.path(str(run), "classifier") if zoo.is_meant(run) else Path(run)
+    if not file.is_file():
+        file = file / "models" / f"{name}.safetensors"
+    module, spec = models.load(file)
     return classifier(module, spec.input_shape, spec.classes, precision, device)
 
 
@@ -161,7 +167,7 @@ def clipped(estimator: PyTorchClassifier, x: Tensor) -> Tensor:
 
 
 class _NoInputGradient(RuntimeError):
-    """``torch.autograd.grad`` fails: reentrant checkpoints need ``backward()``, which ART calls."""
+    """``torch.autograd.grad`` fails: checkpoints of other libraries than PyTorch need ``backward()``, which ART calls."""
 
 
 class TorchClassifier(PyTorchClassifier):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -13,7 +12,7 @@ from art.preprocessing.standardisation_mean_std.numpy import StandardisationMean
 from art.preprocessing.standardisation_mean_std.pytorch import StandardisationMeanStdPyTorch
 from torch import Tensor, nn
 
-from advbench.estimators.fast import GradientModel, logits
+from advbench.estimators.fast import GradientModel, calling_model, logits
 
 
 class RootModule(nn.Module):
@@ -28,7 +27,8 @@ class RootModule(nn.Module):
         self.__dict__["gradient_model"] = GradientModel(model)  # the same module: not a part of this one
 
     def forward(self, x: Tensor) -> list[Tensor]:
-        return [logits(self._model(x), len(x))]
+        with calling_model():
+            return [logits(self._model(x), len(x))]
 
     @property
     def get_layers(self) -> list[str]:
@@ -54,48 +54,8 @@ class WholeModel(nn.Module):
         x = preprocessed(self._estimator, x)
         if self.model is not None:
             return self.model(x)
-        # a clone: the model may change its input in place
-        return logits(self.root(x.clone(memory_format=torch.contiguous_format))[-1], len(x))
-
-
-class BackwardModel(nn.Module):
-    """A model whose parts forbid ``torch.autograd.grad``, such as reentrant checkpoints, made to allow it.
-
-    Inside, ``backward()`` runs, which also costs the gradients of the weights; these are dropped.
-    """
-
-    def __init__(self, module: nn.Module) -> None:
-        super().__init__()
-        self.module = module
-
-    def forward(self, x: Tensor) -> Tensor:
-        return _Backward.apply(x, self.module)
-
-
-class _Backward(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, module: nn.Module) -> Tensor:
-        with torch.enable_grad():
-            ctx.images = x.detach().requires_grad_(True)
-            ctx.outputs = module(ctx.images.clone())
-        ctx.weights = list(module.parameters())
-        return ctx.outputs.detach()
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        before = [weight.grad for weight in ctx.weights]
-        ctx.images.grad = None
-        try:
-            for weight in ctx.weights:
-                weight.grad = None
-            with ThreadPoolExecutor(1) as other:  # PyTorch forbids it in the thread in which autograd.grad is running
-                other.submit(torch.autograd.backward, ctx.outputs, gradient, retain_graph=True).result()
-        finally:
-            for weight, grad in zip(ctx.weights, before, strict=True):
-                weight.grad = grad
-        if ctx.images.grad is None:
-            raise RuntimeError("no gradient reaches the images")
-        return ctx.images.grad, None
+        with calling_model():  # a clone: the model may change its input in place
+            return logits(self.root(x.clone(memory_format=torch.contiguous_format))[-1], len(x))
 
 
 def preprocessing_of(estimator: PyTorchClassifier) -> list[Preprocessor]:

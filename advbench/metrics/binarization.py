@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch._dynamo.eval_frame import OptimizedModule
 
 from advbench.device import images_at_a_time
-from advbench.estimators import TorchClassifier
+from advbench.estimators import TorchClassifier, calling_model
 from advbench.metrics.figures import proportion
 from advbench.metrics.sanity import Check, MakeAttack
 
@@ -43,7 +43,8 @@ class BinarizedModel(nn.Module):
     def features(self, x: Tensor) -> Tensor:
         """The input of the readout (N, D) for images (N, C, H, W)."""
         self._seen = None
-        logits = self.module(x)
+        with calling_model():
+            logits = self.module(x)
         return (logits if self._seen is None or len(self._seen) != len(x) else self._seen).flatten(1).float()
 
     def forward(self, x: Tensor) -> Tensor:

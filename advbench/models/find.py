@@ -19,9 +19,10 @@ from torch import nn
 from advbench import models
 from advbench.errors import UsageError, did_you_mean
 from advbench.files import check_tree, first_line, run_file, user_code
+from advbench.models import zoo
 from advbench.models.weights import State, fill, read, renamed
 
-FORMS = "file.py:callable, package.module:callable, torchvision:NAME, timm:NAME, a run directory or runs/NAME:model"
+FORMS = "file.py:callable, package.module:callable, torchvision:NAME, timm:NAME, zoo:NAME, a run directory or runs/NAME:model"
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,9 @@ def find(name: str, weights: Path | None = None) -> Network:
         return _torchvision(part, weights)
     if source == "timm":
         return _timm(part, weights)
-    if Path(name).is_dir():
+    if source == "zoo":
+        found = _of_file(zoo.path(part, "classifier"))
+    elif Path(name).is_dir():
         found = _of_run(Path(name), "classifier")
     elif source and Path(source).is_dir():
         found = _of_run(Path(source), part)
@@ -143,7 +146,11 @@ def _of_run(run: Path, name: str) -> Network:
         raise UsageError(f"{run} is not a run directory with models")
     if name not in names:
         raise did_you_mean(f"model in {run}", name, names)
-    module, spec = models.load(run / "models" / f"{name}.safetensors")
+    return _of_file(run / "models" / f"{name}.safetensors")
+
+
+def _of_file(path: Path) -> Network:
+    module, spec = models.load(path)
     return Network(module, spec.input_shape)
 
 

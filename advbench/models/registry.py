@@ -116,6 +116,7 @@ def load(path: Path) -> tuple[TappedModule, ModelSpec]:
 
     with reading(path, "model"):
         tensors, meta = load_tensors(path)
+        meta.pop("card", None)  # of the zoo
         fields: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in meta.items()}
         spec = ModelSpec(**fields)
         with torch.device("meta"):  # a file from someone else may ask for more weights than it holds

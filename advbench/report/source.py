@@ -34,6 +34,7 @@ def read_run(directory: Path) -> dict[str, Any]:
             "config": config,
             "environment": read(directory / "environment.json", Machine),
             "question": about.get("question", ""),
+            "pretrained": about.get("pretrained", ""),
             "claims": {claim["id"]: claim["says"] for claim in about.get("claims", [])},
             "command": config.get("command") or _command(config, about),
             "results": read_results(directory / "results.csv"),

@@ -67,6 +67,8 @@ def show(directory: Path, out: TextIO | None = None) -> None:
     console.print(_line((config["recipe"], "bold"), (rest, "")))
     if config["note"]:
         console.print(f"Other data: {config['note']}", style="red")
+    if run["pretrained"]:
+        console.print(run["pretrained"])
     found = verdicts(run["results"])
     for sentence in [run["question"], *answer(config, found)]:
         console.print(sentence)

@@ -5,6 +5,7 @@ from .claims import band as band
 from .claims import verdicts as verdicts
 from .config import Config as Config
 from .config import Eps as Eps
+from .config import FromZoo as FromZoo
 from .config import Unit as Unit
 from .config import configure as configure
 from .execution import start as start
@@ -14,6 +15,8 @@ from .exhibits import exhibit as exhibit
 from .materials import Materials as Materials
 from .materials import in_parts as in_parts
 from .materials import once as once
+from .pretrained import Measured as Measured
+from .pretrained import Pretrained as Pretrained
 from .registry import Recipe as Recipe
 from .registry import every as every
 from .registry import find as find

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
@@ -41,6 +41,15 @@ class Config(BaseModel):
     def data_options(self) -> dict[str, Any]:
         """Further arguments of ``data.load`` for the recipe's own data set."""
         return {}
+
+
+class FromZoo(Config):
+    """The config of a study that can start from networks that were trained before."""
+
+    weights: Literal["zoo", "train"] = Field(
+        "train",
+        description="zoo: take the networks that come with advbench, on the data of the report; train: train them",
+    )
 
 
 C = TypeVar("C", bound=Config)

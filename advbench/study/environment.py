@@ -53,7 +53,7 @@ def _processor() -> str:
 
 
 def _commit() -> str:
-    here = Path(__file__).resolve().parent.parent
+    here = Path(__file__).resolve().parents[2]
     if not (here / ".git").exists():
         return "not a checkout"
     command = ["git", "-C", str(here), "describe", "--always", "--dirty", "--abbrev=12"]

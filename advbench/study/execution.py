@@ -16,8 +16,10 @@ from advbench import data
 from advbench.data import Dataset
 from advbench.device import resolve_device
 from advbench.errors import DataUnavailable, UsageError
+from advbench.models import zoo
 from advbench.progress import log
 from advbench.seeds import derive, own_global_state
+from advbench.study import pretrained
 from advbench.study.cluster import Cluster
 from advbench.study.config import C, configure, digest
 from advbench.study.registry import Recipe, find
@@ -59,6 +61,10 @@ def start(
     root = None if store is None else Store(store)
     train, test, note = datasets(recipe, config, preset, dataset, data_dir)
     name = train.name
+    is_own = name == recipe.dataset and not note
+    networks, why_trained = pretrained.networks(recipe.name, recipe.pretrained, config, settings, is_own, name, seed)
+    if recipe.pretrained is not None and networks:
+        config = configure(recipe.pretrained.config(recipe.preset(preset), preset, networks), settings)
     request: dict[str, Any] = {
         "recipe": recipe.name,
         "preset": preset,
@@ -68,6 +74,8 @@ def start(
         "settings": list(settings),
         "config": config.model_dump(mode="json"),
     }
+    if networks:
+        request["zoo"] = {stage: {"name": each, "sha256": zoo.index()[each]} for stage, each in networks.items()}
     if (fingerprint := _fingerprint(train, test)) is not None:
         request["fingerprint"] = fingerprint
     directory = out or Path("runs") / f"{recipe.name}-{preset}-{name}-{digest(request)}"
@@ -80,7 +88,7 @@ def start(
         question=recipe.question,
         command=recipe.file or recipe.name,
         data_dir=str(data_dir or ""),
-        undecided=recipe.undecided.get(preset, ""),
+        undecided=recipe.undecided_by(preset, networks),
         claims=[{"id": claim.id, "says": claim.says} for claim in recipe.claims],
     )
     processes = Workers(workers or default_workers(where))
@@ -90,13 +98,19 @@ def start(
             log.info("finished stages are shared in %s", shared.url)
         if note:
             log.warning("DATA: %s", note)
+        for line in filter(None, ("the networks come from the zoo" if networks else "", why_trained)):
+            log.info("%s", line)
         for part in filter(None, (train.left_out, test.left_out)):
             log.warning("%s", part)
         try:
             with own_global_state(derive(seed, "recipe")):
-                recipe.body(Study(config, run, train, test, where, seed, processes, cluster))
+                recipe.body(Study(config, run, train, test, where, seed, processes, cluster, networks))
         finally:
             processes.stop()
+        if networks:
+            before, here = pretrained.show_cards(run, networks)
+            undecided = about.undecided or (here if preset in recipe.undecided else "")
+            run.record_about(about.model_copy(update={"pretrained": before, "undecided": undecided}))
         rows = run.results()
         run.add(pd.DataFrame([claim.row(rows) for claim in recipe.claims]))
     return run
@@ -157,7 +171,11 @@ def rebuild(request: dict[str, Any], directory: Path, store: str, data_dir: Path
     train, test = _load(recipe, config, request["dataset"], data_dir)
     if request.get("fingerprint") != _fingerprint(train, test):
         raise UsageError(f"the images of {request['dataset']} on {platform.node()} are not those of the study")
-    return Study(config, Run(directory, request, Store(store)), train, test, resolve_device(device), request["seed"])
+    networks = {stage: entry["name"] for stage, entry in request.get("zoo", {}).items()}
+    if any(zoo.index().get(entry["name"]) != entry["sha256"] for entry in request.get("zoo", {}).values()):
+        raise UsageError(f"the zoo of advbench on {platform.node()} is not that of the study; install the same version")
+    run, where = Run(directory, request, Store(store)), resolve_device(device)
+    return Study(config, run, train, test, where, request["seed"], zoo=networks)
 
 
 def _fingerprint(train: Dataset, test: Dataset) -> str | None:

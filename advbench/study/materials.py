@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache, partial
+from operator import methodcaller
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -14,8 +15,10 @@ from torch import nn
 from advbench import estimators, models
 from advbench.data import Images
 from advbench.estimators import Precision, TorchClassifier
+from advbench.files import write
+from advbench.models import zoo
 from advbench.models.tapped import TappedModule
-from advbench.progress import track
+from advbench.progress import log, track
 from advbench.study.config import C
 from advbench.study.run import History, Training
 from advbench.study.study import Study
@@ -59,6 +62,26 @@ class Materials(Generic[C]):
     def __init__(self, study: Study[C]) -> None:
         self.study, self.config, self.run = study, study.config, study.run
 
+    @once
+    def available(self, stage: str) -> bool:
+        """Whether the study has a network: what starts from the zoo leaves out what the zoo lacks."""
+        found = not self.study.zoo or stage in self.study.zoo
+        if not found:
+            log.info("%s is not in the zoo; what needs it is left out", stage)
+        return found
+
+    def weights_file(self, stage: str, train: Callable[[Path], Training], **columns: Any) -> Path:
+        """The file of a network: that of the zoo, or the one that ``train`` makes where the run does not have it.
+
+        :param train: is given a checkpoint file to resume from.
+        :param columns: what the rows of its history have in common.
+        """
+        if (name := self.study.zoo.get(stage)) is not None:
+            train = partial(_from_zoo, name)
+        elif self.study.zoo:
+            log.warning("%s is not in the zoo and is trained here", stage)
+        return self.run.trained(stage, train, **columns)
+
     def trained(
         self,
         stage: str,
@@ -79,7 +102,7 @@ class Materials(Generic[C]):
             history = train(module, checkpoint)
             return partial(models.save, module=module, spec=spec), history
 
-        return self.run.trained(stage, make, **columns)
+        return self.weights_file(stage, make, **columns)
 
     def wrapped(self, module: nn.Module, spec: models.ModelSpec, **options: Any) -> TorchClassifier:
         """A module as an estimator on the study's device; options are those of ``estimators.classifier``."""
@@ -97,6 +120,14 @@ class Materials(Generic[C]):
         """
         y = images.y if y is None else y
         return in_parts(lambda part: attack.generate(images.x[part], y[part]), len(images.x), label)
+
+
+def _from_zoo(name: str, _: Path) -> Training:
+    """A network of the zoo as if it had been trained by this run, which took no time."""
+    log.info("zoo:%s was trained before", name)
+    content = zoo.path(name).read_bytes()
+    history = [{**epoch, "seconds": 0.0} for epoch in zoo.card(name).history]
+    return lambda path: write(path, methodcaller("write", content)), history
 
 
 def in_parts(compute: Callable[[slice], np.ndarray], n: int, label: str) -> np.ndarray:

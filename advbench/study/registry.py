@@ -14,6 +14,7 @@ from advbench.errors import UsageError, did_you_mean
 from advbench.files import run_file
 from advbench.study.claims import Claim, Report
 from advbench.study.config import C
+from advbench.study.pretrained import Networks, Pretrained
 from advbench.study.study import Study
 
 PRESETS = ("quick", "small", "full", "paper")
@@ -31,6 +32,7 @@ class Recipe(Generic[C]):
     :param report: the report that the study reproduces, None where it reproduces none.
     :param claims: of the report, judged by what the study measures.
     :param undecided: presets that are too small to decide a claim, with the reason.
+    :param pretrained: how it starts from networks of the zoo, None where it always trains.
     :param file: its path on the command line, empty for an installed recipe.
     """
 
@@ -43,6 +45,7 @@ class Recipe(Generic[C]):
     report: Report | None = None
     claims: Sequence[Claim] = ()
     undecided: Mapping[str, str] = field(default_factory=dict)
+    pretrained: Pretrained | None = None
     file: str = ""
 
     def preset(self, name: str) -> C:
@@ -54,8 +57,16 @@ class Recipe(Generic[C]):
             raise did_you_mean("preset", name, list(self.presets))
         return self.presets[name]
 
+    def undecided_by(self, preset: str, networks: Networks) -> str:
+        """Why a preset decides no claim, with networks of the zoo or without; empty where it does."""
+        has_decided = bool(networks) and self.pretrained is not None and self.pretrained.decides
+        return "" if has_decided else self.undecided.get(preset, "")
 
-QUICK = {"quick": "preset quick shows the study on small subsets and decides no claim"}
+
+QUICK = {
+    "quick": "preset quick trained its networks on small subsets for seconds: figures near chance are to be expected, and it "
+    "decides no claim"
+}
 
 
 def recipe(
@@ -67,11 +78,12 @@ def recipe(
     report: Report | None = None,
     claims: Sequence[Claim] = (),
     undecided: Mapping[str, str] = QUICK,
+    pretrained: Pretrained | None = None,
 ) -> Callable[[Callable[[Study[C]], None]], Recipe[C]]:
     """Decorate the function that computes a study; the parameters are those of :class:`Recipe`."""
 
     def declare(body: Callable[[Study[C]], None]) -> Recipe[C]:
-        return Recipe(name, dataset, embedded_shape, presets, body, question, report, claims, undecided)
+        return Recipe(name, dataset, embedded_shape, presets, body, question, report, claims, undecided, pretrained)
 
     return declare
 

@@ -216,7 +216,7 @@ class Run:
         merged["seed"] = merged.seed.fillna(self.config["seed"])
         merged["note"] = self.config["note"] or merged.note
         if self._undecided:
-            merged.loc[merged.target.notna() & merged.note.isna(), "note"] = self._undecided
+            merged["note"] = merged.note.fillna(self._undecided)
         return typed(merged)
 
     def write_results(self) -> None:

@@ -48,12 +48,14 @@ class About(_File):
     :ivar command: the recipe's name or path.
     :ivar data_dir: the folder that holds the data set, empty where none was given.
     :ivar undecided: why the run decides no claim, empty where it does.
+    :ivar pretrained: which networks were trained before, in one sentence; empty where the run trained all.
     """
 
     question: str = ""
     command: str = ""
     data_dir: str = ""
     undecided: str = ""
+    pretrained: str = ""
     claims: list[dict[str, str]] = []
 
 

@@ -38,7 +38,10 @@ Measurement = Callable[..., Rows]
 
 @dataclass(frozen=True)
 class Study(Generic[C]):
-    """One execution of a recipe."""
+    """One execution of a recipe.
+
+    :ivar zoo: the names of the networks of the zoo that it starts from, by stage; empty where it trains all.
+    """
 
     config: C
     run: Run
@@ -48,6 +51,7 @@ class Study(Generic[C]):
     seed: int
     workers: Workers = field(default_factory=Workers)
     cluster: Cluster | None = None
+    zoo: Mapping[str, str] = field(default_factory=dict)
 
     def seed_of(self, *path: object) -> int:
         """The seed of a named part of the study."""

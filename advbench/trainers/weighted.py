@@ -18,7 +18,7 @@ from torch import Tensor
 from advbench import checks
 from advbench.attacks.fgsm import FGSM
 from advbench.device import bfloat16
-from advbench.estimators import clipped, loss_of, refuse_preprocessing, training_format
+from advbench.estimators import calling_model, clipped, loss_of, refuse_preprocessing, training_format
 from advbench.loop import batches, train_in_epochs
 from advbench.seeds import derive
 
@@ -152,7 +152,7 @@ class WeightedAdversarialTrainer(Trainer):
         return self._clean(x, y, weight, input_sign=False)[0]
 
     def _mean_loss(self, x: Tensor, y: Tensor) -> Tensor:
-        with bfloat16(x.device, self.bfloat16):
+        with bfloat16(x.device, self.bfloat16), calling_model():
             logits = self.classifier.model(x)
         return loss_of(self.classifier, logits.float() if logits.dtype is torch.bfloat16 else logits, y)
 

@@ -6,7 +6,7 @@ from advbench.recipes.bench.claims import CLAIMS
 from advbench.recipes.bench.config import PRESETS, Bench
 from advbench.recipes.bench.contenders import STEPS
 from advbench.recipes.bench.exhibits import EXHIBITS
-from advbench.recipes.bench.materials import Attacked
+from advbench.recipes.bench.materials import PRETRAINED, Attacked
 from advbench.recipes.bench.measurements import attacks, detector, training
 from advbench.study import Study, recipe
 
@@ -18,6 +18,8 @@ from advbench.study import Study, recipe
     presets=PRESETS,
     question="What do attacks and adversarial training cost here and in other libraries, at the same budget and strength?",
     claims=CLAIMS,
+    undecided={"quick": "preset quick times few repeats on few images, so that it decides no claim"},
+    pretrained=PRETRAINED,
 )
 def bench(study: Study[Bench]) -> None:
     """Attacks at a budget, DeepFool among them, an epoch of adversarial training, an epoch of a detector."""

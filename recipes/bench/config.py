@@ -6,10 +6,10 @@ from pathlib import Path
 
 from pydantic import Field, PositiveInt
 
-from advbench.study import Config, Eps
+from advbench.study import Eps, FromZoo
 
 
-class Bench(Config):
+class Bench(FromZoo):
     """Sizes are numbers of images."""
 
     model: Path | None = Field(
@@ -32,6 +32,7 @@ PRESETS = {
     "paper": Bench(images=512, deepfool_images=256, epoch_images=4096, train_images=45_000, epochs=26),
     "small": Bench(),
     "quick": Bench(
+        weights="zoo",
         train_images=2000,
         epochs=6,
         images=32,

@@ -11,7 +11,7 @@ from advbench.data import Images
 from advbench.errors import UsageError
 from advbench.models.tapped import TappedModule
 from advbench.recipes.bench.config import Bench
-from advbench.study import History, Materials, Study
+from advbench.study import History, Materials, Pretrained, Study
 from advbench.trainers import Schedule, train_classifier
 
 
@@ -49,3 +49,6 @@ class Attacked(Materials[Bench]):
             tried = f"{len(images.x)} test images"
             raise UsageError(f"the classifier is right about none of {tried}; train it for more epochs")
         return Images(images.x[right], images.y[right])
+
+
+PRETRAINED = Pretrained(("classifier",), ("model", "train_images", "epochs"), recipe="detector-cifar", decides=False)

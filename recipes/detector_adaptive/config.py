@@ -8,17 +8,19 @@ from pydantic import Field, PositiveFloat, PositiveInt
 
 from advbench.recipes.detector_cifar.config import PRESETS as DETECTORS
 from advbench.recipes.detector_cifar.config import DetectorCifar
-from advbench.study import Config, Eps
+from advbench.study import Eps, FromZoo
 
 
-class DetectorAdaptive(Config):
+class DetectorAdaptive(FromZoo):
     """Sizes are numbers of images."""
 
     source: Path | None = Field(
         None,
         description="a finished run of detector-cifar whose classifier and detectors are attacked; null: train them",
     )
-    detectors: DetectorCifar = Field(description="how they are trained where there is no source")
+    detectors: DetectorCifar = Field(
+        description="how they are trained where there is no source; where they come from says weights, not theirs"
+    )
     images: PositiveInt = Field(1000, description="test images that the classifier has right; all are attacked")
     eps: tuple[Eps, ...] = (1 / 255, 2 / 255, 4 / 255, 8 / 255)
     steps: PositiveInt = Field(1000, description="of selective and orthogonal PGD, each of eps / 10")
@@ -44,6 +46,7 @@ PRESETS = {
         carlini_adaptive_steps=100,
     ),
     "quick": DetectorAdaptive(
+        weights="zoo",
         detectors=DETECTORS["quick"],
         images=24,
         eps=(1 / 255, 8 / 255),

@@ -14,10 +14,12 @@ from advbench.data import Images
 from advbench.detectors import SubnetworkDetector, combined
 from advbench.recipes.detector_adaptive.config import DetectorAdaptive
 from advbench.recipes.detector_cifar.adversaries import Adversary
+from advbench.recipes.detector_cifar.config import PRESETS as DETECTORS
 from advbench.recipes.detector_cifar.config import DetectorCifar
-from advbench.recipes.detector_cifar.materials import Detectors
+from advbench.recipes.detector_cifar.materials import DYNAMIC, Detectors
+from advbench.recipes.detector_cifar.materials import PRETRAINED as DETECTORS_TRAINED
 from advbench.report import Attacked, bundle
-from advbench.study import Materials, Study, once
+from advbench.study import Materials, Pretrained, Study, once
 
 PGD = {"selective-pgd": SelectivePGD, "orthogonal-pgd": OrthogonalPGD}
 
@@ -36,11 +38,6 @@ class Defender:
     @property
     def label(self) -> str:
         return "dynamic" if self.kind == "dynamic" else f"static-{self.adversary.attack}"
-
-    @property
-    def knowledge(self) -> tuple[Knowledge, ...]:
-        """No second dynamic detector is trained, so none can stand in for the first."""
-        return ("zero", "perfect") if self.kind == "dynamic" else ("zero", "limited", "perfect")
 
     def columns(self) -> dict[str, Any]:
         fit = {"fit_attack": self.adversary.attack, "fit_eps": self.adversary.eps}
@@ -69,6 +66,11 @@ class Evasions(Materials[DetectorAdaptive]):
             Defender("static", bim, base.detector(bim, 2, 0)),
             Defender("dynamic", bim, base.dynamic_detector()),
         ]
+
+    def knowledge(self, defender: Defender) -> tuple[Knowledge, ...]:
+        """No second dynamic detector is trained, so none can stand in for the first; nor is one of every static detector."""
+        has_second = defender.kind == "static" and self.base.has_detector(defender.adversary, 2, 1)
+        return ("zero", "limited", "perfect") if has_second else ("zero", "perfect")
 
     def _detectors(self) -> DetectorCifar:
         """How the detectors are trained, or were."""
@@ -123,3 +125,18 @@ class Evasions(Materials[DetectorAdaptive]):
             for defender, name, eps in product(self.defenders, PGD, self.config.eps)
         ]
         return bundle(self.clean.x, self.clean.y, self.study.test.classes, attacked)
+
+
+PRETRAINED = Pretrained(
+    base=("classifier", "detector-fgsm-4-ad2-seed0", "detector-bim-1-ad2-seed0", DYNAMIC),
+    training=("source", "detectors.weights", *(f"detectors.{name}" for name in DETECTORS_TRAINED.training)),
+    quick={
+        "detectors": DETECTORS["quick"].model_copy(update={"test_images": 400, "validation_images": 1000}),
+        "images": 100,
+        "steps": 40,
+        "carlini_images": 50,
+        "carlini_steps": 150,
+        "carlini_adaptive_steps": 100,
+    },
+    recipe="detector-cifar",
+)

@@ -8,7 +8,7 @@ from advbench.recipes.detector_cifar import measurements
 from advbench.recipes.detector_cifar.claims import CLAIMS
 from advbench.recipes.detector_cifar.config import PRESETS, DetectorCifar
 from advbench.recipes.detector_cifar.exhibits import EXHIBITS
-from advbench.recipes.detector_cifar.materials import Detectors
+from advbench.recipes.detector_cifar.materials import PRETRAINED, Detectors
 from advbench.recipes.reports import METZEN
 from advbench.study import Study, recipe
 
@@ -22,16 +22,24 @@ from advbench.study import Study, recipe
     "does it survive an adversary who knows it?",
     report=METZEN,
     claims=CLAIMS,
+    pretrained=PRETRAINED,
 )
 def detector_cifar(study: Study[DetectorCifar]) -> None:
     """The whole CIFAR-10 part of the report: static detectors, their transfer, and the dynamic adversary."""
     made = Detectors(study)
+    references = made.references()
+    others = [adversary for adversary in made.adversaries if adversary not in references]
     study.measure(measurements.clean_accuracy, made)
-    study.measure_each(measurements.detection, made, made.adversaries)
-    study.measure(measurements.depth, made)
-    study.measure(measurements.between_eps, made)
+    study.make_each(made.detectors(references))
+    study.measure_each(measurements.detection, made, references)
     study.measure(measurements.between_adversaries, made)
-    study.measure_each(measurements.dynamic_adversary, made, product(measurements.KINDS, study.config.sigmas))
+    dynamic = [(Detectors.dynamic_detector, made)] if "dynamic" in made.kinds else []
+    study.make_each([*dynamic, *made.detectors(others)])
+    study.measure_each(measurements.dynamic_adversary, made, product(made.kinds, study.config.sigmas))
     study.measure(measurements.finer_steps, made)
+    study.measure_each(measurements.detection, made, others)
+    study.measure(measurements.between_eps, made)
+    study.make_each(made.detectors(references, study.config.depths, range(study.config.depth_seeds)))
+    study.measure(measurements.depth, made)
     study.show(EXHIBITS, made)
     study.run.explorer(made.explorer)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -35,6 +35,15 @@ class Adversary:
     @property
     def label(self) -> str:
         return self.attack if self.eps is None else f"{self.attack}-{round(self.eps * 255, 3):g}"
+
+    def arguments(self, eps: float | None, step: float | None) -> dict[str, Any]:
+        """How ``attacks.create`` makes it, within a bound and with the step of an iterative method."""
+        eps_step, max_iter = (min(step, eps), ITERATIONS) if step and eps else (None, None)
+        return {"name": self.attack, "eps": eps, "eps_step": eps_step, "max_iter": max_iter}
+
+    def detector_stage(self, position: int, seed: int) -> str:
+        """The training of its detector."""
+        return f"detector-{self.label}-ad{position}-seed{seed}"
 
 
 def grids_of(config: DetectorConfig) -> list[list[Adversary]]:
@@ -91,24 +100,31 @@ class StaticDetectors(Materials[T], ABC):
         return {"detector": "static", "position": position, "train_seed": seed, **fit}
 
     def attack(self, adversary: Adversary) -> EvasionAttack:
-        name, eps, step = adversary.attack, self.eps(adversary), self.steps.get(adversary.attack)
-        eps_step, max_iter = (min(step, eps), ITERATIONS) if step and eps else (None, None)
-        return attacks.create(name, self.classifier, eps, eps_step, max_iter)
+        arguments = adversary.arguments(self.eps(adversary), self.steps.get(adversary.attack))
+        return attacks.create(classifier=self.classifier, **arguments)
 
     def accuracy_under(self, adversary: Adversary) -> metrics.Figure:
         wrong = self.wrong(adversary)
         return metrics.proportion(int((~wrong).sum()), len(wrong))
 
+    def has_detector(self, adversary: Adversary, position: int | None = None, seed: int = 0) -> bool:
+        """Whether the study has the detector of an adversary, by default where the report attaches it."""
+        position = self.positions[adversary.attack] if position is None else position
+        return self.available(adversary.detector_stage(position, seed))
+
     def references(self) -> list[Adversary]:
         """Of each attack the smallest eps that pushes accuracy below 30 %, the largest where none does (section 4.1)."""
-        grids = [[each for each in grid if each not in self.unreferenced] for grid in self.grids]
+        grids = [
+            [each for each in grid if each not in self.unreferenced and self.has_detector(each)] for grid in self.grids
+        ]
         return [
             next((each for each in grid if self.accuracy_under(each).value < 0.3), grid[-1]) for grid in grids if grid
         ]
 
     def eps_pairs(self) -> list[tuple[Adversary, Adversary]]:
         """Every two adversaries of each attack that has several eps: the one trained on and the one met."""
-        return [pair for grid in self.grids if len(grid) > 1 for pair in product(grid, grid)]
+        detected = [[each for each in grid if self.has_detector(each)] for grid in self.grids]
+        return [pair for grid in detected if len(grid) > 1 for pair in product(grid, grid)]
 
     def untrained(self, position: int, seed: int) -> SubnetworkDetector:
         lr, weights = self.config.detector_lr, self.study.seed_of("detector", seed)
@@ -118,7 +134,7 @@ class StaticDetectors(Materials[T], ABC):
         self, stage: str, detector: SubnetworkDetector, fit: Callable[[Path], History]
     ) -> SubnetworkDetector:
         """The detector that the run keeps; where it keeps none, ``fit`` trains the given one with a checkpoint file."""
-        path = self.run.trained(stage, lambda checkpoint: (detector.save, fit(checkpoint)))
+        path = self.weights_file(stage, lambda checkpoint: (detector.save, fit(checkpoint)))
         return SubnetworkDetector.load(path, self.classifier)
 
     @once
@@ -143,7 +159,22 @@ class StaticDetectors(Materials[T], ABC):
                 fast=config.detector_bfloat16,
             )
 
-        return self.trained_detector(f"detector-{adversary.label}-ad{position}-seed{seed}", detector, fit)
+        return self.trained_detector(adversary.detector_stage(position, seed), detector, fit)
+
+    def detectors(
+        self, adversaries: Iterable[Adversary], positions: Sequence[int] | None = None, seeds: Iterable[int] = (0,)
+    ) -> list[tuple[Any, ...]]:
+        """The trainings of detectors, for ``Study.make_each``.
+
+        :param positions: by default where the report attaches the detector of each adversary.
+        """
+        return [
+            (type(self).detector, self, adversary, position, seed)
+            for adversary in adversaries
+            for position in ([self.positions[adversary.attack]] if positions is None else positions)
+            for seed in seeds
+            if self.has_detector(adversary, position, seed)
+        ]
 
     @once
     def scores(self, detector: SubnetworkDetector, adversary: Adversary | None, part: str = "test") -> np.ndarray:
@@ -157,6 +188,9 @@ class StaticDetectors(Materials[T], ABC):
 
     def explored(self, adversary: Adversary, x: np.ndarray) -> Attacked:
         """Images under an adversary for the page, beside its own detector at 5 % false positives."""
+        eps = self.eps(adversary)
+        if not self.has_detector(adversary):
+            return Attacked(adversary.attack, eps, x, self.classifier)
         detector = self.detector(adversary, self.positions[adversary.attack], 0)
-        eps, threshold = self.eps(adversary), self.threshold(detector, 5)
+        threshold = self.threshold(detector, 5)
         return Attacked(adversary.attack, eps, x, self.classifier, detector=detector, threshold=threshold)

@@ -18,11 +18,12 @@ def clean(rows: pd.DataFrame) -> Figure | None:
 
 
 def of_strong(limit: float, rows: pd.DataFrame) -> Figure | None:
-    """The lowest detectability of an adversary that leaves accuracy below a limit."""
+    """The lowest detectability of an adversary that leaves accuracy below a limit; None where one has no detector."""
     part = where(rows, exhibit="detection")
     under = where(part, metric="predictive_accuracy")[["attack", "eps", "value"]]
-    seen = where(part, metric="detectability").merge(under, on=["attack", "eps"], suffixes=("", "_under"))
-    return lowest(seen[seen.value_under < limit])
+    strong = under[under.value < limit].drop(columns="value")
+    seen = where(part, metric="detectability").merge(strong, on=["attack", "eps"])
+    return lowest(seen) if len(seen) == len(strong) else None
 
 
 def lead_over(best: int, attacks: Sequence[str], rows: pd.DataFrame) -> Figure | None:

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field, PositiveInt
 
-from advbench.study import Config, Eps, Unit
+from advbench.study import Config, Eps, FromZoo, Unit
 from advbench.trainers import Schedule
 
 SCHEDULES = {
@@ -40,7 +40,7 @@ class DetectorConfig(Config):
     detector_bfloat16: bool = Field(False, description="train them in bfloat16 where the processor has it")
 
 
-class DetectorCifar(DetectorConfig):
+class DetectorCifar(FromZoo, DetectorConfig):
     """Sizes are numbers of images; null means all."""
 
     schedule: Literal["report", "fast"] = Field("report", description="how the classifier is trained")
@@ -108,6 +108,7 @@ PRESETS = {
     ),
     "quick": DetectorCifar(
         **REDUCED,
+        weights="zoo",
         epochs=4,
         train_images=4000,
         test_images=80,

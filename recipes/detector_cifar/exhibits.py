@@ -30,6 +30,8 @@ def in_pixels(rows: pd.DataFrame, scale: float = 1) -> pd.DataFrame:
 def marks(rows: pd.DataFrame) -> Shown:
     """Detectability against predictive accuracy, a mark for each adversary."""
     table = rows.pivot_table("value", ["adversary", "attack"], "metric", sort=False).reset_index()
+    if "detectability" not in table:
+        return Shown(table=table.drop(columns="attack"))
     table = table[[*CAPTIONED, *(column for column in table if column not in CAPTIONED)]]
     chart = charts.scatter(table, "predictive_accuracy", "detectability", "attack", ["adversary", "auc"])
     return Shown(chart, table.drop(columns="attack"))
@@ -77,17 +79,20 @@ def between_eps(rows: pd.DataFrame, made: Detectors) -> Iterator[Shown]:
 
 
 @exhibit("Transfer between adversaries (figure 4)", "M7")
-def between_adversaries(rows: pd.DataFrame, made: Detectors) -> Shown:
+def between_adversaries(rows: pd.DataFrame, made: Detectors) -> Shown | None:
     """Detectability of a detector trained on one adversary (columns) on the images of another (rows), each at the smallest
     eps measured that leaves the classifier below 30 % accuracy."""
-    return adversary_map(where(rows, exhibit="between adversaries"))
+    part = where(rows, exhibit="between adversaries")
+    return None if part.empty else adversary_map(part)
 
 
 @exhibit("Static and dynamic detector under the dynamic adversary (figure 5)", "M8", "M9")
-def dynamic_adversary(rows: pd.DataFrame, made: Detectors) -> Shown:
+def dynamic_adversary(rows: pd.DataFrame, made: Detectors) -> Shown | None:
     """Along each line sigma grows: the adversary cares less for the classifier and more for the detector. Detector accuracy
     is on clean against successful adversarial images, in equal weight; a sigma with too few successes has none."""
     part = where(rows, exhibit="dynamic adversary")
+    if part.empty:
+        return None
     table = part.pivot_table("value", ["detector", "sigma"], "metric").reset_index()
     details = ["sigma", "successes"]
     axes = ("predictive_accuracy", "balanced_accuracy", "detector")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -12,11 +14,16 @@ from advbench.data import Dataset, Images
 from advbench.detectors import SubnetworkDetector
 from advbench.estimators import TorchClassifier
 from advbench.models.tapped import TappedModule
-from advbench.recipes.detector_cifar.adversaries import ITERATIONS, Adversary, StaticDetectors
+from advbench.recipes.detector_cifar.adversaries import ITERATIONS, Adversary, StaticDetectors, grids_of
 from advbench.recipes.detector_cifar.config import DetectorCifar
 from advbench.report import bundle
-from advbench.study import History, Study, once
+from advbench.study import History, Measured, Pretrained, Study, once
 from advbench.trainers import DynamicDetectorTrainer, train_classifier
+
+Kind = Literal["static", "dynamic"]
+
+DYNAMIC = "detector-dynamic"
+"""The training of the dynamic detector."""
 
 
 class Detectors(StaticDetectors[DetectorCifar]):
@@ -36,6 +43,8 @@ class Detectors(StaticDetectors[DetectorCifar]):
         }
         self.dynamic_base = Adversary("bim", self.config.dynamic_eps)
         self.dynamic_step = min(self.steps["bim"], self.config.dynamic_eps)
+        has: dict[Kind, bool] = {"static": self.has_detector(self.dynamic_base, 2), "dynamic": self.available(DYNAMIC)}
+        self.kinds = [kind for kind in has if has[kind]]
 
     def test_images(self, n: int | None) -> Images:
         return self._images(self.study.test, np.arange(len(self.study.test)), n)
@@ -120,10 +129,42 @@ class Detectors(StaticDetectors[DetectorCifar]):
                 fast=self.config.detector_bfloat16,
             )
 
-        return self.trained_detector("detector-dynamic", detector, fit)
+        return self.trained_detector(DYNAMIC, detector, fit)
 
     def explorer(self) -> dict[str, bytes]:
         """Test images for the page under every adversary."""
         images = self.clean["test"]
         attacked = [self.explored(adversary, self.crafted(adversary, "test")) for adversary in self.adversaries]
         return bundle(images.x, images.y, self.study.test.classes, attacked)
+
+
+def measured(config: DetectorCifar, stage: str) -> Measured:
+    """What the detector of a stage is measured against: the adversary that it was trained on."""
+    adversaries = [each for grid in grids_of(config) for each in grid]
+    known = product(adversaries, range(5), range(config.depth_seeds))
+    adversary = next((each for each, *trained in known if each.detector_stage(*trained) == stage), None)
+    if adversary is not None:
+        return Measured(adversary.arguments(adversary.eps, Detectors.steps.get(adversary.attack)))
+    if stage != DYNAMIC:
+        return Measured()
+    step = min(Detectors.steps["bim"], config.dynamic_eps)
+    return Measured(Adversary("dynamic", config.dynamic_eps).arguments(config.dynamic_eps, step) | {"sigma": 0.5})
+
+
+PRETRAINED = Pretrained(
+    base=("classifier",),
+    training=(
+        *("schedule", "epochs", "train_images", "devices", "detector_images", "dynamic_start", "dynamic_epochs"),
+        *("detector_epochs", "detector_lr", "detector_batch", "detector_decay", "detector_bfloat16"),
+    ),
+    quick={
+        "test_images": 1000,
+        "clean_images": None,
+        "validation_images": 1000,
+        "sigmas": (0, 0.25, 0.5, 1),
+        "sigma_images": 400,
+        "check_iterations": 20,
+        "min_successes": 50,
+    },
+    measured=measured,
+)

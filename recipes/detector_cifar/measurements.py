@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from functools import partial
 from itertools import product
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
@@ -11,11 +12,8 @@ from advbench import metrics
 from advbench.attacks import DynamicDetectorAttack
 from advbench.metrics import where
 from advbench.recipes.detector_cifar.adversaries import ITERATIONS, Adversary, StaticDetectors
-from advbench.recipes.detector_cifar.materials import Detectors
+from advbench.recipes.detector_cifar.materials import Detectors, Kind
 from advbench.study import Rows
-
-Kind = Literal["static", "dynamic"]
-KINDS: tuple[Kind, ...] = ("static", "dynamic")
 
 
 def detection_rows(made: StaticDetectors[Any], adversary: Adversary, unchanged: np.ndarray) -> Rows:
@@ -26,6 +24,8 @@ def detection_rows(made: StaticDetectors[Any], adversary: Adversary, unchanged: 
     position, under = made.positions[adversary.attack], made.columns_of(adversary)
     yield made.accuracy_under(adversary).row("predictive_accuracy", **under)
     yield metrics.proportion(int(unchanged.sum()), len(unchanged)).row("unchanged_images", **under)
+    if not made.has_detector(adversary):
+        return
     detector = made.detector(adversary, position, 0)
     thresholds = {percent: made.threshold(detector, percent) for percent in (1, 5)}
     clean, adversarial = made.scores(detector, None), made.scores(detector, adversary)
@@ -74,7 +74,7 @@ def between_adversaries(made: Detectors) -> Rows:
 def depth(made: Detectors) -> Rows:
     """Figure 2, right: the same detector attached at every depth, over several seeds."""
     for adversary, position in product(made.references(), made.config.depths):
-        for seed in range(made.config.depth_seeds):
+        for seed in filter(partial(made.has_detector, adversary, position), range(made.config.depth_seeds)):
             yield detectability_row(made, adversary, adversary, position, seed)
 
 
@@ -92,7 +92,7 @@ def dynamic_adversary(made: Detectors, kind: Kind, sigma: float) -> Rows:
 
 def finer_steps(made: Detectors) -> Rows:
     """What breaks figure 5? A step of alpha = eps jumps between corners of the ball; a finer one descends."""
-    for kind in KINDS:
+    for kind in made.kinds:
         seen = where(made.run.results(), exhibit="dynamic adversary", metric="balanced_accuracy", detector=kind)
         if len(seen):
             worst = float(seen.loc[seen.value.idxmin()].sigma)

@@ -8,7 +8,7 @@ from advbench.recipes.compare_defences.future import future_defence
 from advbench.recipes.fgsm_cifar.claims import CLAIMS
 from advbench.recipes.fgsm_cifar.config import PRESETS, FgsmCifar
 from advbench.recipes.fgsm_cifar.exhibits import EXHIBITS
-from advbench.recipes.fgsm_cifar.materials import AVERAGE, READINGS, STANDARD, Future, Networks
+from advbench.recipes.fgsm_cifar.materials import AVERAGE, PRETRAINED, READINGS, STANDARD, Future, Networks
 from advbench.recipes.fgsm_cifar.measurements import autoattack, strong, table
 from advbench.recipes.reports import FGSM
 from advbench.study import Study, recipe
@@ -26,17 +26,18 @@ AUTOATTACKED = (STANDARD, READINGS["V1"], READINGS["V1 dynamic"])
     "another network?",
     report=FGSM,
     claims=CLAIMS,
+    pretrained=PRETRAINED,
 )
 def fgsm_cifar(study: Study[FgsmCifar]) -> None:
     """The report's table in every reading of its text and code, then what it did not try: attacks on the defended network."""
     config, made, future = study.config, Networks(study), Future(study)
     seeds = range(study.seed, study.seed + config.seeds)
-    networks = [STANDARD, *(READINGS[name] for name in config.readings)]
+    networks = [regime for regime in (STANDARD, *(READINGS[name] for name in config.readings)) if made.has(regime)]
     trained = list(product([*networks, AVERAGE] if config.pooling else networks, seeds))
 
     first = [(Networks.network, made, regime, seed) for regime, seed in trained if regime.crafted_on != "trained"]
     later = [(Networks.network, made, regime, seed) for regime, seed in trained if regime.crafted_on == "trained"]
-    crafted = [(Networks.training_directions, made, "trained", seed) for seed in seeds if later]
+    crafted = [(Networks.training_directions, made, "trained", seed) for seed in seeds if later and not study.zoo]
     study.make_each([*first, *future.trainings()])
     study.make_each([*crafted, *future.attacks_on_undefended()])
     study.make_each([*later, *future.attacks_on_defences()])

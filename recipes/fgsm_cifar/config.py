@@ -7,12 +7,12 @@ from typing import Literal
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 
 from advbench.recipes.compare_defences.future import FutureWork
-from advbench.study import Config, Eps
+from advbench.study import Eps, FromZoo
 
 Reading = Literal["V1", "V2", "V3", "V1 dynamic", "V2 dynamic"]
 
 
-class FgsmCifar(Config):
+class FgsmCifar(FromZoo):
     """Sizes are numbers of images; null means all."""
 
     train_images: PositiveInt | None = None
@@ -81,6 +81,7 @@ PRESETS = {
     ),
     # small batches: batch norm with Keras' momentum needs some hundred steps before its statistics are those of the images
     "quick": FgsmCifar(
+        weights="zoo",
         train_images=600,
         test_images=120,
         watched_images=60,

@@ -18,11 +18,11 @@ from advbench.estimators import TorchClassifier
 from advbench.models.tapped import TappedModule
 from advbench.models.vgg import VGG
 from advbench.recipes.compare_defences.future import FutureDefences
-from advbench.recipes.fgsm_cifar.config import FgsmCifar
+from advbench.recipes.fgsm_cifar.config import PRESETS, FgsmCifar
 from advbench.report import Attacked, bundle
 from advbench.report.explorer import IMAGES
 from advbench.seeds import derive
-from advbench.study import History, Materials, Study, in_parts, once
+from advbench.study import History, Materials, Pretrained, Study, in_parts, once
 from advbench.trainers import MixedAdversarialTrainer, StaticAdversarialTrainer, WeightedAdversarialTrainer
 from advbench.trainers.losses import SoftmaxMSE
 
@@ -99,6 +99,11 @@ class Networks(Materials[FgsmCifar]):
     def __init__(self, study: Study[FgsmCifar]) -> None:
         super().__init__(study)
         self.test = study.test.images(slice(study.config.test_images))
+
+    def has(self, regime: Regime) -> bool:
+        """Whether the study has the network of a regime, in each seed."""
+        seed = self.study.seed
+        return all(self.available(regime.stage(seed + i)) for i in range(self.config.seeds))
 
     def _spec(self, model: str) -> models.ModelSpec:
         data = self.study.train
@@ -219,3 +224,22 @@ class Networks(Materials[FgsmCifar]):
                 attack = "fgsm-mse" if source == regime else "fgsm-mse on the standard network"
                 attacked.append(Attacked(attack, eps, shown.x + np.float32(eps) * direction, classifier, name))
         return bundle(shown.x, shown.y, self.study.test.classes, attacked)
+
+
+PRETRAINED = Pretrained(
+    base=(STANDARD.stage(0),),
+    training=(
+        *("train_images", "epochs", "defended_epochs", "batch", "defended_batch", "lr", "decay", "l2", "bfloat16"),
+        *("dynamic_images", "pooling", "seeds"),
+    ),
+    quick={
+        "seeds": 1,
+        "pooling": False,
+        "test_images": 2000,
+        "readings": ("V1", "V2", "V3", "V1 dynamic"),
+        "strong_images": 100,
+        "pgd_iterations": 20,
+        # those that train nothing: other networks would need hours
+        "future": PRESETS["quick"].future.quicker(defences=("none", "jpeg-compression"), test_images=60),
+    },
+)

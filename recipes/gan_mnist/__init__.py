@@ -5,7 +5,7 @@ from __future__ import annotations
 from advbench.recipes.gan_mnist.claims import CLAIMS
 from advbench.recipes.gan_mnist.config import PRESETS, GanMnist
 from advbench.recipes.gan_mnist.exhibits import EXHIBITS
-from advbench.recipes.gan_mnist.materials import MODES, Game, Networks
+from advbench.recipes.gan_mnist.materials import MODES, PRETRAINED, Game, Networks, clean_stage
 from advbench.recipes.gan_mnist.measurements import attacked, clean, crossed, curves, pgd
 from advbench.recipes.reports import HEIDECKE
 from advbench.study import Study, recipe
@@ -20,21 +20,25 @@ from advbench.study import Study, recipe
     "withstand that attack and others?",
     report=HEIDECKE,
     claims=CLAIMS,
+    pretrained=PRETRAINED,
 )
 def gan_mnist(study: Study[GanMnist]) -> None:
     """The whole report, then what it did not ask: PGD, crossed attackers, several classifiers at once."""
     made, config = Networks(study), study.config
     seeds = range(config.seeds)
     epochs = {"c1": {config.clean_epochs, config.start_epochs}, "c2": {config.clean_epochs, made.alternating_epochs}}
-    settings = [(t, seed) for seed in seeds for t in config.t]
+    settings = [(t, seed) for seed in seeds for t in made.t]
     games = [Game(mode, t, seed) for t, seed in settings for mode in MODES]
-    middle = min(config.t, key=lambda t: abs(t - 0.08))  # where the report's two modes differ most
+    middle = min(made.t, key=lambda t: abs(t - 0.08))  # where the report's two modes differ most
     games += [
         Game("alternating" if variant == "half-clean" else "consecutive", middle, seed, variant)
         for seed in seeds[: config.variant_seeds]
         for variant in config.variants
     ]
-    study.make_each((Networks.clean, made, name, seed, n) for seed in seeds for name in epochs for n in epochs[name])
+    trained = [(name, seed, n) for seed in seeds for name in epochs for n in epochs[name]]
+    study.make_each(
+        (Networks.clean, made, *each) for each in trained if made.available(clean_stage(each[0], each[2], each[1]))
+    )
     study.make_each((Networks.played, made, game) for game in games if game.variant != "fresh")
     # a fresh attacker needs the C1 of a game that is played by now
     study.make_each((Networks.played, made, game) for game in games if game.variant == "fresh")

@@ -43,7 +43,7 @@ def perturbations(rows: pd.DataFrame, made: Networks) -> Shown:
     (white), an attack clipped to [0, 1]."""
     other = int(np.flatnonzero(made.test.y != made.test.y[0])[0])
     x, cells = made.test.x[[0, other]], []
-    for t in made.config.t:
+    for t in made.t:
         deltas = made.perturbed(Game("consecutive", t, 0), x)
         for digit, (image, delta) in enumerate(zip(x, deltas, strict=True), 1):
             shown = {"original": image, "perturbation": 0.5 + delta / (2 * t), "attack": np.clip(image + delta, 0, 1)}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,7 +19,7 @@ from advbench.progress import track
 from advbench.recipes.gan_mnist.config import GanMnist, Variant
 from advbench.report import Attacked, bundle
 from advbench.seeds import own_global_state
-from advbench.study import History, Materials, Study, Training, in_parts, once
+from advbench.study import History, Materials, Measured, Pretrained, Study, Training, in_parts, once
 from advbench.trainers import AlternatingTrainer, train_with_adam
 
 BATCH = 100
@@ -44,10 +45,23 @@ class Game:
     def label(self) -> str:
         return "-".join(filter(None, (self.mode, self.variant, f"t{self.t:g}", f"seed{self.seed}")))
 
+    def c1_stage(self, clean_epochs: int) -> str:
+        """The training that made its C1."""
+        if self.mode == "alternating":
+            return f"{self.label}-c1"
+        if self.variant == "fresh":
+            return Game("alternating", self.t, self.seed).c1_stage(clean_epochs)
+        return clean_stage("c1", clean_epochs, self.seed)
+
     @property
     def defence(self) -> str:
         """How C1 was trained."""
         return "alternating" if self.mode == "alternating" or self.variant == "fresh" else "none"
+
+
+def clean_stage(name: str, epochs: int, seed: int) -> str:
+    """The training of a classifier on clean images."""
+    return f"{name}-{epochs}-epochs-seed{seed}"
 
 
 class Networks(Materials[GanMnist]):
@@ -60,11 +74,17 @@ class Networks(Materials[GanMnist]):
         self.watched = self.test.first(self.config.epoch_test_images)  # attacked after every epoch
         self.spec = models.ModelSpec("cnn2", self.train.x.shape[1:], len(study.train.classes), (0.0,), (1.0,))
         self.alternating_epochs = self.config.start_epochs + self.config.attack_epochs  # of C1 and C2 in this mode
+        every = {t: [Game(mode, t, seed) for mode in MODES for seed in range(self.config.seeds)] for t in self.config.t}
+        self.t = [t for t, games in every.items() if all(map(self.has, games))]
         self._training: dict[str, Any] = {
             "batch_size": BATCH,
             "epoch_images": self.config.epoch_images,
             "validation": (self.watched.x, self.watched.y),
         }
+
+    def has(self, game: Game) -> bool:
+        """Whether the study has an attacker and its C1."""
+        return self.available(game.label) and self.available(game.c1_stage(self.config.clean_epochs))
 
     def _images(self, dataset: Dataset, n: int | None) -> Images:
         rng = np.random.default_rng(self.study.seed_of("subset", dataset.split))
@@ -74,7 +94,7 @@ class Networks(Materials[GanMnist]):
     def clean(self, name: str, seed: int, epochs: int) -> TorchClassifier:
         """A classifier after some epochs on clean images; one name has one set of weights to start from."""
         own = self.study.seed_of("seed", seed, name)
-        stage = f"{name}-{epochs}-epochs-seed{seed}"
+        stage = clean_stage(name, epochs, seed)
 
         def train(module: TappedModule, checkpoint: Path) -> History:
             options = {"nb_epochs": epochs, "seed": own, "checkpoint": checkpoint, **self._training}
@@ -122,14 +142,14 @@ class Networks(Materials[GanMnist]):
             attack = self._attack(game, victims)
             return attack.save, self._fit(attack, game, checkpoint)
 
-        return c1, GANAttack.load(self.run.trained(game.label, train), c1)
+        return c1, GANAttack.load(self.weights_file(game.label, train), c1)
 
     def _alternating(self, game: Game) -> tuple[TorchClassifier, GANAttack]:
         """C1 starts clean; then A and C1 take turns, batch by batch."""
-        start = self.clean("c1", game.seed, self.config.start_epochs)
-        stage = f"{game.label}-c1"
+        stage = game.c1_stage(self.config.clean_epochs)
 
         def alternate(module: TappedModule, checkpoint: Path) -> tuple[GANAttack, History]:
+            start = self.clean("c1", game.seed, self.config.start_epochs)
             module.load_state_dict(start.model.state_dict())
             c1 = self.wrapped(module, self.spec)
             attack = self._attack(game, c1)
@@ -149,7 +169,7 @@ class Networks(Materials[GanMnist]):
 
         self.trained(stage, self.spec, 0, both)
         c1 = self.loaded(stage)
-        return c1, GANAttack.load(self.run.trained(game.label, attack_again), c1)
+        return c1, GANAttack.load(self.weights_file(game.label, attack_again), c1)
 
     def history(self, game: Game) -> pd.DataFrame:
         """What was recorded after each epoch of a game."""
@@ -182,9 +202,46 @@ class Networks(Materials[GanMnist]):
 
     def explorer(self) -> dict[str, bytes]:
         """Test images for the page, with each attacker's perturbation of them on its own C1; first seed."""
-        games = [Game(mode, t, 0) for t in self.config.t for mode in MODES]
+        games = [Game(mode, t, 0) for t in self.t for mode in MODES]
         attacked = [
             Attacked(f"gan, {game.mode}", game.t, self.attacked_by(game), self.played(game)[0], f"C1, {game.label}")
             for game in games
         ]
         return bundle(self.test.x, self.test.y, self.study.test.classes, attacked)
+
+
+def measured(config: GanMnist, stage: str) -> Measured:
+    """The C1 that the attacker of a stage is measured on."""
+    games = map(Game, *zip(*product(MODES, config.t, range(config.seeds), (None, *config.variants)), strict=True))
+    return next(
+        (Measured(classifier=game.c1_stage(config.clean_epochs)) for game in games if game.label == stage), Measured()
+    )
+
+
+KNOWN = [Game(mode, 0.08, 0) for mode in MODES]
+"""Where the report's two modes differ most."""
+
+PRETRAINED = Pretrained(
+    base=(*(game.label for game in KNOWN), *(game.c1_stage(0) for game in KNOWN if game.mode == "alternating")),
+    training=(
+        *(
+            "width",
+            "train_images",
+            "epoch_images",
+            "epoch_test_images",
+            "clean_epochs",
+            "start_epochs",
+            "attack_epochs",
+        ),
+        *("seeds", "variants", "variant_seeds", "ensemble"),
+    ),
+    quick={
+        "seeds": 1,
+        "t": (0.04, 0.08, 0.16),
+        "variants": (),
+        "test_images": 2000,
+        "pgd_images": 200,
+        "pgd_steps": 20,
+    },
+    measured=measured,
+)

@@ -6,10 +6,10 @@ from typing import Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt
 
-from advbench.study import Config, Eps
+from advbench.study import Eps, FromZoo
 
 
-class TrainingMnist(Config):
+class TrainingMnist(FromZoo):
     """Sizes are numbers of images; null means all."""
 
     pipeline: Literal["report", "plain"] = Field(
@@ -34,7 +34,9 @@ class TrainingMnist(Config):
 PRESETS = {
     "paper": TrainingMnist(),
     "small": TrainingMnist(train_images=20_000, epochs=15, lr=0.002, strong_images=500),
+    "full": TrainingMnist(seeds=10, strong_images=500),  # seeds decide what three leave open
     "quick": TrainingMnist(
+        weights="zoo",
         train_images=3000,
         validation_images=300,
         test_images=1000,

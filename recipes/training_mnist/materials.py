@@ -18,7 +18,7 @@ from advbench.models.tapped import TappedModule
 from advbench.recipes.training_mnist.config import TrainingMnist
 from advbench.report import Attacked, bundle
 from advbench.seeds import derive
-from advbench.study import History, Materials, Study, once
+from advbench.study import History, Materials, Pretrained, Study, once
 from advbench.trainers import MixedAdversarialTrainer, WeightedAdversarialTrainer
 
 BATCH = 500
@@ -39,6 +39,9 @@ class Regime:
     @property
     def label(self) -> str:
         return self.name.replace(", ", "-").replace(" ", "-")
+
+    def stage(self, seed: int) -> str:
+        return f"{self.label}-seed{seed}"
 
 
 REGIMES = (Regime("standard", "standard"), Regime("mixed", "mixed", step=2), Regime("adversarial", "weighted"))
@@ -63,7 +66,7 @@ class Networks(Materials[TrainingMnist]):
         n = len(data) - config.validation_images
         images, held_out = data.images(slice(min(n, config.train_images or n))), data.images(slice(n, None))
         spec = models.ModelSpec("lenet", images.x.shape[1:], len(data.classes), (0.0,), (1.0,))
-        stage = f"{regime.label}-seed{seed}"
+        stage = regime.stage(seed)
 
         def train(module: TappedModule, checkpoint: Path) -> History:
             assert isinstance(module, LeNet)
@@ -142,3 +145,10 @@ def _errors(logits: np.ndarray, y: np.ndarray) -> dict[str, float]:
         "validation_top1_error": 1 - float(hit[:, 0].double().mean()),
         "validation_top5_error": 1 - float(hit.any(1).double().mean()),
     }
+
+
+PRETRAINED = Pretrained(
+    base=tuple(regime.stage(0) for regime in REGIMES),
+    training=("pipeline", "eps", "train_images", "validation_images", "epochs", "batch", "lr", "weight_decay", "seeds"),
+    quick={"seeds": 1, "test_images": None, "strong_images": 100, "pgd_iterations": 30},
+)

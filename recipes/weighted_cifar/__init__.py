@@ -9,7 +9,7 @@ from advbench.recipes.reports import WEIGHTED
 from advbench.recipes.weighted_cifar.claims import CLAIMS
 from advbench.recipes.weighted_cifar.config import PRESETS, WeightedCifar
 from advbench.recipes.weighted_cifar.exhibits import EXHIBITS
-from advbench.recipes.weighted_cifar.materials import STANDARD, Future, Loss, Networks
+from advbench.recipes.weighted_cifar.materials import PRETRAINED, STANDARD, Future, Loss, Networks
 from advbench.recipes.weighted_cifar.measurements import autoattack, defence, strong, targeted, undefended
 from advbench.study import Study, recipe
 
@@ -23,20 +23,24 @@ from advbench.study import Study, recipe
     "images?",
     report=WEIGHTED,
     claims=CLAIMS,
+    pretrained=PRETRAINED,
 )
 def weighted_cifar(study: Study[WeightedCifar]) -> None:
     """The report's attacks and its defence, the rest of the weighted loss, and the attacks that tell whether it defends."""
     config, made, future = study.config, Networks(study), Future(study)
     seeds = range(study.seed, study.seed + config.seeds)
-    alone = [Loss("fgsm", eps, 0.0) for eps in config.eps]
+    alone = [loss for eps in config.eps if made.has(loss := Loss("fgsm", eps, 0.0))]
     weighted = [Loss("fgsm", eps, alpha) for eps in config.alpha_eps for alpha in config.alphas]
-    with_pgd = [Loss("pgd", eps, 0.0) for eps in config.pgd_eps]
+    with_pgd = [loss for eps in config.pgd_eps if made.has(loss := Loss("pgd", eps, 0.0))]
     several = Loss("several", None, config.several_alpha)
-    longest_first = dict.fromkeys([*with_pgd, several, *alone, *weighted, STANDARD])
-    losses = dict.fromkeys([STANDARD, *longest_first])
+    fixed = [loss for eps in config.fixed_eps if made.has(loss := Loss("fixed", eps, 0.0))]
+    every = dict.fromkeys([*with_pgd, several, *alone, *weighted, STANDARD])
+    longest_first = list(filter(made.has, every))
+    losses = dict.fromkeys([STANDARD, *longest_first, *fixed])
 
     trainings = [(Networks.network, made, loss, seed) for seed in seeds for loss in longest_first]
     study.make_each([*trainings, *future.trainings()])
+    study.make_each((Networks.network, made, loss, seed) for seed in seeds for loss in fixed)
     study.make_each(future.attacks_on_undefended())
     study.make_each(future.attacks_on_defences())
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 
 from advbench.recipes.compare_defences.future import FutureWork
-from advbench.study import Config, Eps, Unit
+from advbench.study import Eps, FromZoo, Unit
 
 
-class WeightedCifar(Config):
+class WeightedCifar(FromZoo):
     """Sizes are numbers of images; null means all."""
 
     train_images: PositiveInt | None = Field(None, description="after those for validation")
@@ -22,12 +22,16 @@ class WeightedCifar(Config):
     epochs: PositiveInt = 30
     batch: PositiveInt = 32
     lr: PositiveFloat = 1e-3
+    decay: bool = Field(False, description="let the learning rate fall linearly to zero, step by step")
     eps: tuple[Eps, ...] = (0.001, 0.01, 0.1)
     reference_eps: Eps = Field(0.01, description="at which networks that know no eps are attacked")
     alphas: tuple[Unit, ...] = Field((0.25, 0.5, 0.75), description="weights of the clean loss beside the report's 0")
     alpha_eps: tuple[Eps, ...] = Field((0.001, 0.01, 0.1), description="eps at which they are tried")
     pgd_eps: tuple[Eps, ...] = Field((0.01, 0.1), description="eps at which PGD takes the place of FGSM in the loss")
     training_pgd_steps: PositiveInt = 7
+    fixed_eps: tuple[Eps, ...] = Field(
+        (0.001, 0.01, 0.1), description="eps of FGSM images that are made once, on the undefended network"
+    )
     several_alpha: Unit = Field(0.25, description="weight of the clean loss where FGSM at every eps shares the rest")
     seeds: PositiveInt = Field(3, description="trainings of each")
     strong_images: PositiveInt = Field(1000, description="attacked with PGD, of the first seed's networks")
@@ -38,6 +42,9 @@ class WeightedCifar(Config):
 
 
 FUTURE = FutureWork(test_images=500, epochs=30, adaptive_steps=50, restarts=5)
+FUTURE_SMALL = FUTURE.quicker(
+    train_images=20_000, test_images=300, epochs=6, eps=(0.01,), pgd_steps=20, adaptive_steps=40, restarts=3
+)
 PRESETS = {
     "paper": WeightedCifar(future=FUTURE),
     # the product of the rate and the steps, each over the size of a batch, is that of paper
@@ -48,15 +55,29 @@ PRESETS = {
         lr=0.01,
         alpha_eps=(0.01,),
         pgd_eps=(0.01,),
+        fixed_eps=(0.01,),
         training_pgd_steps=5,
         seeds=1,
         strong_images=300,
         autoattack_images=48,
-        future=FUTURE.quicker(
-            train_images=20_000, test_images=300, epochs=6, eps=(0.01,), pgd_steps=20, adaptive_steps=40, restarts=3
-        ),
+        future=FUTURE_SMALL,
+    ),
+    # a falling rate for as long as the undefended network gains on validation images
+    "full": WeightedCifar(
+        variant_images=2000,
+        epochs=20,
+        lr=4e-3,
+        decay=True,
+        alpha_eps=(0.01,),
+        pgd_eps=(0.01,),
+        training_pgd_steps=5,
+        strong_images=500,
+        pgd_restarts=5,
+        autoattack_images=100,
+        future=FUTURE_SMALL,
     ),
     "quick": WeightedCifar(
+        weights="zoo",
         train_images=900,
         validation_images=100,
         watched_images=100,
@@ -67,6 +88,7 @@ PRESETS = {
         alphas=(0.5,),
         alpha_eps=(0.01,),
         pgd_eps=(0.01,),
+        fixed_eps=(),
         training_pgd_steps=2,
         seeds=1,
         strong_images=32,

@@ -19,11 +19,11 @@ from advbench.data import Images
 from advbench.estimators import TorchClassifier
 from advbench.models.tapped import TappedModule
 from advbench.recipes.compare_defences.future import FutureDefences
-from advbench.recipes.weighted_cifar.config import WeightedCifar
+from advbench.recipes.weighted_cifar.config import PRESETS, WeightedCifar
 from advbench.report import Attacked, bundle
 from advbench.report.explorer import IMAGES
 from advbench.seeds import derive, own_global_state
-from advbench.study import History, Materials, Study, once
+from advbench.study import History, Materials, Pretrained, Study, once
 from advbench.trainers import WeightedAdversarialTrainer
 
 TARGET = 4
@@ -40,10 +40,10 @@ class Loss:
     """alpha J(x) + (1 - alpha) J(p(x)), p an attack at one eps; several attacks share 1 - alpha equally.
 
     :param kind: ``standard`` is J(x) alone; ``pgd`` takes PGD in place of FGSM; ``several`` FGSM at every eps of the
-        study.
+        study; ``fixed`` FGSM on the undefended network, once, not on the current weights.
     """
 
-    kind: Literal["standard", "fgsm", "pgd", "several"]
+    kind: Literal["standard", "fgsm", "pgd", "several", "fixed"]
     eps: float | None = None
     alpha: float = 1.0
 
@@ -83,6 +83,10 @@ class Networks(Materials[WeightedCifar]):
         super().__init__(study)
         self.test = study.test.images(slice(study.config.test_images))
 
+    def has(self, loss: Loss) -> bool:
+        """Whether the study has the network of a loss, in each seed."""
+        return all(self.available(loss.stage(self.study.seed + i)) for i in range(self.config.seeds))
+
     def network(self, loss: Loss, seed: int) -> str:
         """The stage of a training: SGD with momentum, the last epoch is kept.
 
@@ -98,13 +102,14 @@ class Networks(Materials[WeightedCifar]):
             optimizer = torch.optim.SGD(module.parameters(), config.lr, momentum=0.9, fused=True)
             classifier = self.wrapped(module, spec, optimizer=optimizer)
             crafted = self._training_attacks(loss, classifier)
-            weights = [loss.alpha, *((1 - loss.alpha) / len(crafted) for _ in crafted)]
+            weights = [loss.alpha, *((1 - loss.alpha) / len(crafted) for _ in crafted)] if crafted else [1.0]
             return WeightedAdversarialTrainer(classifier, crafted, weights).fit(
-                images.x,
+                self.moved(loss, seed, images) if loss.kind == "fixed" else images.x,
                 images.y,
                 batch_size=config.batch,
                 nb_epochs=config.epochs,
                 each_epoch=lambda: self._watched(classifier, watched, loss.eps or config.reference_eps, seed),
+                rate=(lambda time: config.lr * (1 - time / config.epochs)) if config.decay else None,
                 seed=derive(seed, "batches"),
                 checkpoint=checkpoint,
                 label=stage,
@@ -118,7 +123,7 @@ class Networks(Materials[WeightedCifar]):
         steps, batch = self.config.training_pgd_steps, self.config.batch
         if loss.kind == "pgd":
             return [attacks.create("pgd", classifier, loss.eps, max_iter=steps, batch_size=batch)]
-        bounds = {"standard": (), "fgsm": (loss.eps,), "several": self.config.eps}[loss.kind]
+        bounds = {"standard": (), "fixed": (), "fgsm": (loss.eps,), "several": self.config.eps}[loss.kind]
         return [FastGradientMethod(classifier, np.inf, eps) for eps in bounds]
 
     def _watched(self, classifier: TorchClassifier, images: Images, eps: float, seed: int) -> dict[str, float]:
@@ -141,6 +146,11 @@ class Networks(Materials[WeightedCifar]):
     def classifier(self, loss: Loss, seed: int, clipped: bool = True) -> TorchClassifier:
         """A trained network; attacks on it leave [0, 1] unless ``clipped``."""
         return self.loaded(self.network(loss, seed), clip_values=(0.0, 1.0) if clipped else None)
+
+    def moved(self, loss: Loss, seed: int, images: Images) -> np.ndarray:
+        """Images under FGSM on the undefended network, at the eps of a loss."""
+        assert loss.eps is not None
+        return fgsm(self.classifier(STANDARD, seed), images, loss.eps)
 
     def predicted(self, loss: Loss, seed: int, x: np.ndarray) -> np.ndarray:
         return self.classifier(loss, seed).predict(x, batch_size=BATCH).argmax(1)
@@ -191,3 +201,23 @@ class Networks(Materials[WeightedCifar]):
             attacked.append(Attacked("fgsm", eps, fgsm(classifier, shown, eps), classifier, name))
             attacked.append(Attacked("pga", eps, self.pga(classifier, shown, eps), classifier, name))
         return bundle(shown.x, shown.y, self.study.test.classes, attacked)
+
+
+PRETRAINED = Pretrained(
+    base=(STANDARD.stage(0),),
+    training=(
+        *("train_images", "validation_images", "watched_images", "watched_pgd_steps", "epochs", "batch", "lr", "decay"),
+        *("training_pgd_steps", "several_alpha", "seeds"),
+    ),
+    quick={
+        "seeds": 1,
+        "test_images": 2000,
+        "variant_images": 500,
+        "alphas": (0.25, 0.5, 0.75),
+        "pgd_eps": (0.01, 0.1),
+        "fixed_eps": (0.001, 0.01, 0.1),
+        "strong_images": 200,
+        # those that train nothing: other networks would need hours
+        "future": PRESETS["quick"].future.quicker(defences=("none", "jpeg-compression"), test_images=100),
+    },
+)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from advbench import attacks, metrics
-from advbench.recipes.weighted_cifar.claims import CLEAN, DEFENCE, TARGETED, UNDEFENDED
+from advbench.recipes.weighted_cifar.claims import CLEAN, DEFENCE, FIXED, TARGETED, UNDEFENDED
 from advbench.recipes.weighted_cifar.materials import BATCH, STANDARD, TARGET, Loss, Networks, fgsm
 from advbench.seeds import own_global_state
 from advbench.study import Rows
@@ -61,13 +61,17 @@ def targeted(made: Networks, seed: int) -> Rows:
 
 
 def defence(made: Networks, loss: Loss, seed: int) -> Rows:
-    """A network on clean images and under FGSM: with the true label, which it may leak, and with the predicted one."""
+    """A network on clean images and under FGSM: with the true label, which it may leak, and with the predicted one.
+
+    A network that was trained on a fixed set also meets the test images that were made in the same way.
+    """
     classifier = made.classifier(loss, seed)
     for eps in made.attack_eps(loss):
         for attack, variant, x in (
             (None, None, made.test.x),
             ("fgsm", "true label", fgsm(classifier, made.test, eps)),
             ("fgsm", "predicted label", fgsm(classifier, made.test, eps, "predicted")),
+            *([("fgsm", FIXED, made.moved(loss, seed, made.test))] if loss.kind == "fixed" else []),
         ):
             figure = metrics.accuracy(made.predicted(loss, seed, x), made.test.y)
             reported = DEFENCE.get((loss.kind, loss.alpha, eps, variant))

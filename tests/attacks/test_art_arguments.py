@@ -6,6 +6,7 @@ import art.attacks.evasion as art_attacks
 import numpy as np
 import pytest
 import torch
+from art.defences.postprocessor import HighConfidence, ReverseSigmoid, Rounded
 from art.defences.preprocessor import SpatialSmoothing
 from art.defences.preprocessor.preprocessor import PreprocessorPyTorch
 from art.estimators.classification import PyTorchClassifier
@@ -35,6 +36,14 @@ def arts(module, **options):
 def ours(module, **options):
     options = {"clip_values": (0, 1), **options}
     return estimators.TorchClassifier(module, nn.CrossEntropyLoss(), SHAPE, 10, device_type="cpu", **options)
+
+
+@pytest.mark.parametrize("make", [arts, ours])
+@pytest.mark.parametrize("defence", [Rounded(decimals=1), HighConfidence(), ReverseSigmoid()])
+@pytest.mark.parametrize("kind", [attacks.DeepFool, attacks.CarliniWagnerL2, attacks.AutoAttack])
+def test_a_postprocessing_that_our_attacks_would_leave_out_is_refused(kind, make, defence, trained_net):
+    with pytest.raises(ValueError, match=f"{kind.__name__} follows .* {type(defence).__name__} changes them"):
+        kind(make(trained_net, postprocessing_defences=defence))
 
 
 @pytest.mark.parametrize("make", [arts, ours])

@@ -224,3 +224,11 @@ def test_what_is_kept_says_so(folder):
     about = max((store.cache_dir() / "decoded").glob("*.json"), key=lambda path: path.stat().st_mtime_ns)
     said = json.loads(about.read_text())
     assert said["shape"] == list(SHAPE) and said["unreadable"] == [] and len(said["labels"]) == 20
+
+
+def test_an_image_of_16_bits_keeps_its_values(folder):
+    """A ramp up to 65535, which Pillow's convert() clips at 255."""
+    ramp = np.linspace(0, 65535, 256).reshape(16, 16)
+    Image.fromarray(ramp.astype(np.uint16)).save(folder / "train" / sorted(imagenet.REPORT)[0] / "0.png")
+    found = load(folder).x[0]
+    np.testing.assert_allclose(found, np.broadcast_to(ramp / 257, found.shape), atol=0.51)

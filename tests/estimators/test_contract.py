@@ -12,6 +12,7 @@ from advbench.data.find import Images
 from advbench.data.pixels import Pixels
 from advbench.errors import UsageError
 from advbench.estimators import contract
+from advbench.metrics.binarization import binarization_test
 
 CPU = torch.device("cpu")
 
@@ -89,6 +90,46 @@ def test_outputs_that_are_no_logits_are_recognised_with_the_way_out(pictures, ch
     with pytest.raises(UsageError, match=said) as error:
         contract.classifier(Answer(change).eval(), two, CPU)
     assert "\n" not in str(error.value)
+
+
+class SmallLogits(nn.Module):
+    """Logits between 0 and 1, which are no sigmoid: squeezenet's last layers are a rectifier and a mean."""
+
+    def __init__(self, last):
+        super().__init__()
+        self.net, self.last = Linear(), last
+
+    def forward(self, x):
+        return self.last(0.01 * self.net(x)[:, :, None, None] + 0.1)
+
+
+@pytest.mark.parametrize(
+    "last, notes",
+    [
+        (nn.Sequential(nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()), 1),
+        (nn.Sequential(nn.ReLU6(), nn.Flatten()), 1),
+        (nn.Sequential(nn.Flatten(), nn.Sigmoid()), None),
+        (nn.Sequential(nn.Hardsigmoid(), nn.AdaptiveAvgPool2d(1), nn.Flatten()), None),
+        (nn.Sequential(nn.Sigmoid(), nn.Flatten(), nn.Dropout()), None),
+    ],
+)
+def test_small_logits_are_told_from_a_sigmoid_by_the_last_function(pictures, last, notes):
+    module = SmallLogits(last).eval()
+    if notes is None:
+        with pytest.raises(UsageError, match="as a sigmoid a class does"):
+            contract.classifier(module, pictures, CPU)
+        return
+    _, said = contract.classifier(module, pictures, CPU)
+    assert len(said) == notes and "returns no negative number" in said[0]
+
+
+def test_a_linear_layer_whose_few_logits_are_between_0_and_1_returns_logits(pictures):
+    module = nn.Sequential(nn.Flatten(), nn.Linear(64, 4)).eval()
+    with torch.no_grad():
+        module[1].weight.mul_(0.01)
+        module[1].bias.fill_(0.2)
+    _, said = contract.classifier(module, pictures, CPU)
+    assert "returns no negative number" in said[0]
 
 
 @pytest.mark.parametrize(
@@ -214,7 +255,7 @@ def test_normalisation_is_in_front_of_the_model():
         (lambda z: z.squeeze(), None),
         (lambda z: z.double(), None),
         (lambda z: z.to(torch.bfloat16), None),
-        (lambda z: checkpoint(torch.sin, z, use_reentrant=True), "reentrant checkpoints"),
+        (lambda z: checkpoint(torch.sin, z, use_reentrant=True), None),
         (lambda z: z.mul_(2), None),
     ],
 )
@@ -267,3 +308,39 @@ def test_compiled_models_are_evaluated(pictures, nested):
     )
     assert notes == []
     attacks.create("deepfool-l2", estimator, max_iter=2).generate(pictures.x[:4])
+
+
+def _exported(module):
+    batch = {0: torch.export.Dim.DYNAMIC}
+    return torch.export.export(module.eval(), (torch.rand(2, *SHAPE),), dynamic_shapes=(batch,)).module()
+
+
+def _without_gradients(z):
+    torch.set_grad_enabled(False)
+    return z
+
+
+def _in_double(z):
+    torch.set_default_dtype(torch.float64)
+    return z
+
+
+@pytest.mark.parametrize(
+    "make", [lambda: _exported(Linear()), lambda: Answer(_without_gradients), lambda: Answer(_in_double)]
+)
+def test_programs_and_models_that_switch_the_whole_process_have_their_own_figures(pictures, make):
+    torch.manual_seed(0)
+    estimator, notes = contract.classifier(make(), pictures, CPU)
+    torch.manual_seed(0)
+    plain, _ = contract.classifier(Linear().eval(), pictures, CPU)
+    assert not any("GRADIENT" in note for note in notes)
+    x, y = pictures.x[:], pictures.y
+    np.testing.assert_allclose(estimator.predict(x), plain.predict(x), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(estimator.loss_gradient(x, y), plain.loss_gradient(x, y), rtol=1e-4, atol=1e-7)
+    for classifier in (estimator, plain):
+        attack = attacks.create("deepfool-l2", classifier, max_iter=3).generate(x, y)
+        binarization_test(
+            classifier, lambda c, eps, steps: attacks.create("pgd", c, eps, max_iter=steps), x[:1], 0.1, "linf", 0
+        )
+    assert np.isfinite(attack).all()
+    assert torch.is_grad_enabled() and torch.get_default_dtype() is torch.float32

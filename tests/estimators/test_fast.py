@@ -10,8 +10,9 @@ import torch.nn.functional as F
 from art.estimators.classification import PyTorchClassifier
 from torch import nn
 from torch.nn.utils import parametrizations, prune
+from torch.utils.checkpoint import checkpoint
 
-from advbench import attacks, estimators
+from advbench import attacks, estimators, trainers
 from advbench.estimators import training_format
 from advbench.models.resnet import ResNet32
 
@@ -275,23 +276,42 @@ def test_a_recording_of_branches_is_never_made():
     assert len({each.tobytes() for each in found}) == 3
 
 
+class Checkpointed(nn.Module):
+    """A reentrant checkpoint, which forbids ``torch.autograd.grad``, around half of a network."""
+
+    def __init__(self):
+        super().__init__()
+        self.net = plain()
+
+    def forward(self, x):
+        return self.net[4:](checkpoint(self.net[:4], x, use_reentrant=True))
+
+
 def test_torchscript_and_reentrant_checkpoints_have_their_own_gradient():
-    from torch.utils.checkpoint import checkpoint
-
-    class Checkpointed(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.net = plain()
-
-        def forward(self, x):
-            return checkpoint(self.net, x, use_reentrant=True)
-
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         scripted = torch.jit.script(plain()), torch.jit.trace(plain(), torch.rand(2, *SHAPE))
     for module in (*scripted, Checkpointed().eval()):
         wanted, found = arts(plain()).loss_gradient(X, ONE_HOT), ours(module).loss_gradient(X, Y)
         np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-4 * np.abs(wanted).max())
+
+
+@pytest.mark.parametrize("make", [arts, ours])
+def test_attacks_and_trainers_pass_reentrant_checkpoints(make):
+    own, other = make(Checkpointed().eval()), make(plain())
+    for attack in (attacks.DeepFool, attacks.CarliniWagnerL2):
+        found, wanted = (attack(classifier, max_iter=5).generate(X) for classifier in (own, other))
+        assert np.abs(wanted - X).max() > 1e-3
+        np.testing.assert_allclose(found, wanted, atol=1e-4)
+    trained = []
+    for module in (Checkpointed().eval(), plain()):
+        optimizer = torch.optim.SGD(module.parameters(), 0.1)
+        classifier = estimators.classifier(module, SHAPE, 10, device="cpu", optimizer=optimizer)
+        fgsm = attacks.create("fgsm", classifier, 0.1)
+        trainers.MixedAdversarialTrainer(classifier, fgsm).fit(X, Y, nb_epochs=1, batch_size=6, seed=0)
+        trained.append(torch.cat([parameter.detach().flatten() for parameter in module.parameters()]))
+    torch.testing.assert_close(*trained, rtol=1e-4, atol=1e-5)
+    assert torch.utils.checkpoint.CheckpointFunction.__name__ == "CheckpointFunction"
 
 
 def test_the_gradient_reaches_no_weight_and_leaves_the_module_as_it_was():
@@ -321,40 +341,6 @@ def test_a_module_that_was_channels_last_stays_so():
         pass
     assert module[3][0].weight.is_contiguous(memory_format=torch.channels_last)
     assert_is_the_models(ours(module), plain())
-
-
-@pytest.mark.parametrize("seed", range(20))
-def test_networks_at_random_have_their_own_gradient(seed):
-    """Blocks in random order, some called as they are and some computed here, before and after a change of all weights."""
-    draw = np.random.default_rng(seed)
-    torch.manual_seed(seed)
-    blocks = [
-        lambda: nn.Sequential(nn.Conv2d(4, 4, 3, padding=1), nn.BatchNorm2d(4), nn.GELU()),
-        lambda: nn.Sequential(nn.BatchNorm2d(4), nn.Tanh(), nn.Conv2d(4, 4, 1)),
-        lambda: nn.Sequential(nn.GroupNorm(2, 4), nn.Conv2d(4, 4, (3, 1), padding="same"), nn.ELU(inplace=True)),
-        lambda: nn.Sequential(nn.InstanceNorm2d(4, affine=True), nn.LocalResponseNorm(2), nn.Softplus()),
-        lambda: Residual(nn.Sequential(nn.Conv2d(4, 4, 3, padding=1), nn.BatchNorm2d(4), nn.SiLU())),
-        lambda: nn.Sequential(nn.PixelShuffle(2), nn.Conv2d(1, 4, 2, 2), nn.BatchNorm2d(4), nn.Sigmoid()),
-        lambda: nn.utils.parametrizations.spectral_norm(nn.Conv2d(4, 4, 3, padding=1)),
-    ]
-    shared = blocks[0]()
-    chosen = [shared, *(blocks[i]() for i in draw.integers(0, len(blocks), 4)), shared]
-    module = nn.Sequential(nn.Conv2d(3, 4, 1), *chosen, nn.AdaptiveAvgPool2d(3), nn.Flatten(), nn.Linear(36, 10))
-    module(torch.rand(16, *SHAPE))
-    module.eval()
-    classifier = ours(module)
-    assert_is_the_models(classifier, module)
-    nn.utils.vector_to_parameters(0.3 * torch.randn(sum(p.numel() for p in module.parameters())), module.parameters())
-    assert_is_the_models(classifier, module)
-
-
-class Residual(nn.Module):
-    def __init__(self, body):
-        super().__init__()
-        self.body = body
-
-    def forward(self, x):
-        return x + self.body(x).view(x.shape)
 
 
 def test_a_sequential_subclass_is_predicted_and_differentiated_by_its_own_forward():

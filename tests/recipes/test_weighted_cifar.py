@@ -14,7 +14,16 @@ from advbench.cli import main
 from advbench.data import load, split_indices
 from advbench.models import ModelSpec, create
 from advbench.recipes.compare_defences.future import FUTURE
-from advbench.recipes.weighted_cifar.claims import ALONE, CLAIMS, CLEAN, NATURAL, PERTURBED, TARGETED, UNDEFENDED
+from advbench.recipes.weighted_cifar.claims import (
+    CLAIMS,
+    CLEAN,
+    FIXED,
+    NATURAL,
+    PERTURBED,
+    TARGETED,
+    UNDEFENDED,
+    best_reading,
+)
 from advbench.seeds import derive
 from advbench.study.claims import judged
 from advbench.study.schema import typed
@@ -32,6 +41,7 @@ TINY = {
     "alphas": "[0.5]",
     "alpha_eps": "[0.01]",
     "pgd_eps": "[0.01]",
+    "fixed_eps": "[0.1]",
     "training_pgd_steps": 2,
     "seeds": 2,
     "strong_images": 12,
@@ -64,14 +74,14 @@ def test_every_exhibit_is_there(run, rows):
     own = {"undefended", "targeted", "defence", "strong", "autoattack", "claims"}
     assert set(rows.exhibit) == own | future
     assert set(rows.target.dropna()) == {f"G{i}" for i in range(1, 7)}
-    losses = {("standard", 1), ("fgsm", 0), ("fgsm", 0.5), ("pgd", 0), ("several", 0.25)}
+    losses = {("standard", 1), ("fgsm", 0), ("fgsm", 0.5), ("pgd", 0), ("several", 0.25), ("fixed", 0)}
     part = rows[rows.exhibit == "defence"]
     assert set(zip(part.defence, part.alpha, strict=True)) == losses
     assert set(rows[rows.exhibit == "undefended"].seed) == set(part.seed) == {0, 1}
     names = [exhibit["name"] for exhibit in json.loads((run / "exhibits.json").read_text())]
     confusion = [f"confusion-{name}" for name in ("clean", "fgsm", "pga", "targeted-pga")]
     bounds = [f"{kind}-{eps}" for kind in ("comparison", "naive-adaptive") for eps in ("2-55", "25-5")]
-    after = ["defence", "alpha", "leak", "autoattack", *bounds, "adaptive", "certificate", "overfitting"]
+    after = ["defence", "readings", "alpha", "leak", "autoattack", *bounds, "adaptive", "certificate", "overfitting"]
     assert names == ["attacks", "targeted", *confusion, *after]
 
 
@@ -107,6 +117,28 @@ def test_the_predicted_label_is_that_of_the_network(run, rows, test):
         part = rows[(rows.defence == "fgsm") & (rows.alpha == 0) & (rows.eps == 0.1) & (rows.seed == 0)]
         said = part[(part.exhibit == "defence") & (part.variant == f"{name} label")]
         assert said.value.item() == pytest.approx((kept.predict(moved).argmax(1) == y).mean())
+
+
+def test_the_fixed_set_is_fgsm_on_the_undefended_network(run, rows, test):
+    x, y = test
+    undefended, trained = (
+        estimators.load(run, f"{name}-seed1", device="cpu") for name in ("standard", "fixed-eps0.1-alpha0")
+    )
+    moved = attacks.create("fgsm", undefended, 0.1).generate(x, y)
+    part = rows[(rows.exhibit == "defence") & (rows.defence == "fixed") & (rows.variant == FIXED) & (rows.seed == 1)]
+    assert part.value.item() == pytest.approx((trained.predict(moved).argmax(1) == y).mean())
+
+
+def test_the_reading_nearest_to_the_report_is_judged():
+    current = reported_rows({("defence", "fgsm", 0.01): 0.5})
+    fixed = reported_rows().assign(defence="fixed")
+    fixed = fixed.assign(variant=fixed.variant.where(fixed.variant != "true label", FIXED))
+    own = fixed[fixed.exhibit.isin(["defence", "strong"])]
+    both = pd.concat([current, own], ignore_index=True)
+    assert best_reading(current)["defence"] == "fgsm" and best_reading(both)["defence"] == "fixed"
+    assert "missed" in words(current)["G6"] and words(both)["G6"] == {"holds"}
+    farther = both.assign(value=both.value.where(both.defence != "fixed", 0.0))
+    assert best_reading(farther)["defence"] == "fgsm"
 
 
 def test_more_attacks_never_help_the_defender(rows):
@@ -171,7 +203,7 @@ def reported_rows(changes=None):
             columns = {"defence": "standard", "attack": attack, "eps": eps, "metric": "target_rate", "variant": "all"}
             rows.append({"exhibit": "targeted", "value": value, **columns})
     for eps, value in NATURAL.items():
-        columns = {**ALONE, "eps": eps}
+        columns = {"defence": "fgsm", "alpha": 0.0, "eps": eps}
         rows.append({"exhibit": "defence", "value": value, **columns})
         leaked = {"value": PERTURBED[eps], "attack": "fgsm", "variant": "true label"}
         rows.append({"exhibit": "defence", **leaked, **columns})
