@@ -88,7 +88,13 @@ def attack_all(run: Run, subject: Subject, attacks: Sequence[Attack], clean: np.
     ]
     for attack, eps in track(work, "attacks", len(work)):
         stage = attack_stage(attack.name, eps)
-        left = clean if eps is None else clean & ~(_nearest(attempts, norm, len(clean)) <= eps)
+        left = clean
+        if eps is not None:  # as the table has it: beaten at a smaller eps, or by an attack above this one
+            above = attacks[: list(attacks).index(attack)]
+            here = [each for each in attempts if each.attack in above and each.eps in (None, eps)]
+            smaller = max((bound for bound in bounds if bound < eps), default=0.0)
+            beaten = (_nearest(attempts, norm, len(clean)) <= smaller) | (_nearest(here, norm, len(clean)) <= eps)
+            left = clean & ~beaten
         make = partial(_attacked, subject, attack, eps, np.flatnonzero(left), derive(subject.seed, stage))
         arrays = run.arrays(stage, make)
         if outside := int(arrays["outside"].sum()):
