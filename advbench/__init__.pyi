@@ -9,6 +9,7 @@ from . import preprocessors as preprocessors
 from . import report as report
 from . import study as study
 from . import trainers as trainers
+from .attacks import FMN as FMN
 from .attacks import AutoAttack as AutoAttack
 from .attacks import CarliniWagnerL2 as CarliniWagnerL2
 from .attacks import DeepFool as DeepFool
@@ -18,6 +19,8 @@ from .attacks import OrthogonalPGD as OrthogonalPGD
 from .attacks import SelectivePGD as SelectivePGD
 from .detectors import SubnetworkDetector as SubnetworkDetector
 from .estimators import TorchClassifier as TorchClassifier
+from .evaluation import Result as Result
+from .evaluation import evaluate as evaluate
 from .preprocessors import VAEReformer as VAEReformer
 from .study import Run as Run
 from .study import Study as Study

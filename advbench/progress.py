@@ -1,4 +1,4 @@
-"""Progress of long work: a bar with the remaining time on a terminal, a log line every 15 seconds elsewhere."""
+"""Progress of long work: a bar with the remaining time on a terminal or in a notebook, a log line every 15 seconds elsewhere."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import cache
+from html import escape
 from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("advbench")
 T = TypeVar("T")
 _SECONDS_BETWEEN_LINES = 15.0
+_SECONDS_BETWEEN_BARS = 0.5
 bars_allowed = True
 _bars: Any = None  # the one live display of the process, shared by nested tracks
 
@@ -26,6 +28,8 @@ def track(items: Iterable[T], label: str, total: int) -> Iterator[T]:
 
     :param total: the number of items, for the remaining time.
     """
+    if bars_allowed and is_notebook():
+        return _in_notebook(items, label, total)
     return _on_terminal(items, label, total) if bars_allowed and sys.stderr.isatty() else _in_lines(items, label, total)
 
 
@@ -46,6 +50,12 @@ def waiting(label: str) -> Iterator[None]:
     finally:
         ended.set()
         thread.join()
+
+
+def is_notebook() -> bool:
+    """Whether a notebook shows what this process displays."""
+    shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
+    return getattr(shell, "kernel", None) is not None
 
 
 @cache
@@ -86,6 +96,24 @@ def _on_terminal(items: Iterable[T], label: str, total: int) -> Iterator[T]:
         if outermost:
             bars.stop()
             _bars = None
+
+
+def _in_notebook(items: Iterable[T], label: str, total: int) -> Iterator[T]:
+    from IPython.display import HTML, display
+
+    bar = display(HTML(f"{escape(label)} ..."), display_id=True)
+    start = last = time.monotonic()
+    try:
+        for done, item in enumerate(items, 1):
+            yield item
+            now = time.monotonic()
+            if now - last >= _SECONDS_BETWEEN_BARS:
+                left = (now - start) / done * (total - done)
+                shown = f"<progress value='{done}' max='{total}'></progress> {done} of {total}, about {left:.0f} s left"
+                bar.update(HTML(f"{escape(label)} {shown}"))
+                last = now
+    finally:
+        bar.update({"text/plain": ""}, raw=True)
 
 
 def _in_lines(items: Iterable[T], label: str, total: int) -> Iterator[T]:

@@ -78,5 +78,8 @@ def test_the_notebook_runs_from_its_first_cell_to_its_last():
     assert all(not cell.get("outputs") for cell in notebook.cells), "outputs are not kept in the repository"
     nbclient.NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(EXAMPLES)}}).execute()
     shown = [output for cell in notebook.cells for output in cell.get("outputs", ())]
-    table, chart = (output.data["text/html"] for output in shown if "text/html" in output.get("data", {}))
-    assert table.count("pgd") == 3 and "vegaEmbed" in chart
+    tables = [output.data["text/html"] for output in shown if "<table" in output.get("data", {}).get("text/html", "")]
+    evaluated, images, compared = tables
+    assert evaluated.count("PGD-20") == 2 and "robust accuracy" in evaluated and "CHECK FAILED" not in evaluated
+    assert "DeepFool" in images and "only_here" in compared
+    assert not any("advbench" in output.get("text", "") for output in shown), "progress is shown and taken away again"

@@ -41,3 +41,21 @@ def test_waiting_says_that_it_begins_and_that_it_still_runs(caplog, monkeypatch)
     before = len(caplog.messages)
     time.sleep(0.05)
     assert len(caplog.messages) == before, "nothing is said after the end"
+
+
+def test_in_a_notebook_a_bar_is_shown_and_taken_away(monkeypatch):
+    pytest.importorskip("IPython")
+    from IPython import display
+
+    shown = []
+
+    class Handle:
+        def update(self, content, raw=False):
+            shown.append(content if raw else content.data)
+
+    clock = iter(range(100))
+    monkeypatch.setattr(progress.time, "monotonic", lambda: next(clock))
+    monkeypatch.setattr(progress, "is_notebook", lambda: True)
+    monkeypatch.setattr(display, "display", lambda content, display_id: Handle())
+    assert list(progress.track("ab", "<work>", 2)) == ["a", "b"]
+    assert "&lt;work&gt;" in shown[0] and "1 of 2, about 1 s left" in shown[0] and shown[-1] == {"text/plain": ""}

@@ -4,6 +4,7 @@ from .autoattack import AutoAttack as AutoAttack
 from .carlini import CarliniWagnerL2 as CarliniWagnerL2
 from .deepfool import DeepFool as DeepFool
 from .dynamic import DynamicDetectorAttack as DynamicDetectorAttack
+from .fmn import FMN as FMN
 from .gan import GANAttack as GANAttack
 from .pgd import PGD as PGD
 from .registry import ATTACKS as ATTACKS

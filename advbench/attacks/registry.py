@@ -12,7 +12,8 @@ if TYPE_CHECKING:
     from art.attacks.attack import EvasionAttack
     from art.estimators.classification import PyTorchClassifier
 
-Norm = Literal["linf", "l2"]
+Norm = Literal["linf", "l2", "l1", "l0"]
+Access = Literal["gradients", "scores", "labels"]
 
 _SMALLEST_STEP = 1 / 255  # for eps = 0: ART rejects a step of 0
 
@@ -35,7 +36,7 @@ class AttackSpec:
     kind: str
     norm: Norm = "linf"
     bounded: bool = True
-    access: Literal["gradients", "scores"] = "gradients"
+    access: Access = "gradients"
     max_iter: int | None = None
     step: float | None = None
     options: dict[str, Any] = field(default_factory=dict)
@@ -67,6 +68,16 @@ def _deepfool(text: str, norm: Norm = "linf") -> AttackSpec:
     return AttackSpec(text, "advbench.attacks.deepfool:DeepFool", norm, bounded=False, max_iter=50)
 
 
+def _fmn(norm: Norm) -> AttackSpec:
+    text = f"fast minimum-norm attack, {'l-inf' if norm == 'linf' else norm} (Pintor et al., 2021), batched"
+    return AttackSpec(text, "advbench.attacks.fmn:FMN", norm, bounded=False, max_iter=100)
+
+
+def _hopskipjump(text: str, norm: Norm = "linf") -> AttackSpec:
+    kind = "art.attacks.evasion:HopSkipJump"
+    return AttackSpec(text, kind, norm, False, "labels", max_iter=50, options={"verbose": False})
+
+
 ATTACKS = {
     "fgsm": AttackSpec(
         "fast gradient sign method, l-inf (Goodfellow et al., 2015); ART's", "advbench.attacks.fgsm:FGSM", step=1
@@ -81,6 +92,12 @@ ATTACKS = {
     **{f"{name}-l2": _component(name, text, "l2") for name, text in _COMPONENTS.items()},
     "deepfool-l2": _deepfool("DeepFool, l2 (Moosavi-Dezfooli et al., 2016), batched", "l2"),
     "deepfool-linf": _deepfool("DeepFool, l-inf, batched"),
+    "fmn-linf": _fmn("linf"),
+    "fmn-l2": _fmn("l2"),
+    "fmn-l1": _fmn("l1"),
+    "fmn-l0": _fmn("l0"),
+    "hopskipjump": _hopskipjump("HopSkipJump, l-inf (Chen et al., 2020); ART's"),
+    "hopskipjump-l2": _hopskipjump("HopSkipJump, l2; ART's", "l2"),
 }
 
 
@@ -94,7 +111,7 @@ def create(
 ) -> EvasionAttack:
     """An attack of the registry on a classifier for images in [0, 1].
 
-    :param eps: the bound on the perturbation in the attack's norm; needed by every attack but DeepFool.
+    :param eps: the bound on the perturbation in the attack's norm; needed by every attack that is bounded.
     :param eps_step: the step of an iterative attack, default eps / 4.
     :param max_iter: steps of an iterative attack, default 10; of DeepFool, default 50.
     :param batch_size: images at a time, by default :func:`advbench.device.images_at_a_time`.
@@ -110,7 +127,7 @@ def create(
     spec = ATTACKS[name]
     if batch_size is None:
         batch_size = device.images_at_a_time(classifier.input_shape, classifier.device)
-    norm = 2 if spec.norm == "l2" else np.inf
+    norm = {"linf": np.inf, "l2": 2, "l1": 1, "l0": 0}[spec.norm]
     arguments = {"norm": norm, "batch_size": batch_size, **spec.options}
     if spec.max_iter:
         arguments["max_iter"] = max_iter or spec.max_iter

@@ -29,7 +29,9 @@ class _Evaluate(click.Command):
         from advbench.evaluation.options import Options
 
         fields = [
-            click.Option([f"--{name.replace('_', '-')}"], help=field.description, required=field.is_required())
+            click.Option(
+                [f"--{name.replace('_', '-')}"], help=field.description, is_flag=field.annotation is bool, default=None
+            )
             for name, field in Options.model_fields.items()
             if name != "model"
         ]
@@ -38,7 +40,10 @@ class _Evaluate(click.Command):
 
 
 @click.command(cls=_Evaluate)
-@click.argument("model")
+@click.argument("model", required=False)
+@click.option(
+    "--config", type=options.folder, help="A TOML file with the same options; those of the command line go first."
+)
 @options.data_dir
 @options.out
 @options.device
@@ -59,6 +64,7 @@ class _Evaluate(click.Command):
 @options.rows_as_json
 @one_line
 def evaluate(
+    config: Path | None,
     out: Path | None,
     device: str,
     seed: int,
@@ -78,11 +84,16 @@ def evaluate(
     advbench evaluate torchvision:resnet18 --data photos/ --labels 0,217,482 --eps 1/255,4/255
     advbench evaluate runs/small --data cifar10 --fail-under robust_accuracy=0.45 --fail-under checks_passed=1
     advbench evaluate runs/small --data cifar10 --detector runs/small/models/detector-dynamic.safetensors
+    advbench evaluate runs/small --data cifar10 --norm l2 --attacks "fmn-l2,foolbox:L2CarliniWagnerAttack(steps=1000)"
+    advbench evaluate runs/small --data cifar10 --access labels --n 50
+    advbench evaluate --config evaluation.toml
     """
-    from advbench.evaluation.options import Options
+    from advbench.evaluation.options import Options, read_config
     from advbench.evaluation.options import floors as parse_floors
 
-    parsed, wanted = Options.parse(**given), parse_floors(floors)  # before the slow imports
+    given = {name: value for name, value in given.items() if value is not None}
+    parsed = Options.parse(**{**(read_config(config) if config else {}), **given})  # before the slow imports
+    wanted = parse_floors(floors)
     if "joint_accuracy" in wanted and parsed.detector is None:
         raise UsageError("--fail-under joint_accuracy needs a --detector")
     log_to_terminal()

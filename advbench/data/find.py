@@ -75,21 +75,22 @@ def find(
         return _folder(path, shape, labels, n, seed)
     if source in data.DATASETS:
         loaded = data.load(source, "test", data_dir, shape)
-        chosen = _choice(len(loaded), n, seed)
+        chosen = choice(len(loaded), n, seed)
         notes = (loaded.left_out,) if loaded.left_out else ()
         return Images(source, Pixels(loaded.x[chosen]), loaded.y[chosen], len(loaded.classes), notes)
     known = [*data.DATASETS, "a folder of class folders", "an .npz file"]
     raise did_you_mean("data set, folder or .npz file", source, known)
 
 
-def _choice(total: int, n: int | None, seed: int) -> np.ndarray:
+def choice(total: int, n: int | None, seed: int) -> np.ndarray:
+    """The indices of n of so many images, chosen at random and in order; all where n is None."""
     if n is None or n >= total:
         return np.arange(total)
     return np.sort(np.random.default_rng(derive(seed, "images")).permutation(total)[:n])
 
 
 def _npz(path: Path, n: int | None, seed: int) -> Images:
-    x, y = npz.read(path, ("x", "y"), lambda total: _choice(total, n, seed))
+    x, y = npz.read(path, ("x", "y"), lambda total: choice(total, n, seed))
     images, notes = as_images(x, "x")
     classes, more = as_labels(y, len(images), "y")
     return Images(path.stem, images, classes, notes=(*notes, *more))
@@ -159,7 +160,7 @@ def _folder(path: Path, shape: tuple[int, int, int] | None, labels: Sequence[int
     if labels and len(labels) != len(classes):
         raise UsageError(f"--labels must name {len(classes)} outputs, one a folder of {path}, not {len(labels)}")
     listed = [(file, label) for label, folder in enumerate(classes) for file in pictures.files_of(folder)]
-    chosen = [listed[index] for index in _choice(len(listed), n, seed)]
+    chosen = [listed[index] for index in choice(len(listed), n, seed)]
     first, _ = pictures.decode(chosen[0][0], shape)
     x = room((len(chosen), *first.shape), first.dtype)
     done: Counter[str] = Counter()

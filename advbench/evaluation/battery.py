@@ -1,50 +1,88 @@
-"""The attacks of an evaluation, and how strong each is."""
+"""The attacks of an evaluation: what a reviewer asks for in a threat model, or those that the user names."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
 
 from advbench.attacks.registry import ATTACKS
 from advbench.errors import UsageError, did_you_mean
+from advbench.evaluation.foreign import foreign, split
+from advbench.evaluation.options import Access, Norm
 
 if TYPE_CHECKING:
     from art.attacks.attack import EvasionAttack
-    from art.estimators.classification import PyTorchClassifier
 
-DISTANCES = tuple(name for name, spec in ATTACKS.items() if not spec.bounded)
-"""The attacks that seek the nearest decision boundary instead of staying within a bound."""
+    from advbench.estimators import TorchClassifier
 
 _MIN_CLASSES = 4  # of AutoAttack's DLR loss
-_ENSEMBLE = {"apgd-ce": "APGD-CE", "apgd-t": "APGD-T", "fab-t": "FAB-T", "square": "Square"}  # of AutoAttack, standard
-_PASSES = {"apgd-ce": 202, "apgd-t": 1818, "fab-t": 2700, "square": 5001, "autoattack": 9721}
+_KNOWLEDGE: tuple[Access, ...] = ("labels", "scores", "gradients")  # each contains those before it
+
+
+class Attack(Protocol):
+    """One attack of a battery.
+
+    :ivar name: as the user writes it.
+    :ivar label: in the report.
+    :ivar norm: in which its perturbations are measured.
+    :ivar bounded: whether it stays within an eps, or seeks the smallest perturbation.
+    :ivar restarts: runs, each from another random start on the images that are still right.
+    """
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def label(self) -> str: ...
+    @property
+    def norm(self) -> Norm: ...
+    @property
+    def bounded(self) -> bool: ...
+    @property
+    def restarts(self) -> int: ...
+    @property
+    def passes(self) -> float:
+        """Forward and backward passes of an image that withstands it; infinite where that is not known."""
+        ...
+
+    def on(self, classifier: TorchClassifier, eps: float | None, seed: int) -> Any:
+        """The attack on a classifier, within eps where it is bounded, as an object with ``generate(x, y)``."""
+        ...
 
 
 @dataclass(frozen=True)
-class Bounded:
-    """One attack within a bound.
+class Own:
+    """An attack of the registry.
 
     :param name: in the registry.
-    :param label: in the report.
-    :param max_iter: steps.
+    :param label: in the report, by default the name.
+    :param max_iter: steps, by default those of the registry.
     :param restarts: runs, each from another random start on the images that are still right.
     :param single: whether it is one step of the whole bound.
     """
 
     name: str
-    label: str
-    max_iter: int = 10
+    label: str = ""
+    max_iter: int | None = None
     restarts: int = 1
     single: bool = False
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "label", self.label or self.name)
+
     @property
-    def passes(self) -> int:
-        """Forward and backward passes of an image that withstands it."""
-        steps = 1 if ATTACKS[self.name].max_iter is None else self.max_iter
+    def norm(self) -> Norm:
+        return ATTACKS[self.name].norm
+
+    @property
+    def bounded(self) -> bool:
+        return ATTACKS[self.name].bounded
+
+    @property
+    def passes(self) -> float:
+        steps = self.max_iter or ATTACKS[self.name].max_iter or 1
         return _PASSES.get(self.name.removesuffix("-l2"), 2 * steps * self.restarts)
 
-    def attack(self, classifier: PyTorchClassifier, eps: float, seed: int) -> EvasionAttack:
-        """The attack on a classifier, within eps."""
+    def on(self, classifier: TorchClassifier, eps: float | None, seed: int) -> EvasionAttack:
         from advbench import attacks
 
         attack = attacks.create(self.name, classifier, eps, eps if self.single else None, self.max_iter)
@@ -53,66 +91,107 @@ class Bounded:
         return attack
 
 
-@dataclass(frozen=True)
-class Battery:
-    """The attacks of one evaluation.
+_PASSES = {"apgd-ce": 202, "apgd-t": 1818, "fab-t": 2700, "square": 5001, "autoattack": 9721}
 
-    :param bounded: each runs on the images that are right after those before it: the cheapest first, for the order changes
-        the cost and not the union.
-    :param distances: the DeepFool variants.
-    """
 
-    bounded: tuple[Bounded, ...]
-    distances: tuple[str, ...]
+def _ensemble(suffix: str) -> tuple[Own, ...]:
+    """The parts of AutoAttack, standard, that come after APGD-CE."""
+    return Own(f"apgd-t{suffix}", "APGD-T"), Own(f"fab-t{suffix}", "FAB-T"), Own(f"square{suffix}", "Square")
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "bounded", tuple(sorted(self.bounded, key=lambda each: each.passes)))
+
+_PGD = "PGD-50, 10 restarts"
+_STANDARD: dict[tuple[Access, Norm], tuple[Own, ...]] = {
+    ("gradients", "linf"): (
+        Own("fgsm", "FGSM"),
+        Own("deepfool-linf", "DeepFool"),
+        Own("fmn-linf", "FMN"),
+        Own("apgd-ce", "APGD-CE"),
+        Own("pgd", _PGD, 50, 10),
+        *_ensemble(""),
+    ),
+    ("gradients", "l2"): (
+        Own("bim-l2", "FGM", 1, single=True),
+        Own("deepfool-l2", "DeepFool"),
+        Own("fmn-l2", "FMN"),
+        Own("apgd-ce-l2", "APGD-CE"),
+        Own("pgd-l2", _PGD, 50, 10),
+        *_ensemble("-l2"),
+    ),
+    ("gradients", "l1"): (Own("fmn-l1", "FMN"),),
+    ("gradients", "l0"): (Own("fmn-l0", "FMN"),),
+    ("scores", "linf"): (Own("square", "Square"),),
+    ("scores", "l2"): (Own("square-l2", "Square"),),
+    ("labels", "linf"): (Own("hopskipjump", "HopSkipJump"),),
+    ("labels", "l2"): (Own("hopskipjump-l2", "HopSkipJump"),),
+}
+_FAST: dict[tuple[Access, Norm], tuple[Own, ...]] = {
+    ("gradients", "linf"): (Own("fgsm", "FGSM"), Own("deepfool-linf", "DeepFool"), Own("pgd", "PGD-20", 20)),
+    ("gradients", "l2"): (
+        Own("bim-l2", "FGM", 1, single=True),
+        Own("deepfool-l2", "DeepFool"),
+        Own("pgd-l2", "PGD-20", 20),
+    ),
+    **{key: attacks for key, attacks in _STANDARD.items() if len(attacks) == 1},
+}
 
 
 def in_norm(name: str, norm: str) -> str:
     """The name of the variant of an attack in a norm."""
-    return f"{name}-l2" if norm == "l2" else name
+    return name if norm == "linf" else f"{name}-{norm}"
 
 
-def battery(attacks: str, norm: str) -> Battery:
-    """The attacks for ``standard``, ``fast`` or comma-separated names of the registry.
+def battery(attacks: str, norm: Norm, access: Access = "gradients") -> tuple[Attack, ...]:
+    """The attacks, in order, for ``standard``, ``fast`` or comma-separated names of ours and of other libraries.
 
-    :param norm: ``linf`` or ``l2``.
-    :raises UsageError: for an unknown name, or an attack in another norm.
+    :param access: what the attacker sees of the model.
+    :raises UsageError: for an unknown name, an attack in another norm or with more access, or none in the norm.
 
-    ``standard`` is the single step, PGD with 50 steps and 10 restarts (Andriushchenko & Flammarion, 2020, section 5),
-    both DeepFools and the four attacks of AutoAttack; ``fast`` the single step, PGD with 20 steps, and DeepFool in the norm.
+    ``standard`` is, by norm, what a reviewer asks for: the single step, DeepFool and FMN, which seek the
+    smallest perturbation, PGD with 50 steps and 10 restarts (Andriushchenko & Flammarion, 2020, section 5), and the four
+    attacks of AutoAttack. ``fast`` is the single step, DeepFool, and PGD with 20 steps.
     """
-    step = Bounded("fgsm", "FGSM") if norm == "linf" else Bounded("bim-l2", "FGM", 1, single=True)
-    pgd = in_norm("pgd", norm)
-    if attacks == "standard":
-        ensemble = [Bounded(in_norm(name, norm), label) for name, label in _ENSEMBLE.items()]
-        return Battery((step, Bounded(pgd, "PGD-50, 10 restarts", 50, 10), *ensemble), DISTANCES)
-    if attacks == "fast":
-        return Battery((step, Bounded(pgd, "PGD-20", 20)), (f"deepfool-{norm}",))
-    names = [name.strip() for name in attacks.split(",")]
-    for name in names:
-        if name not in ATTACKS:
-            raise did_you_mean("attack", name, ["standard", "fast", *ATTACKS])
-        if ATTACKS[name].norm != norm and name not in DISTANCES:
-            fitting = [known for known in ATTACKS if ATTACKS[known].norm == norm]
-            raise UsageError(f"{name} is bounded in {ATTACKS[name].norm}; --norm {norm} takes {', '.join(fitting)}")
-    bounded = tuple(Bounded(name, name) for name in names if name not in DISTANCES)
-    if not bounded:
-        raise UsageError(f"--attacks must hold one that stays within --eps, not only {', '.join(names)}")
-    return Battery(bounded, tuple(name for name in names if name in DISTANCES))
+    if attacks in ("standard", "fast"):
+        table = _STANDARD if attacks == "standard" else _FAST
+        if (access, norm) not in table:
+            known = " and ".join(each for sees, each in table if sees == access)
+            raise UsageError(f"there is no attack in {norm} with --access {access}; with it --norm takes {known}")
+        return table[access, norm]
+    named = [_named(name, norm, access) for name in split(attacks)]
+    if not named or len({each.name for each in named}) < len(named):
+        raise UsageError(f"--attacks must hold one or several attacks, each once, not {attacks!r}")
+    # the cheapest first, for the order changes the cost and not the union; attacks without a bound count at every one
+    found = tuple(sorted(named, key=lambda each: (each.passes > 2, each.bounded, each.passes)))
+    if all(each.norm != norm for each in found):
+        raise UsageError(f"--attacks must hold one in {norm}, not only {', '.join(each.name for each in found)}")
+    return found
 
 
-def fitting(wanted: Battery, classes: int) -> tuple[Battery, list[str]]:
+def _named(name: str, norm: Norm, access: Access) -> Attack:
+    if ":" in name:
+        if access != "gradients":
+            raise UsageError(f"{name} does not say what it needs of the model; it takes --access gradients")
+        return foreign(name, norm)
+    if name not in ATTACKS:
+        raise did_you_mean("attack", name, ["standard", "fast", *ATTACKS])
+    spec = ATTACKS[name]
+    if spec.bounded and spec.norm != norm:
+        fitting = [known for known, other in ATTACKS.items() if other.norm == norm]
+        raise UsageError(f"{name} is bounded in {spec.norm}; --norm {norm} takes {', '.join(fitting)}")
+    if _KNOWLEDGE.index(spec.access) > _KNOWLEDGE.index(access):
+        raise UsageError(f"{name} needs {spec.access} of the model, and --access is {access}")
+    return Own(name)
+
+
+def fitting(wanted: tuple[Attack, ...], classes: int) -> tuple[tuple[Attack, ...], list[str]]:
     """The attacks that a number of classes allows, and a note where one is left out.
 
     :raises UsageError: if no attack remains.
     """
     if classes >= _MIN_CLASSES:
         return wanted, []
-    allowed = tuple(each for each in wanted.bounded if not each.name.startswith("apgd-t"))
+    allowed = tuple(each for each in wanted if not each.name.startswith("apgd-t"))
     if not allowed:
         raise UsageError(f"apgd-t needs {_MIN_CLASSES} classes, the model has {classes}")
-    ensemble = [each for each in wanted.bounded if each.name.removesuffix("-l2") in _PASSES]
+    ensemble = [each for each in wanted if each.name.removesuffix("-l2") in _PASSES]
     note = f"the model has {classes} classes: AutoAttack runs without APGD-T, whose loss needs {_MIN_CLASSES}"
-    return replace(wanted, bounded=allowed), [note] if ensemble else []
+    return allowed, [note] if ensemble else []

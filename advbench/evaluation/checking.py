@@ -12,6 +12,7 @@ from art.estimators.classification import PyTorchClassifier
 
 from advbench import attacks
 from advbench.evaluation.battery import in_norm
+from advbench.evaluation.options import DEFAULT_EPS, Norm, Options
 from advbench.evaluation.subject import Subject
 from advbench.metrics import attacked, sanity
 from advbench.metrics.binarization import binarization_test
@@ -38,7 +39,8 @@ def run_checks(subject: Subject) -> Iterator[dict[str, object]]:
     order = np.random.default_rng(derive(seed, "checks")).permutation(len(images.x))
     many = order[:_PREDICTED]
     x, y = (a[order[: options.checks]] for a in (images.x, images.y))
-    eps, norm = max(options.eps), options.norm
+    norm, bounds = checked_in(options)
+    eps = max(bounds)
     large = 0.5 if norm == "linf" else 0.5 * sqrt(x[0].size)
 
     def make(target: PyTorchClassifier, eps: float, steps: int) -> EvasionAttack:
@@ -47,26 +49,37 @@ def run_checks(subject: Subject) -> Iterator[dict[str, object]]:
     with own_global_state(derive(seed, "checks")):
         logits = classifier.predict(images.x[many])
         right = logits.argmax(1) == images.y[many]
-        predicted = (logits if len(x) <= len(many) else classifier.predict(x))[: len(x)].argmax(1)
-        beaten = attacked(classifier, make(classifier, eps, 20), x, y)[1]
-        imitation = surrogate(classifier, images.x[many], derive(seed, "surrogate"), logits=logits)
-        known = {0.0: predicted == y, eps: ~beaten}
         others = preprocessings(x.shape[1], (subject.mean, subject.std))
         checks: list[Callable[[], Iterable[sanity.Check | None]]] = [
-            lambda: [sanity.gradients(classifier, x, y)],
             lambda: sanity.same_twice(classifier, x),
-            lambda: [sanity.eps_zero(classifier, make, x, y, predicted)],
-            lambda: sanity.falls_with_eps(classifier, make, x, y, options.eps, large, known),
-            lambda: [sanity.noise(classifier, beaten, x, y, eps, norm, derive(seed, "noise"))],
-            lambda: [sanity.more_steps(classifier, make, x, y, eps)],
-            lambda: [sanity.transfer(classifier, make(imitation, eps, 20), beaten, x, y)],
             lambda: [sanity.normalisation(classifier, images.x[many], images.y[many], others, right)],
-            lambda: [binarization_test(classifier, make, x[:_BINARIZED], eps, norm, derive(seed, "binarization"))],
         ]
+        if options.access == "gradients":  # the others are of attacks that take them
+            predicted = (logits if len(x) <= len(many) else classifier.predict(x))[: len(x)].argmax(1)
+            beaten = attacked(classifier, make(classifier, eps, 20), x, y)[1]
+            imitation = surrogate(classifier, images.x[many], derive(seed, "surrogate"), logits=logits)
+            known = {0.0: predicted == y, eps: ~beaten}
+            checks += [
+                lambda: [sanity.gradients(classifier, x, y)],
+                lambda: [sanity.eps_zero(classifier, make, x, y, predicted)],
+                lambda: sanity.falls_with_eps(classifier, make, x, y, bounds, large, known),
+                lambda: [sanity.noise(classifier, beaten, x, y, eps, norm, derive(seed, "noise"))],
+                lambda: [sanity.more_steps(classifier, make, x, y, eps)],
+                lambda: [sanity.transfer(classifier, make(imitation, eps, 20), beaten, x, y)],
+                lambda: [binarization_test(classifier, make, x[:_BINARIZED], eps, norm, derive(seed, "binarization"))],
+            ]
         made = [check for each in track(checks, "checks", len(checks)) for check in each()]
     for check in made:
         if check is not None:
             yield check.row(exhibit="check", norm=norm, eps=eps)
+
+
+def checked_in(options: Options) -> tuple[Norm, tuple[float, ...]]:
+    """The norm and the bounds of the checks: those of the evaluation, but l2 and its default bounds for l1 and l0.
+
+    Masked gradients are of the model and not of a norm, and PGD, with which the checks attack, is strong in l-inf and l2.
+    """
+    return (options.norm, options.eps) if options.norm in ("linf", "l2") else ("l2", DEFAULT_EPS["l2"])
 
 
 def preprocessings(channels: int, given: Statistics) -> dict[str, Callable[[np.ndarray], np.ndarray]]:

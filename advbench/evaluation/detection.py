@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 from art.attacks.attack import EvasionAttack
@@ -14,7 +13,7 @@ from advbench.detectors import SubnetworkDetector
 from advbench.errors import UsageError
 from advbench.estimators import TorchClassifier
 from advbench.evaluation.battery import in_norm
-from advbench.evaluation.options import stage_at
+from advbench.evaluation.options import Options, stage_at
 from advbench.evaluation.subject import Subject
 from advbench.models.tapped import TappedModule
 from advbench.seeds import derive, own_global_state
@@ -26,12 +25,18 @@ FPR = 0.05
 _ATTACKS = ("PGD", "SelectivePGD", "OrthogonalPGD")
 
 
-def load(path: Path, classifier: TorchClassifier, n: int) -> SubnetworkDetector:
-    """The detector of a file, for an evaluation on n images.
+def load(options: Options, classifier: TorchClassifier, n: int) -> SubnetworkDetector | None:
+    """The detector that the options name, for an evaluation on n images.
 
     :raises UsageError: if the file is no detector of this model, the model has no taps for one, or there are too few images
-        to fix its threshold on.
+        to fix its threshold on; or another threat model than that of the attacks that know a detector.
     """
+    if options.detector is None:
+        return None
+    if options.norm not in ("linf", "l2") or options.access != "gradients":
+        raise UsageError(
+            "--detector takes --norm linf or l2, and --access gradients: no other attack here knows a detector"
+        )
     if n < 2 / FPR:
         raise UsageError(
             f"--detector needs at least {2 / FPR:.0f} images, half of them to fix its threshold; found {n}"
@@ -41,7 +46,7 @@ def load(path: Path, classifier: TorchClassifier, n: int) -> SubnetworkDetector:
             "--detector takes the detector of a run, which belongs to a model of that run; give that model, such as "
             "runs/NAME:classifier"
         )
-    return SubnetworkDetector.load(path, classifier)
+    return SubnetworkDetector.load(options.detector, classifier)
 
 
 def rows(run: Run, subject: Subject, detector: SubnetworkDetector) -> Iterator[dict[str, object]]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from math import inf
 
 import pandas as pd
 
+from advbench.evaluation.attacking import NEAREST
 from advbench.evaluation.options import number
 from advbench.metrics import of_row, percent, where
 from advbench.metrics.sanity import Check
@@ -14,21 +16,22 @@ from advbench.report import charts
 from advbench.study.claims import Finding
 from advbench.study.run import Run
 
-_SCALE = {"linf": (255, " in 1/255"), "l2": (1, " in l2")}
+_SCALE = {"linf": (255, " in 1/255"), "l2": (1, " in l2"), "l1": (1, " in l1"), "l0": (1, " in values")}
 """The factor of a distance that a reader understands, and its unit."""
-_ENDS = ("ci_low", "ci_high")
+_WRITTEN = {"linf": "l-inf", "l2": "l2", "l1": "l1", "l0": "l0"}
+_ENDS, _SIDES = ("ci_low", "ci_high"), ("lower", "upper")
 
 
 def show(run: Run, norm: str, notes: list[str]) -> None:
     """Add every exhibit to the run."""
     rows = run.results()
-    made = checks(rows)
-    if failed := any(not check.passed for check in made):
-        _checks(run, made)
+    checked = where(rows, exhibit="check")
+    if failed := any(not check.passed for check in checks(rows)):
+        _checks(run, checked)
     _robustness(run, where(rows, exhibit="robustness"), where(rows, exhibit="distance", norm=norm), norm)
     _detector(run, where(rows, exhibit="detector"))
     if not failed:
-        _checks(run, made)
+        _checks(run, checked)
     _distance(run, where(rows, exhibit="distance"))
     _cost(run, where(rows, exhibit="cost"))
     if notes:
@@ -52,8 +55,8 @@ def answer(rows: pd.DataFrame) -> Iterator[Finding]:
     robust = where(headline, metric="robust_accuracy").sort_values("eps", kind="stable").iloc[-1]
     parts = [f"{percent(clean.value)} right on clean images", f"at {_within(robust)} {_survive(robust)}"]
     median = where(rows, exhibit="distance", metric="median_distance", norm=robust.norm)
-    if len(median) and (nearest := median.value.iloc[0]) < inf:
-        scale, unit = (255, "/255") if robust.norm == "linf" else (1, " in l2")
+    if len(median) and (nearest := median.value.min()) < inf:
+        scale, unit = (255, "/255") if robust.norm == "linf" else _SCALE[robust.norm]
         parts.append(f"the nearest adversarial image found is {scale * nearest:.2g}{unit} away in the median")
     yield Finding.at(robust, f"{'; '.join(parts)}.")
     joint = where(rows, exhibit="detector", metric="joint_accuracy").sort_values("eps", kind="stable")
@@ -71,7 +74,7 @@ def answer(rows: pd.DataFrame) -> Iterator[Finding]:
 
 
 def _within(row: pd.Series) -> str:
-    return number(row.eps) + (" in l2" if row.norm == "l2" else "")
+    return number(row.eps) + ("" if row.norm == "linf" else _SCALE[row.norm][1])
 
 
 def _survive(row: pd.Series) -> str:
@@ -108,23 +111,27 @@ def _robustness(run: Run, rows: pd.DataFrame, distance: pd.DataFrame, norm: str)
     x = f"eps{unit}"
     worst = rows.groupby("eps", as_index=False).last().assign(attack="worst case")
     single = rows.groupby("eps", as_index=False).first().assign(attack=rows[rows.eps > 0].attack.iloc[0])
-    between = where(distance, metric="accuracy").assign(attack="DeepFool alone")
+    named = NEAREST if NEAREST in set(distance.attack) else None
+    between = where(distance, metric="accuracy", **({"attack": named} if named else {})).assign(attack="nearest found")
     curve = pd.concat([worst, single, between[between.eps <= rows.eps.max()]])
     apart = ["worst case", single.attack.iloc[0]] if len(between) else []
-    table = rows.pivot_table(index="eps", columns="attack", values="value", sort=False).reset_index()
-    table = table.merge(worst[["eps", "ci_low", "ci_high"]], on="eps")
+    ends = [worst.assign(value=worst[end], attack=f"95 % interval, {which} end") for end, which in zip(_ENDS, _SIDES)]
     run.exhibit(
         "robustness",
         "Robust accuracy",
         f"The share of {int(rows.n.iloc[0])} images that are classified right under attack, within eps in the "
-        f"{'l-inf' if norm == 'linf' else 'l2'} norm. Each column of the table is the worst case per image over its attack and "
-        "all attacks before it, with the interval of the last: an image that was beaten at this eps or a smaller one is not "
-        "attacked again. The attacks know the true label. The model judges every adversarial image in float32."
-        + (" Between the attacked bounds the curve shows what DeepFool alone leaves, an upper bound." if apart else ""),
+        f"{_WRITTEN[norm]} norm. Each line of the table is the worst case per image over its attack and all attacks above it, "
+        "with the interval of the last: an image that was beaten at this eps or a smaller one is not attacked again. The "
+        "attacks know the true label. The model judges every adversarial image in float32."
+        + (
+            " Between the attacked bounds the curve shows what the nearest images found leave, an upper bound."
+            if apart
+            else ""
+        ),
         charts.curves(
             curve.assign(**{x: curve.eps * scale}), x, "value", "attack", "accuracy", band=_ENDS, apart=apart
         ),
-        table,
+        _by_eps(pd.concat([rows, *ends])),
     )
 
 
@@ -144,7 +151,8 @@ def _detector(run: Run, rows: pd.DataFrame) -> None:
     )
 
 
-def _checks(run: Run, made: list[Check]) -> None:
+def _checks(run: Run, rows: pd.DataFrame) -> None:
+    made, norm, eps = checks(rows), rows.norm.iloc[0], rows.eps.iloc[0]
     failed = [check.name for check in made if not check.passed]
     table = pd.DataFrame(
         {
@@ -158,7 +166,7 @@ def _checks(run: Run, made: list[Check]) -> None:
     if not failed:
         table = table.drop(columns=["What it means", "What to do"])
     verdict = f"FAILED: {', '.join(failed)}. The figures above are not to be trusted." if failed else "All passed."
-    caption = f"{verdict} The checks attack with PGD at the largest eps."
+    caption = f"{verdict} The checks that attack take PGD in {_WRITTEN[norm]} at eps = {number(eps)}."
     run.exhibit("checks", "Did the attacks work?", caption, table=table)
 
 
@@ -171,10 +179,10 @@ def _distance(run: Run, rows: pd.DataFrame) -> None:
         median = where(part, metric="median_distance")[["attack", "norm", "value", "ci_low", "ci_high", "n"]]
         median[["value", "ci_low", "ci_high"]] *= scale
         run.exhibit(
-            str(attack),
-            f"Distance to the nearest boundary, {'l-inf' if norm == 'linf' else 'l2'}",
-            "DeepFool: the share of images that are classified right and stay so within a distance. The median is over the "
-            "images that were right; it is infinite where most were not flipped within 50 steps.",
+            re.sub(r"[^\w.-]+", "-", str(attack)),
+            f"Distance to the nearest boundary, {_WRITTEN[norm]}: {attack}",
+            f"The share of images that are classified right and stay so within a distance ({attack}). The median is over the "
+            "images that were right; it is infinite where most were not beaten.",
             charts.curves(curve.assign(**{x: curve.eps * scale}), x, "value", "attack", "accuracy", band=_ENDS),
             median.rename(columns={"value": f"median{unit}"}),
         )

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import shlex
+import tomllib
+from math import inf
+from numbers import Real
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -14,22 +17,39 @@ from pydantic import (
     NonNegativeInt,
     PositiveInt,
     ValidationError,
+    field_serializer,
     model_validator,
 )
 
-from advbench.errors import UsageError
-from advbench.study.config import Eps, Fraction, number
+from advbench.errors import UsageError, did_you_mean
+from advbench.study.config import Fraction, number
 
 METRICS = ("robust_accuracy", "clean_accuracy", "checks_passed", "joint_accuracy")
 """The figures that a floor can be set for."""
 
 
+DEFAULT_EPS = {"linf": (2 / 255, 8 / 255), "l2": (0.25, 0.5), "l1": (6.0, 12.0), "l0": (8.0, 24.0)}
+"""Bounds by norm; those of l1 and l2 are common for 32 x 32 images."""
+
+Norm = Literal["linf", "l2", "l1", "l0"]
+Access = Literal["gradients", "scores", "labels"]
+
+
 def _parts(value: Any) -> Any:
-    return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+    if isinstance(value, str):
+        return [part.strip() for part in value.split(",") if part.strip()]
+    value = value.tolist() if hasattr(value, "tolist") else value  # of NumPy or torch
+    return [value] if isinstance(value, Real) else value
+
+
+def _norm(value: Any) -> Any:
+    """ART and foolbox write a norm as a number, RobustBench as Linf."""
+    if isinstance(value, Real):
+        return {inf: "linf", 2: "l2", 1: "l1", 0: "l0"}.get(float(value), value)
+    return {"inf": "linf"}.get(value.lower(), value.lower()) if isinstance(value, str) else value
 
 
 _LIST = BeforeValidator(_parts)
-DEFAULT_EPS = {"linf": (2 / 255, 8 / 255), "l2": (0.25, 0.5)}
 
 
 def stage_at(name: str, eps: float) -> str:
@@ -37,13 +57,26 @@ def stage_at(name: str, eps: float) -> str:
     return f"{name}-{number(eps).replace('/', '-of-')}"
 
 
+def name_of(value: Any) -> str:
+    """The name of a model or of data, which may be objects, in a sentence."""
+    if isinstance(value, (str, Path)):
+        return str(value)
+    if isinstance(value, tuple):
+        return "(x, y)" if len(value) == 2 else f"tuple of {len(value)}"
+    name = getattr(value, "name", None)
+    return name if isinstance(name, str) else type(value).__name__
+
+
 class Options(BaseModel):
-    """One evaluation: the options of the command with their descriptions. Text with commas is a list."""
+    """One evaluation: the options of the command with their descriptions. Text with commas is a list.
+
+    In Python ``model`` and ``data`` may also be objects, see :func:`advbench.evaluate`.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    model: str = Field(description="See advbench.models.find.find.")
-    data: str = Field(description="A name from 'advbench list data', a folder of class folders, or an .npz.")
+    model: Any = Field(description="See advbench.models.find.find.")
+    data: Any = Field(description="A name from 'advbench list data', a folder of class folders, or an .npz.")
     weights: Path | None = Field(
         None, description="A safetensors file or a state dict for the model; FILE:NAME for one of several."
     )
@@ -65,31 +98,48 @@ class Options(BaseModel):
         (),
         description="The model's output for each class folder, in alphabetical order, or numeric if all are numbers; by default 0,1,2,...",
     )
-    norm: Literal["linf", "l2"] = Field("linf", description="The norm of the bound: linf (default) or l2.")
-    eps: Annotated[tuple[Eps, ...], _LIST, Field(min_length=1)] = Field(
+    norm: Annotated[Norm, BeforeValidator(_norm)] = Field(
+        "linf", description="The norm of the bound: linf (default), l2, l1, or l0 (the number of changed values)."
+    )
+    eps: Annotated[tuple[Annotated[Fraction, Field(gt=0)], ...], _LIST, Field(min_length=1)] = Field(
         DEFAULT_EPS["linf"],
-        description="Bounds for images in [0, 1], by default 2/255,8/255, in l2 0.25,0.5; the robust accuracy is that at "
-        "the largest.",
+        description="Bounds for images in [0, 1], by default 2/255,8/255, in l2 0.25,0.5, in l1 6,12, in l0 8,24; the robust "
+        "accuracy is that at the largest.",
     )
     attacks: str = Field(
-        "standard", description="standard (default), fast, or comma-separated names from 'advbench list attacks'."
+        "standard",
+        description="standard (default), fast, or comma-separated names from 'advbench list attacks' and of other libraries: "
+        "art:SquareAttack(max_iter=500), foolbox:L2CarliniWagnerAttack, torchattacks:MIFGSM.",
     )
-    n: PositiveInt = Field(1000, description="The number of images, drawn at random; by default 1000.")
+    access: Access = Field(
+        "gradients",
+        description="What the attacker sees of the model: gradients (default), scores (its outputs alone) or labels.",
+    )
+    n: PositiveInt | None = Field(1000, description="The number of images, drawn at random; by default 1000.")
     checks: PositiveInt = Field(64, description="The number of these for the checks; by default 64.")
     detector: Path | None = Field(
         None, description="A detector of a run, models/detector-NAME.safetensors: adds figures of model and detector."
     )
     detector_steps: PositiveInt = Field(100, description="Steps of the attacks that know the detector; by default 100.")
+    keep_images: bool = Field(False, description="Keep the adversarial images in the run directory.")
 
     @model_validator(mode="before")
     @classmethod
-    def _fit_eps_to_the_norm(cls, given: Any) -> Any:
-        default = DEFAULT_EPS.get(given.get("norm", "linf"))
-        return given if "eps" in given or default is None else {**given, "eps": default}
+    def _fit_the_defaults(cls, given: Any) -> Any:
+        """Bounds that fit the norm, and all images where they are given."""
+        eps = DEFAULT_EPS.get(_norm(given.get("norm", "linf")))
+        defaults: dict[str, Any] = {} if eps is None else {"eps": eps}
+        if not isinstance(given.get("data", ""), (str, Path)):
+            defaults["n"] = None
+        return {**defaults, **given}
+
+    @field_serializer("model", "data")
+    def _name(self, value: Any) -> str:
+        return name_of(value)
 
     @classmethod
     def parse(cls, **given: Any) -> Options:
-        """The options from the strings of a command line; None stands for a default.
+        """The options from the strings of a command line, or from objects; None stands for a default.
 
         :raises UsageError: for the first that is wrong, by its name.
         """
@@ -97,25 +147,63 @@ class Options(BaseModel):
             parsed = cls(**{name: value for name, value in given.items() if value is not None})
         except ValidationError as error:
             first = error.errors()[0]
+            name = f"--{str(first['loc'][0]).replace('_', '-')}"
+            if first["type"] == "missing":
+                raise UsageError(f"{'MODEL' if name == '--model' else name} is missing") from error
             message = f"{first['msg'].removeprefix('Value error, ')}, got {first['input']!r}"
-            raise UsageError(f"--{first['loc'][0]}: {message}") from error
+            raise UsageError(f"{name}: {message}") from error
         if bool(parsed.mean) != bool(parsed.std):
             raise UsageError("--mean and --std belong together")
         if parsed.norm == "linf" and (largest := max(parsed.eps)) >= 1:
             raise UsageError(
                 f"--eps {largest:g}: within it any image in [0, 1] may become any other; for grey levels write {largest:g}/255"
             )
+        if parsed.norm == "l0" and (parts := [eps for eps in parsed.eps if eps != int(eps)]):
+            raise UsageError(f"--eps {parts[0]:g}: in l0 it is a number of values, such as 24")
         if parsed.detector is None and "detector_steps" in parsed.model_fields_set:
             raise UsageError("--detector-steps needs a --detector")
         return parsed.model_copy(update={"eps": tuple(sorted(set(parsed.eps)))})
 
+    @property
+    def in_memory(self) -> bool:
+        """Whether the model or the data are objects, which no command line can name."""
+        return not (isinstance(self.model, (str, Path)) and isinstance(self.data, (str, Path)))
+
     def command(self, seed: int) -> str:
-        """The command line with these options."""
-        words = ["advbench", "evaluate", self.model]
-        for name, value in self.model_dump(exclude={"model"}, exclude_defaults=True).items():
-            text = ",".join(map(number, value)) if isinstance(value, tuple) else str(value)
-            words += [f"--{name.replace('_', '-')}", text]
+        """The command line with these options, or the call in Python."""
+        changed = self.model_dump(exclude={"model", "data"}, exclude_defaults=True)
+        if self.in_memory:
+            options = {**changed, **({"seed": seed} if seed else {})}
+            given = [value if isinstance(value, str) else name_of(value) for value in (self.model, self.data)]
+            return f"advbench.evaluate({', '.join([*given, *(f'{name}={_written(each)}' for name, each in options.items())])})"
+        words = ["advbench", "evaluate", str(self.model), "--data", str(self.data)]
+        for name, value in changed.items():
+            words.append(f"--{name.replace('_', '-')}")
+            if value is not True:
+                words.append(",".join(map(number, value)) if isinstance(value, tuple) else str(value))
         return shlex.join([*words, *(["--seed", str(seed)] if seed else [])])
+
+
+def _written(value: Any) -> str:
+    """An option as a person writes it in Python."""
+    if isinstance(value, tuple):
+        return f"[{', '.join(map(number, value))}]"
+    return repr(str(value) if isinstance(value, Path) else value)
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """The options in a TOML file, by name; ``detector-steps`` and ``detector_steps`` are the same.
+
+    :raises UsageError: for a file that cannot be read, is no TOML, or has something that is no option.
+    """
+    try:
+        content = tomllib.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise UsageError(f"--config {path} cannot be read: {error}") from error
+    found = {name.replace("-", "_"): value for name, value in content.items()}
+    if unknown := [name for name in found if name not in Options.model_fields]:
+        raise did_you_mean(f"option in {path}", unknown[0], list(Options.model_fields))
+    return found
 
 
 def floors(given: tuple[str, ...]) -> dict[str, float]:

@@ -1,12 +1,27 @@
-"""The subject of an evaluation: a model as an estimator, images, and the options."""
+"""The subject of an evaluation: a model and images, by name or in memory, as an estimator and arrays; and the options."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
+import numpy as np
+from art.estimators.classification import PyTorchClassifier
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from advbench.data import find as images
 from advbench.data.find import Images
-from advbench.estimators import TorchClassifier
-from advbench.evaluation.options import Options
+from advbench.errors import UsageError
+from advbench.estimators import TorchClassifier, preprocessing_of, whole_model
+from advbench.evaluation.options import Options, name_of
+from advbench.models import find as network
+from advbench.models.find import Network
+
+_FORMS = "images and labels (x, y), a data set of (image, label), a DataLoader of (images, labels), a name, a folder or an .npz"
 
 
 @dataclass(frozen=True)
@@ -23,3 +38,118 @@ class Subject:
     seed: int
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
+
+
+def find_model(model: Any, weights: Path | None = None) -> Network:
+    """The network of a model: an ``nn.Module``, an ART classifier of PyTorch, or any name of :func:`advbench.models.find.find`.
+
+    :raises UsageError: for anything else, weights beside a model that has its own, or an ART classifier of images that are
+        not in [0, 1].
+    """
+    if isinstance(model, (str, Path)):
+        return network.find(str(model), weights)
+    if weights is not None:
+        raise UsageError(f"--weights belongs to a model that is given by name; {name_of(model)} has its own")
+    if isinstance(model, PyTorchClassifier):
+        clip = model.clip_values
+        if clip is not None and not (np.all(clip[0] == 0) and np.all(clip[1] == 1)):
+            found = "..".join(f"{np.min(bound):g}" for bound in clip)
+            raise UsageError(
+                f"the classifier is of images in {found}, needed are images in [0, 1]; scale them in its module"
+            )
+        module = whole_model(model) if preprocessing_of(model) else model.model
+        return Network(module, tuple(model.input_shape) if len(model.input_shape) == 3 else None)
+    if isinstance(model, nn.Module):
+        return Network(model)
+    raise UsageError(
+        f"model must be an nn.Module, an ART PyTorchClassifier or a name ({network.FORMS}), not {name_of(model)}"
+    )
+
+
+def find_images(options: Options, shape: tuple[int, int, int] | None, seed: int, data_dir: Path | None) -> Images:
+    """The images of an evaluation: in memory, or by any name of :func:`advbench.data.find.find`.
+
+    :param shape: (C, H, W) of the model.
+    :raises UsageError: for anything that is not images with labels.
+    :raises DataUnavailable: where a named data set cannot be had.
+    """
+    source, n = options.data, options.n
+    if isinstance(source, (str, Path)):
+        return images.find(str(source), shape, options.labels, n, seed, data_dir)
+    if options.labels:
+        raise UsageError("--labels names the output of each class folder; the data have labels of their own")
+    if data_dir is not None:
+        raise UsageError("--data-dir is the folder of a named data set; the data are given")
+    x, y = _pair(source, n, seed)
+    pixels, notes = images.as_images(x, "x")
+    labels, more = images.as_labels(y, len(pixels), "y")
+    known = getattr(source, "classes", None)  # of our data sets and torchvision's
+    classes = len(known) or None if isinstance(known, (tuple, list)) else None
+    return Images(name_of(source), pixels, labels, classes, (*notes, *more))
+
+
+def _pair(source: Any, n: int | None, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """n images and their labels as arrays."""
+    if isinstance(source, tuple) and len(source) == 2:
+        x, y = map(_array, source)
+    elif hasattr(source, "x") and hasattr(source, "y"):  # our data sets
+        x, y = _array(source.x), _array(source.y)
+    elif isinstance(source, DataLoader):
+        x, y = (np.concatenate(parts) for parts in _transposed(source))
+    elif hasattr(source, "__getitem__") and hasattr(source, "__len__") and not isinstance(source, (np.ndarray, Tensor)):
+        chosen = images.choice(len(source), n, seed).tolist()
+        x, y = (np.stack(parts) for parts in _transposed(source[i] for i in chosen))
+    else:
+        raise UsageError(f"data must be {_FORMS}, not {name_of(source)}")
+    if x.ndim and y.ndim and len(x) != len(y):
+        raise UsageError(f"data hold {len(x)} images and {len(y)} labels")
+    if x.ndim and y.ndim and n is not None and n < len(x):
+        chosen = images.choice(len(x), n, seed)
+        x, y = x[chosen], y[chosen]
+    return x, y
+
+
+def _transposed(pairs: Any) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """Images and labels from pairs of one image and its label, or of one batch."""
+    xs: list[np.ndarray] = []
+    ys: list[np.ndarray] = []
+    for pair in pairs:
+        if not isinstance(pair, (tuple, list)) or len(pair) != 2:
+            raise UsageError(f"data must give pairs of images and labels, found {name_of(pair)}")
+        xs.append(_array(pair[0]))
+        ys.append(_array(pair[1]))
+        if xs[0].shape[-3:] != xs[-1].shape[-3:]:
+            raise UsageError(
+                f"the images of data have several sizes ({xs[0].shape[-3:]} and {xs[-1].shape[-3:]}); give all the model's"
+            )
+    if not xs:
+        raise UsageError("data hold no image")
+    return xs, ys
+
+
+def _array(value: Any) -> np.ndarray:
+    """A tensor, a picture or numbers as an array."""
+    return value.detach().cpu().numpy() if isinstance(value, Tensor) else np.asarray(value)
+
+
+@contextmanager
+def unchanged(module: nn.Module) -> Iterator[None]:
+    """Give a module back as it was: in its mode, on its device, in its precision."""
+    parts = list(module.modules())
+    modes = [part.training for part in parts]
+    tensors = [
+        (own, name, tensor.device, tensor.dtype)
+        for part in parts
+        for own in (part._parameters, part._buffers)
+        for name, tensor in own.items()
+        if tensor is not None
+    ]
+    try:
+        yield
+    finally:
+        for part, mode in zip(parts, modes, strict=True):
+            part.training = mode
+        for own, name, device, dtype in tensors:
+            tensor = own[name]
+            if tensor is not None and (tensor.device, tensor.dtype) != (device, dtype):
+                tensor.data = tensor.data.to(device, dtype)

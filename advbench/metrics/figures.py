@@ -160,6 +160,46 @@ def difference(first: Figure, second: Figure) -> Figure:
     return Figure(value, min(first.n, second.n), value - below, value + above, first.unit)
 
 
+def paired_difference(first: np.ndarray, second: np.ndarray) -> Figure:
+    """The share of images that are right in the first less that in the second, from bool arrays (N,) on the same images.
+
+    The interval is Newcombe's for paired proportions (1998, Statistics in Medicine 17, 2635-2650, method 10).
+
+    :raises ValueError: if the lengths differ, or are 0.
+    """
+    if first.shape != second.shape or not len(first):
+        raise ValueError(f"first has shape {first.shape}, second {second.shape}")
+    n = len(first)
+    both, neither = int((first & second).sum()), int((~first & ~second).sum())
+    only_first, only_second = int((first & ~second).sum()), int((second & ~first).sum())
+    a, b = proportion(int(first.sum()), n), proportion(int(second.sum()), n)
+    determinant = float(both * neither - only_first * only_second)
+    if determinant > 0:
+        determinant = max(determinant - n / 2, 0.0)
+    margins = a.value * (1 - a.value) * b.value * (1 - b.value)
+    phi = determinant / (n**2 * sqrt(margins)) if margins else 0.0
+
+    def half(one: float, other: float) -> float:
+        return sqrt(max(one**2 - 2 * phi * one * other + other**2, 0))
+
+    value = a.value - b.value
+    low = value - half(a.value - a.ci_low, b.ci_high - b.value)
+    high = value + half(a.ci_high - a.value, b.value - b.ci_low)
+    return Figure(value, n, low, high)
+
+
+def mcnemar(first: np.ndarray, second: np.ndarray) -> float:
+    """The p value of McNemar's exact test of whether as many images are right in the first alone as in the second alone.
+
+    :param first: bool (N,): the images that are right; ``second`` on the same images.
+    """
+    from scipy.stats import binomtest
+
+    only_first, only_second = int((first & ~second).sum()), int((second & ~first).sum())
+    changed = only_first + only_second
+    return float(binomtest(only_first, changed).pvalue) if changed else 1.0
+
+
 def accuracy(predicted: np.ndarray, y: np.ndarray) -> Figure:
     """The share of predicted labels (N,) equal to the true ones (N,).
 

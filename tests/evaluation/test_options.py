@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from advbench import metrics
+from advbench.attacks import ATTACKS
 from advbench.errors import UsageError
-from advbench.evaluation.battery import Bounded, battery, fitting
+from advbench.evaluation.battery import Own, battery, fitting, in_norm
 from advbench.evaluation.options import Options, floors
 
 
@@ -30,7 +31,7 @@ def test_the_command_asks_the_same():
     [
         ({"eps": "8/0"}, "--eps: '8/0' is not a fraction"),
         ({"eps": "-1"}, "--eps: Input should be greater than 0, got '-1'"),
-        ({"norm": "l1"}, "--norm: Input should be 'linf' or 'l2', got 'l1'"),
+        ({"norm": "l3"}, "--norm: Input should be 'linf', 'l2', 'l1' or 'l0', got 'l3'"),
         ({"shape": "3,32"}, "--shape"),
         ({"n": "0"}, "--n: "),
         ({"mean": "0.5"}, "--mean and --std belong together"),
@@ -67,33 +68,32 @@ def test_a_floor_is_a_known_name_and_a_share(text):
     assert floors(("robust_accuracy=0.45", "checks_passed=1")) == {"robust_accuracy": 0.45, "checks_passed": 1}
 
 
-@pytest.mark.parametrize("norm, step, suffix", [("linf", "fgsm", ""), ("l2", "bim-l2", "-l2")])
-def test_standard_is_the_issues_list_the_cheapest_first(norm, step, suffix):
+@pytest.mark.parametrize("norm, names", [("linf", ["fgsm", "deepfool-linf"]), ("l2", ["bim-l2", "deepfool-l2"])])
+def test_standard_is_the_issues_list_the_cheapest_first(norm, names):
     standard = battery("standard", norm)
-    names = [name + suffix for name in ("apgd-ce", "pgd", "apgd-t", "fab-t", "square")]
-    assert [each.name for each in standard.bounded] == [step, *names]
-    assert (standard.bounded[2].max_iter, standard.bounded[2].restarts) == (50, 10)
-    assert standard.distances == ("deepfool-l2", "deepfool-linf")
+    parts = [in_norm(name, norm) for name in ("apgd-ce", "pgd", "apgd-t", "fab-t", "square")]
+    assert [attack.name for attack in standard] == [*names, f"fmn-{norm}", *parts]
+    assert [(attack.max_iter, attack.restarts) for attack in standard if attack.name[:3] == "pgd"] == [(50, 10)]
 
 
 def test_named_attacks_run_in_the_order_of_their_cost():
     found = battery("square,autoattack,pgd,fgsm,deepfool-linf", "linf")
-    assert [each.name for each in found.bounded] == ["fgsm", "pgd", "square", "autoattack"]
-    assert [each.passes for each in found.bounded] == [2, 20, 5001, 9721]
+    assert [each.name for each in found] == ["fgsm", "deepfool-linf", "pgd", "square", "autoattack"]
+    assert [each.passes for each in found if each.bounded] == [2, 20, 5001, 9721]
 
 
 @pytest.mark.parametrize("name", ["fgsm", "bim-l2", "pgd", "apgd-ce", "apgd-t-l2", "fab-t", "square"])
 def test_the_cost_of_an_attack_is_what_an_image_that_withstands_it_pays(classifier, digits, name):
     x, y = digits[2][:1], digits[3][:1]
-    step = Bounded(name, name, 7)
+    step = Own(name, max_iter=7 if ATTACKS[name].max_iter else None)
     with metrics.counted(classifier) as passes:
-        step.attack(classifier, 1e-6, 0).generate(x, y)
+        step.on(classifier, 1e-6, 0).generate(x, y)
     assert step.passes <= passes.both <= step.passes + 3  # the clean image, and a last look
 
 
 def test_the_single_l2_step_is_the_whole_bound_along_the_gradient(linear, interior):
     y = linear.predict(interior).argmax(1)
-    adversarial = battery("fast", "l2").bounded[0].attack(linear, 0.1, 0).generate(interior, y)
+    adversarial = battery("fast", "l2")[0].on(linear, 0.1, 0).generate(interior, y)
     gradient = linear.loss_gradient(interior, y).reshape(32, -1)
     wanted = 0.1 * gradient / np.linalg.norm(gradient, axis=1, keepdims=True)
     np.testing.assert_allclose((adversarial - interior).reshape(32, -1), wanted, atol=1e-5)
@@ -104,7 +104,7 @@ def test_the_single_l2_step_is_the_whole_bound_along_the_gradient(linear, interi
     [
         ("fgms", "linf", "did you mean 'fgsm'"),
         ("pgd", "l2", "pgd is bounded in linf; --norm l2 takes bim-l2"),
-        ("deepfool-l2", "linf", "stays within --eps"),
+        ("deepfool-l2", "linf", "must hold one in linf, not only deepfool-l2"),
     ],
 )
 def test_attacks_that_do_not_fit_are_named(attacks, norm, said):
@@ -114,8 +114,8 @@ def test_attacks_that_do_not_fit_are_named(attacks, norm, said):
 
 def test_below_four_classes_autoattack_runs_without_the_loss_that_needs_them():
     left, notes = fitting(battery("standard", "linf"), 3)
-    assert [step.name for step in left.bounded] == ["fgsm", "apgd-ce", "pgd", "fab-t", "square"]
-    assert "AutoAttack runs without APGD-T" in notes[0]
+    names = ["fgsm", "deepfool-linf", "fmn-linf", "apgd-ce", "pgd", "fab-t", "square"]
+    assert [attack.name for attack in left] == names and "AutoAttack runs without APGD-T" in notes[0]
     assert fitting(battery("standard", "linf"), 4) == (battery("standard", "linf"), [])
     assert fitting(battery("fast", "l2"), 2) == (battery("fast", "l2"), [])
     assert fitting(battery("autoattack", "linf"), 2)[0] == battery("autoattack", "linf")

@@ -157,3 +157,46 @@ def test_one_seed_keeps_its_interval_and_several_have_one_of_their_own():
     assert metrics.over_seeds(table.iloc[:1]) == metrics.proportion(40, 100)
     assert metrics.over_seeds(table) == metrics.mean(np.array([0.4, 0.5, 0.6]), unit="seeds")
     assert np.isnan(metrics.over_seeds(table.iloc[:0]).value)
+
+
+@pytest.mark.parametrize(
+    "cells, interval",
+    [
+        ((20, 12, 2, 16), (0.0562, 0.3292)),  # Newcombe (1998), table III
+        ((14, 5, 0, 22), (0.011, 0.226)),  # Altman et al. (2000), Statistics with confidence, page 52
+    ],
+)
+def test_the_paired_interval_is_newcombes(cells, interval):
+    both, only_first, only_second, neither = cells
+    first = np.repeat([True, True, False, False], [both, only_first, only_second, neither])
+    second = np.repeat([True, False, True, False], [both, only_first, only_second, neither])
+    figure = metrics.paired_difference(first, second)
+    assert figure.value == pytest.approx((only_first - only_second) / len(first)) and figure.n == len(first)
+    assert (figure.ci_low, figure.ci_high) == pytest.approx(interval, abs=6e-4)
+    mirrored = metrics.paired_difference(second, first)
+    assert (mirrored.ci_low, mirrored.ci_high) == pytest.approx((-figure.ci_high, -figure.ci_low))
+
+
+def test_the_paired_interval_covers_the_truth_as_often_as_it_says_and_is_narrower_than_that_of_other_images():
+    generator = np.random.default_rng(1)
+    covered, narrower = 0, 0
+    for _ in range(1000):
+        both = generator.choice(4, 200, p=[0.6, 0.12, 0.04, 0.24])
+        first, second = np.isin(both, (0, 1)), np.isin(both, (0, 2))
+        figure = metrics.paired_difference(first, second)
+        covered += figure.ci_low <= 0.08 <= figure.ci_high
+        apart = metrics.difference(*(metrics.proportion(int(mask.sum()), 200) for mask in (first, second)))
+        narrower += figure.ci_high - figure.ci_low < apart.ci_high - apart.ci_low
+    assert 0.93 <= covered / 1000 <= 0.97 and narrower == 1000
+
+
+def test_mcnemars_test_is_the_binomial_test_of_the_images_that_differ():
+    first, second = np.array([1, 1, 1, 1, 1, 0, 1, 0], bool), np.array([0, 0, 0, 0, 0, 1, 1, 0], bool)
+    assert metrics.mcnemar(first, second) == pytest.approx(2 * (1 + 6) / 2**6)
+    assert metrics.mcnemar(first, first) == 1
+
+
+@pytest.mark.parametrize("first, second", [([True], [True, False]), ([], [])])
+def test_a_paired_difference_needs_the_same_images(first, second):
+    with pytest.raises(ValueError, match="first has shape"):
+        metrics.paired_difference(np.array(first, bool), np.array(second, bool))

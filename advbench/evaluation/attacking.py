@@ -1,0 +1,252 @@
+"""Attacks on the images of an evaluation, each judged by the model itself: which images they beat, and how far away."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+import pandas as pd
+
+from advbench import metrics
+from advbench.data.pixels import room
+from advbench.evaluation.battery import Attack
+from advbench.evaluation.options import Norm, number, stage_at
+from advbench.evaluation.subject import Subject
+from advbench.metrics import sanity
+from advbench.progress import log, track
+from advbench.seeds import derive, own_global_state
+from advbench.study.run import Run
+
+NEAREST = "all attacks"
+"""In the rows of distances: the nearest image that any attack found."""
+
+_ORDER: dict[Norm, float] = {"linf": np.inf, "l2": 2, "l1": 1, "l0": 0}
+_SLACK = 1e-4  # of eps: x + delta is rounded in float32
+_ROUNDING = 1e-6
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """What one attack did to all images.
+
+    :param eps: its bound; None for an attack that seeks the smallest perturbation.
+    :param stage: of the run, which keeps its arrays.
+    :param distance: float (N,): the norm of the perturbation that beat an image; infinite where none did.
+    :param passes: forward and backward through the model, of all images together, (2,).
+    """
+
+    attack: Attack
+    eps: float | None
+    stage: str
+    distance: np.ndarray
+    passes: np.ndarray
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What all attacks did to all images.
+
+    :param clean: bool (N,): the images that are right without an attack.
+    :param attempts: in the order of the report: at each eps those that are bounded by it; others at the first.
+    """
+
+    attacks: Sequence[Attack]
+    norm: Norm
+    bounds: Sequence[float]
+    clean: np.ndarray
+    attempts: list[Attempt]
+    notes: list[str]
+
+    @property
+    def distance(self) -> np.ndarray:
+        """The norm of the smallest perturbation (N,) that beat each image: 0 if it was wrong already, infinite if none did."""
+        return np.where(self.clean, _nearest(self.attempts, self.norm, len(self.clean)), 0)
+
+    def within(self, eps: float) -> list[Attempt]:
+        """The attempts that count at an eps: those with that bound, and those without one in the norm."""
+        found = {each.attack.name: each for each in self.attempts if each.eps in (None, eps)}
+        return [found[attack.name] for attack in self.attacks if attack.norm == self.norm]
+
+
+def attack_all(run: Run, subject: Subject, attacks: Sequence[Attack], clean: np.ndarray) -> Outcome:
+    """Run every attack: within a bound on the images that are still right, the others on all that were right.
+
+    :param clean: bool (N,): the images that are right without an attack.
+    """
+    norm, bounds = subject.options.norm, subject.options.eps
+    attempts: list[Attempt] = []
+    notes: list[str] = []
+    work = [
+        (attack, eps if attack.bounded else None)
+        for eps in bounds
+        for attack in attacks
+        if attack.bounded or eps == bounds[0]
+    ]
+    for attack, eps in track(work, "attacks", len(work)):
+        stage = attack_stage(attack.name, eps)
+        left = clean
+        if eps is not None:  # as the table has it: beaten at a smaller eps, or by an attack above this one
+            above = attacks[: list(attacks).index(attack)]
+            here = [each for each in attempts if each.attack in above and each.eps in (None, eps)]
+            smaller = max((bound for bound in bounds if bound < eps), default=0.0)
+            beaten = (_nearest(attempts, norm, len(clean)) <= smaller) | (_nearest(here, norm, len(clean)) <= eps)
+            left = clean & ~beaten
+        make = partial(_attacked, subject, attack, eps, np.flatnonzero(left), derive(subject.seed, stage))
+        arrays = run.arrays(stage, make)
+        if outside := int(arrays["outside"].sum()):
+            notes.append(
+                f"{attack.label} left eps = {number(eps or 0)} for {outside} images, which do not count as beaten"
+            )
+            log.warning("%s", notes[-1])
+        attempts.append(Attempt(attack, eps, stage, arrays["distance"], arrays["passes"]))
+    return Outcome(attacks, norm, bounds, clean, attempts, notes)
+
+
+def attack_stage(name: str, eps: float | None) -> str:
+    """The name of the stage of an attack, in letters that every file system takes."""
+    slug = re.sub(r"[^A-Za-z0-9.-]+", "-", name).strip("-")
+    if slug != name:  # other parameters may lead to the same letters
+        slug = f"{slug[:60]}-{hashlib.sha256(name.encode()).hexdigest()[:6]}"
+    return slug if eps is None else stage_at(slug, eps)
+
+
+def _nearest(attempts: Sequence[Attempt], norm: Norm, n: int) -> np.ndarray:
+    """The smallest distance (N,) that any attempt in the norm found."""
+    found = [each.distance for each in attempts if each.attack.norm == norm]
+    return np.min(found, axis=0) if found else np.full(n, np.inf)
+
+
+def _attacked(
+    subject: Subject, attack: Attack, eps: float | None, todo: np.ndarray, seed: int
+) -> dict[str, np.ndarray]:
+    """The norms of the perturbations that beat the images ``todo``, and those that leave the bound, which do not count.
+
+    Whatever an attack returns is clipped to [0, 1]; the model judges it in float32.
+    """
+    classifier, x, y = subject.classifier, subject.images.x, subject.images.y
+    distance, outside = np.full(len(x), np.inf), np.zeros(len(x), bool)
+    images = room((len(todo), *x.shape[1:]), np.float32) if subject.options.keep_images else None
+    made = attack.on(classifier, eps, seed)
+    with own_global_state(seed), metrics.counted(classifier) as passes:
+        for part in x.parts_of(np.arange(len(todo))):
+            for _ in range(attack.restarts):
+                left = part[np.isinf(distance[todo[part]])]
+                if not len(left):
+                    break
+                chosen = todo[left]
+                clean = x[chosen]
+                given, wrong = metrics.attacked(classifier, made, clean, y[chosen])
+                adversarial = np.clip(np.asarray(given, np.float32), 0, 1)
+                if not np.array_equal(adversarial, given):
+                    wrong = classifier.predict(adversarial).argmax(1) != y[chosen]
+                size = _size(adversarial - clean, attack.norm)
+                wrong = wrong & np.isfinite(size)
+                fits = wrong if eps is None else wrong & (size <= eps * (1 + _SLACK) + _ROUNDING)
+                outside[chosen] |= wrong & ~fits
+                distance[chosen[fits]] = size[fits] if eps is None else np.minimum(size[fits], eps)
+                if images is not None:
+                    images[left[fits]] = adversarial[fits]
+    outside &= np.isinf(distance)
+    kept = {} if images is None else {"adversarial": images[np.isfinite(distance[todo])]}
+    return {"distance": distance, "outside": outside, "passes": np.array([passes.forward, passes.backward]), **kept}
+
+
+def _size(delta: np.ndarray, norm: Norm) -> np.ndarray:
+    return np.linalg.norm(delta.reshape(len(delta), -1).astype(np.float64), ord=_ORDER[norm], axis=1)
+
+
+def accuracy_rows(outcome: Outcome) -> Iterator[dict[str, object]]:
+    """The accuracy after each attack and all before it at each eps, and the worst case, as rows of results.csv."""
+
+    def row(right: np.ndarray, metric: str, exhibit: str, eps: float, attack: str | None = None) -> dict[str, object]:
+        share = metrics.proportion(int(right.sum()), len(right))
+        return share.row(metric, exhibit=exhibit, attack=attack, norm=outcome.norm, eps=eps)
+
+    clean, distance = outcome.clean, outcome.distance
+    yield row(clean, "accuracy", "robustness", 0.0, "clean")
+    yield row(clean, "clean_accuracy", "headline", 0.0)
+    right = clean
+    for eps in outcome.bounds:
+        for i, attempt in enumerate(outcome.within(eps)):
+            right = right & ~(attempt.distance <= eps)
+            yield row(right, "accuracy", "robustness", eps, f"+ {attempt.attack.label}" if i else attempt.attack.label)
+        worst = distance > eps
+        if (worst != right).any():
+            yield row(worst, "accuracy", "robustness", eps, "+ found at a larger eps")
+        right = worst
+        yield row(worst, "robust_accuracy", "headline", eps)
+
+
+def distance_rows(outcome: Outcome) -> Iterator[dict[str, object]]:
+    """The median and the distribution of the distances that attacks without a bound found, as rows of results.csv."""
+    seeking = [each for each in outcome.attempts if each.eps is None]
+    found = [(each.attack.name, each.attack.norm, np.where(outcome.clean, each.distance, 0)) for each in seeking]
+    if len(outcome.attempts) > 1 and any(each.attack.norm == outcome.norm for each in seeking):
+        found.append((NEAREST, outcome.norm, outcome.distance))
+    for name, norm, distance in found:
+        context = {"exhibit": "distance", "attack": name, "norm": norm}
+        yield metrics.median(distance[outcome.clean]).row("median_distance", **context)
+        finite = distance[np.isfinite(distance)]
+        for eps in np.linspace(0, finite.max(initial=0), 41) if len(finite) else ():
+            beyond = int((distance > eps).sum())
+            yield metrics.proportion(beyond, len(distance)).row("accuracy", eps=float(eps), **context)
+
+
+def square_rows(outcome: Outcome) -> Iterator[dict[str, object]]:
+    """The check of what only Square beat after attacks that take gradients, at the eps where that was most."""
+    made: dict[float, sanity.Check] = {}
+    right = outcome.clean
+    for eps in outcome.bounds:
+        for i, attempt in enumerate(outcome.within(eps)):
+            after = right & ~(attempt.distance <= eps)
+            if i and attempt.attack.label == "Square":
+                made[eps] = sanity.square(right, after)
+            right = after
+    if made:
+        worst = max(made, key=lambda eps: made[eps].figure.value)
+        yield made[worst].row(exhibit="check", norm=outcome.norm, eps=worst)
+
+
+def cost_rows(outcome: Outcome) -> Iterator[dict[str, object]]:
+    """The passes of each attack, and of all, for an image of the evaluation, beaten before or not."""
+    n = len(outcome.clean)
+    cost = {(each.attack.label, each.eps): each.passes for each in outcome.attempts}
+    for (attack, eps), passes in {**cost, ("all", None): sum(cost.values(), np.zeros(2))}.items():
+        for metric, count in zip(("forward_passes", "backward_passes"), passes, strict=True):
+            share = metrics.Figure(float(count) / n, n)
+            yield share.row(metric, exhibit="cost", attack=attack, norm=outcome.norm, eps=eps)
+
+
+def per_image(outcome: Outcome, labels: np.ndarray, predicted: np.ndarray) -> pd.DataFrame:
+    """One row an image: its label, the clean prediction, its distance, and for each eps the attack that beat it.
+
+    An image that is misclassified without an attack was beaten by ``clean``; one that no attack beat has no entry.
+    """
+    table = pd.DataFrame({"label": labels, "predicted": predicted, "distance": outcome.distance})
+    by = np.array([None if right else "clean" for right in outcome.clean], object)
+    for eps in outcome.bounds:
+        others = [each for each in outcome.attempts if each.attack.norm == outcome.norm]
+        for attempt in [*outcome.within(eps), *others]:
+            by[(by == None) & (attempt.distance <= eps)] = attempt.attack.label  # noqa: E711 of an array
+        table[number(eps)] = by.copy()
+    return table.rename_axis("image")
+
+
+def adversarial_images(run: Run, outcome: Outcome, subject: Subject) -> dict[str, np.ndarray]:
+    """The nearest adversarial image (N, C, H, W) of each image in the norm; the image itself where there is none."""
+    x = subject.images.x
+    images, nearest = room(x.shape, np.float32), np.full(len(x), np.inf)
+    for part in x.parts():
+        images[part] = x[part]
+    for each in outcome.attempts:
+        if each.attack.norm == outcome.norm:
+            found = np.flatnonzero(np.isfinite(each.distance))
+            closer = each.distance[found] < nearest[found]
+            stored = np.load(run.directory / "arrays" / each.stage / "adversarial.npy", mmap_mode="r")
+            images[found[closer]] = stored[closer]
+            nearest[found[closer]] = each.distance[found[closer]]
+    return {"images": images}
