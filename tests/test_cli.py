@@ -65,7 +65,7 @@ def test_every_command_has_an_example_in_its_help():
     "arguments, said",
     [
         (("recipe", "training-mnits"), "did you mean 'training-mnist'"),
-        (("recipe", "training-mnist", "--preset", "tiny"), "Known: paper, small, quick"),
+        (("recipe", "training-mnist", "--preset", "tiny"), "Known: paper, small, full, quick"),
         (("recipe", "training-mnist", "--set", "epoch=1"), "did you mean 'epochs'"),
         (("recipe", "training-mnist", "--set", "epochs=-1"), "--set epochs"),
         (("recipe", "training-mnist", "--dataset", "digit"), "did you mean 'digits'"),

@@ -74,7 +74,7 @@ def _fmn(norm: Norm) -> AttackSpec:
 
 
 def _hopskipjump(text: str, norm: Norm = "linf") -> AttackSpec:
-    kind = "art.attacks.evasion:HopSkipJump"
+    kind = "advbench.attacks.hopskipjump:HopSkipJump"
     return AttackSpec(text, kind, norm, False, "labels", max_iter=50, options={"verbose": False})
 
 

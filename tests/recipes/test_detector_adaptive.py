@@ -60,7 +60,7 @@ def run(source, tmp_path_factory):
 
 
 def test_classifier_and_detectors_are_those_of_the_source(source, run):
-    for name in ("classifier", "detector-dynamic", "detector-fgsm-4-ad2-seed0"):
+    for name in ("classifier", "detector-dynamic", "detector-fgsm-24-ad2-seed0"):
         kept = (source / "models" / f"{name}.safetensors").read_bytes()
         assert (run / "models" / f"{name}.safetensors").read_bytes() == kept
 

@@ -291,5 +291,5 @@ def test_classes_and_weights_are_options_of_the_command(tmp_path):
     command = ["recipe", "detector-imagenet10", "--data-dir", str(tmp_path), "--classes", "n1,n2", "--weights", "1"]
     done = CliRunner().invoke(main, command)
     assert done.exit_code == 2 and "train is missing" in done.stderr
-    done = CliRunner().invoke(main, ["recipe", "detector-cifar", "--weights", "file"])
+    done = CliRunner().invoke(main, ["recipe", "compare-defences", "--weights", "file"])
     assert done.exit_code == 2 and "no setting named 'weights'" in done.stderr

@@ -16,6 +16,7 @@ from advbench.checkpoint import fingerprint, load_tensors, save_tensors
 from advbench.cli import main
 from advbench.errors import UsageError
 from advbench.evaluation import detection
+from advbench.evaluation.options import Options
 from advbench.models import find as network
 from advbench.models import zoo
 from advbench.study import cards, pretrained, stages
@@ -119,7 +120,8 @@ def test_commands_show_cards(own_zoo):
 def test_an_evaluation_takes_names(own_zoo):
     found = network.find("zoo:resnet32-digits")
     assert found.shape == (3, 16, 16) and fingerprint(found.module) == zoo.card("resnet32-digits").fingerprint
-    detector = detection.load(Path(f"zoo:resnet32-digits-{FGSM}"), estimators.load("resnet32-digits"), 40)
+    options = Options(model="zoo:resnet32-digits", data="digits", detector=Path(f"zoo:resnet32-digits-{FGSM}"))
+    detector = detection.load(options, estimators.load("resnet32-digits"), 40)
     assert detector.position == 2
 
 
