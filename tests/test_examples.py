@@ -81,5 +81,5 @@ def test_the_notebook_runs_from_its_first_cell_to_its_last():
     tables = [output.data["text/html"] for output in shown if "<table" in output.get("data", {}).get("text/html", "")]
     evaluated, images, compared = tables
     assert evaluated.count("PGD-20") == 2 and "robust accuracy" in evaluated and "CHECK FAILED" not in evaluated
-    assert "DeepFool" in images and "only_here" in compared
+    assert "FGSM" in images and "only_here" in compared
     assert not any("advbench" in output.get("text", "") for output in shown), "progress is shown and taken away again"
