@@ -158,6 +158,7 @@ PRETRAINED = Pretrained(
         *("detector_epochs", "detector_lr", "detector_batch", "detector_decay", "detector_bfloat16"),
     ),
     quick={
+        "eps_fgsm": (2 / 255,),  # at which the zoo's detector was trained: the smallest that leaves less than 30 %
         "test_images": 1000,
         "clean_images": None,
         "validation_images": 1000,

@@ -23,9 +23,17 @@ from advbench.study import cards, pretrained, stages
 from advbench.study.cards import add, lies
 from advbench.study.config import configure
 
-FGSM, BIM, DYNAMIC = "detector-fgsm-4-ad2-seed0", "detector-bim-1-ad2-seed0", "detector-dynamic"
+FGSM, BIM, DYNAMIC = "detector-fgsm-2-ad2-seed0", "detector-bim-1-ad2-seed0", "detector-dynamic"
 SIZES = (
-    *("epochs=4", "train_images=400", "detector_images=16", "detector_epochs=1", "dynamic_epochs=1", "eps_bim_l2=[]"),
+    *(
+        "epochs=4",
+        "train_images=400",
+        "detector_images=16",
+        "detector_epochs=1",
+        "dynamic_epochs=1",
+        "eps_bim_l2=[]",
+        "eps_fgsm=2/255",
+    ),
     *("validation_images=16", "sigmas=0", "sigma_images=8", "check_iterations=1", "min_successes=1", "test_images=8"),
 )
 MEASURED = ("test_images=20", "clean_images=100", "validation_images=20", "sigmas=0,1", "sigma_images=10")
@@ -90,7 +98,7 @@ def test_a_card_holds_what_the_run_says(own_zoo, trained):
     assert card.hours == pytest.approx(history.seconds.sum() / 3600, abs=0.0006)
     assert zoo.card(f"resnet32-digits-{DYNAMIC}").attack["sigma"] == 0.5
     assert zoo.card(f"resnet32-digits-{FGSM}").attack == {
-        **{"name": "fgsm", "eps": pytest.approx(4 / 255), "eps_step": None, "max_iter": None}
+        **{"name": "fgsm", "eps": pytest.approx(2 / 255), "eps_step": None, "max_iter": None}
     }
 
 
@@ -238,7 +246,10 @@ def test_a_study_trains_where_the_zoo_has_nothing_for_it_and_says_so(own_zoo):
         (networks(is_own=False), "the zoo has none for these data"),
         (networks(seed=1), "no classifier of digits with seed 1"),
         (networks("test_images=3", "detector_lr=0.1"), "as --set detector_lr asks"),
-        (networks(recipe=replace(study.find("detector-adaptive"), dataset="digits")), f"no {BIM} of digits"),
+        (
+            networks(recipe=replace(study.find("detector-adaptive"), dataset="digits")),
+            "no detector-fgsm-4-ad2-seed0 of digits",
+        ),
     ):
         assert found == {} and reason in why
     with pytest.raises(UsageError, match="--set epochs is of the training that --set weights=zoo leaves out"):
