@@ -48,4 +48,4 @@ def _within(run: dict[str, Any], sentences: list[Finding]) -> str:
         [sentence.line - 2 for sentence in sentences if 2 <= sentence.line < len(run["results"]) + 2]
     ]
     half = float(((rows.ci_high - rows.ci_low) / 2).max())
-    return f"; the figures above are known to within {max(100 * half, 0.1):.1f} points (95 %)" if half == half else ""
+    return f"; the linked figures are known to within {max(100 * half, 0.1):.1f} points (95 %)" if half == half else ""
