@@ -275,9 +275,8 @@ class _Batch:
         return logits
 
     def _predict(self, x: np.ndarray) -> Tensor:
-        state = (
-            torch.get_rng_state()
-        )  # ART's loader draws a number, and the authors' random starts are to stay the same
+        # ART's loader draws a number, and the authors' random starts are to stay the same
+        state = torch.get_rng_state()
         logits = self.estimator.predict(x, batch_size=len(x))
         torch.set_rng_state(state)
         return torch.from_numpy(logits).to(self.clean.device)

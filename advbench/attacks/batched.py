@@ -109,3 +109,23 @@ def in_batches(
         batch = [torch.from_numpy(array[part]).to(device) for array in (x, *others)]
         adversarial[part] = perturb(*batch).cpu().numpy()
     return adversarial
+
+
+def images_to_move(
+    attack: BatchedAttack, x: np.ndarray, y: np.ndarray | None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """What an attack that seeks the smallest perturbation starts from.
+
+    :param x: float (N, C, H, W) in [0, 1].
+    :param y: true labels, indices or one-hot: images that are already misclassified are left out. None leaves out none.
+    :return: the images as float32, their predicted classes (N,), and the indices of the images to attack.
+    :raises ValueError: for images or labels out of range, or a model without a logit for each class.
+    """
+    estimator = attack.estimator
+    x = checks.images(x, "x", estimator.input_shape)
+    outputs = estimator.predict(x, batch_size=attack.batch_size)
+    one_logit_a_class(attack, outputs)
+    original = outputs.argmax(1)
+    if y is None:
+        return x, original, np.arange(len(x))
+    return x, original, np.flatnonzero(original == checks.labels(y, len(x), estimator.nb_classes))

@@ -13,7 +13,7 @@ from art.estimators.classification import PyTorchClassifier
 from torch import Tensor, nn
 
 from advbench import checks
-from advbench.attacks.batched import BatchedAttack, one_logit_a_class, without_options
+from advbench.attacks.batched import BatchedAttack, images_to_move, without_options
 from advbench.estimators import TorchClassifier, gradient_module, whole_model
 
 _SLACK = 1e-4  # added to every step, as foolbox does: an image whose pixels meet the clip creeps on instead of stalling
@@ -65,13 +65,7 @@ class DeepFool(BatchedAttack):
         :raises ValueError: for images or labels out of range.
         """
         without_options(self, kwargs)
-        x = checks.images(x, "x", self.estimator.input_shape)
-        outputs = self.estimator.predict(x, batch_size=self.batch_size)
-        one_logit_a_class(self, outputs)
-        original = outputs.argmax(1)
-        todo = np.arange(len(x))
-        if y is not None:
-            todo = np.flatnonzero(original == checks.labels(y, len(x), self.estimator.nb_classes))
+        x, original, todo = images_to_move(self, x, y)
         adversarial = x.copy()
         self._descend(gradient_module(self.estimator), adversarial, x, original, todo)
         if isinstance(self.estimator, TorchClassifier) and len(todo):

@@ -11,7 +11,7 @@ from art.estimators.classification import PyTorchClassifier
 from torch import Tensor, nn
 
 from advbench import checks
-from advbench.attacks.batched import BatchedAttack, in_batches, one_logit_a_class, without_options
+from advbench.attacks.batched import BatchedAttack, images_to_move, in_batches, without_options
 from advbench.estimators import TorchClassifier, gradient_module, whole_model
 
 _DUAL = {0.0: 1.0, 1.0: np.inf, 2.0: 2.0, np.inf: 1.0}  # that of l0 is not used
@@ -62,13 +62,7 @@ class FMN(BatchedAttack):
         :raises ValueError: for images or labels out of range.
         """
         without_options(self, kwargs)
-        x = checks.images(x, "x", self.estimator.input_shape)
-        outputs = self.estimator.predict(x, batch_size=self.batch_size)
-        one_logit_a_class(self, outputs)
-        original = outputs.argmax(1)
-        todo = np.arange(len(x))
-        if y is not None:
-            todo = np.flatnonzero(original == checks.labels(y, len(x), self.estimator.nb_classes))
+        x, original, todo = images_to_move(self, x, y)
         adversarial = x.copy()
         if not len(todo):
             return adversarial
