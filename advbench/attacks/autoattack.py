@@ -48,6 +48,8 @@ class AutoAttack(BatchedAttack):
     :param seed: of the random starts.
     :param batch_size: images at a time, by default :func:`advbench.device.images_at_a_time` with at most 250.
     :param components: names of ``COMPONENTS``, in their order; by default all, without APGD-T for fewer than four classes.
+    :param farther: whether FAB, which seeks the smallest perturbation, keeps the nearest that it meets beyond eps, too: at a
+        larger eps it would take the same steps.
     :raises ValueError: for another norm, a non-positive eps, an unknown component, or APGD-T with fewer than four classes.
     """
 
@@ -57,6 +59,7 @@ class AutoAttack(BatchedAttack):
     seed: int = 0
     batch_size: int | None = None
     components: tuple[str, ...] | None = None
+    farther: bool = False
 
     def __post_init__(self) -> None:
         self.beaten: dict[str, np.ndarray] = {}
@@ -162,6 +165,8 @@ class AutoAttack(BatchedAttack):
 
         for rank in self._ranks():
             batch.run(partial(towards, rank))
+        if self.farther:
+            batch.take_farther()
 
     def _square(self, batch: _Batch) -> None:
         attack = _square_attack(batch, n_queries=_QUERIES, resc_schedule=False, **self._settings())
@@ -206,6 +211,7 @@ class _Batch:
         self.beaten = self.offered.clone()
         self.rows = self.left = torch.arange(len(x), device=estimator.device)
         self._outputs = self.clean
+        self._met, self._distance = self.x.clone(), torch.full((len(x),), torch.inf, device=estimator.device)
 
     def _proven(self) -> tuple[nn.Module, bool]:
         """What computes gradients and scores, and whether it agrees with ``predict`` about this batch."""
@@ -252,6 +258,19 @@ class _Batch:
             self.left = self.left[~self.beaten[self.rows[self.left]]]
             if not len(self.left):
                 raise _AllBeaten
+
+    def meet(self, x: Tensor, logits: Tensor, size: Tensor) -> None:
+        """Remember the nearest of the iterates of all ``rows`` that are misclassified, at distances (n,), bound or not."""
+        rows = self.rows[self.left]
+        closer = (logits[self.left].argmax(1) != self.y[rows]) & (size[self.left] < self._distance[rows])
+        found, rows = self.left[closer], rows[closer]
+        self._met[rows], self._distance[rows] = x[found], size[found]
+
+    def take_farther(self) -> None:
+        """Offer what was met beyond the bound of images that nothing within it has beaten."""
+        rows = torch.nonzero(torch.isfinite(self._distance) & ~self.offered)[:, 0]
+        if len(rows):
+            self.offer(rows, self._met[rows])
 
     def offer(self, rows: Tensor, x: Tensor) -> None:
         """Keep images (n, C, H, W) for rows of the batch, and let the model judge them unless it is random."""
@@ -305,6 +324,7 @@ def _boundary_attack(batch: _Batch, order: float, **settings: Any) -> Any:
             with torch.no_grad():
                 logits = batch.logits(x)
             size = torch.linalg.vector_norm((x - batch.x[batch.rows]).flatten(1), order, dim=1)
+            batch.meet(x, logits, size)
             batch.find(x, logits, size <= self.eps)
             return logits.argmax(1)
 

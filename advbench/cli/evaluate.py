@@ -49,6 +49,14 @@ class _Evaluate(click.Command):
 @options.device
 @options.seed
 @click.option(
+    "--workers",
+    type=click.IntRange(min=1),
+    help="Processes that share the images, on one thread each; they change no figure. By default as many as the work is "
+    "worth, at most one a core.",
+)
+@click.option("--devices", type=click.IntRange(min=1), help="GPUs that share the images.")
+@click.option("--scheduler", help="The address of a Dask scheduler whose workers share the images.")
+@click.option(
     "--fail-under",
     "floors",
     multiple=True,
@@ -69,6 +77,9 @@ def evaluate(
     device: str,
     seed: int,
     data_dir: Path | None,
+    workers: int | None,
+    devices: int | None,
+    scheduler: str | None,
     floors: tuple[str, ...],
     despite_checks: bool,
     as_json: bool,
@@ -86,6 +97,7 @@ def evaluate(
     advbench evaluate runs/small --data cifar10 --detector runs/small/models/detector-dynamic.safetensors
     advbench evaluate runs/small --data cifar10 --norm l2 --attacks "fmn-l2,foolbox:L2CarliniWagnerAttack(steps=1000)"
     advbench evaluate runs/small --data cifar10 --access labels --n 50
+    advbench evaluate runs/small --data cifar10 --workers 8
     advbench evaluate --config evaluation.toml
     """
     from advbench.evaluation.options import Options, read_config
@@ -98,9 +110,11 @@ def evaluate(
         raise UsageError("--fail-under joint_accuracy needs a --detector")
     log_to_terminal()
     from advbench.evaluation import start
+    from advbench.evaluation.pieces import Layout
 
     with result_alone() as result:
-        run = start(parsed, out, device, seed, data_dir)
+        layout = Layout("auto" if workers is None else workers, devices, scheduler)
+        run = start(parsed, out, device, seed, data_dir, layout)
         present(run, as_json, result)
     _hold(run, wanted, despite_checks)
 

@@ -197,6 +197,6 @@ def _cost(run: Run, rows: pd.DataFrame) -> None:
         "cost",
         "What the attacks cost",
         f"Forward and backward passes through the model, counted at the model, per image of all {int(rows.n.iloc[0])}: an "
-        "image that is beaten at this eps or a smaller one costs nothing more. DeepFool does not depend on eps.",
+        "image that is beaten at this eps or a smaller one costs nothing more. One run of DeepFool, FMN and FAB-T counts at every eps.",
         table=table.assign(both=table.forward + table.backward).round(1),
     )

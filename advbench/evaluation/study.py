@@ -18,10 +18,11 @@ from advbench.data.find import Images
 from advbench.device import resolve_device
 from advbench.errors import UsageError
 from advbench.estimators import TorchClassifier, contract
-from advbench.evaluation import attacking, detection, exhibits, identity, labels
+from advbench.evaluation import attacking, detection, exhibits, identity, labels, pieces
 from advbench.evaluation.battery import Attack, battery, fitting
 from advbench.evaluation.checking import run_checks
 from advbench.evaluation.options import Options, name_of
+from advbench.evaluation.pieces import Layout
 from advbench.evaluation.result import PER_IMAGE, Result
 from advbench.evaluation.subject import Subject, find_images, find_model, unchanged
 from advbench.files import write
@@ -64,6 +65,9 @@ def evaluate(
     device: str = "auto",
     seed: int = 0,
     data_dir: Path | str | None = None,
+    workers: int | None = None,
+    devices: int | None = None,
+    scheduler: str | None = None,
 ) -> Result:
     """How robust is a model? Attacks, the worst case for each image, and checks that the attacks worked.
 
@@ -83,6 +87,10 @@ def evaluate(
     :param mean: subtracted from images in front of the model, a number a channel; they are then divided by ``std``.
     :param out: a run directory to keep; the same call goes on there where it was stopped. By default nothing is kept but
         the result: see ``Result.save``.
+    :param workers: processes that share the images, on one thread each; any number gives the same figures. By default this
+        process does all with all its threads. A script needs ``if __name__ == "__main__":`` around the call.
+    :param devices: GPUs that share the images, each by a process of its own.
+    :param scheduler: the address of a Dask scheduler whose workers share the images.
     :raises UsageError: for a model, data or an option that cannot be used, in one line that names it.
     :raises DataUnavailable: where a named data set cannot be had.
     """
@@ -107,17 +115,24 @@ def evaluate(
     )
     temporary = None if out else TemporaryDirectory(prefix="advbench-")
     directory = Path(temporary.name, "run") if temporary else Path(str(out))
-    start(options, directory, device, seed, Path(data_dir) if data_dir else None)
+    layout = Layout(workers, devices, scheduler)
+    start(options, directory, device, seed, Path(data_dir) if data_dir else None, layout)
     return Result(directory, temporary)
 
 
 def start(
-    options: Options, out: Path | None = None, device: str = "auto", seed: int = 0, data_dir: Path | None = None
+    options: Options,
+    out: Path | None = None,
+    device: str = "auto",
+    seed: int = 0,
+    data_dir: Path | None = None,
+    layout: Layout | None = None,
 ) -> Run:
     """Evaluate a model to the end, or on from where it was stopped.
 
     :param out: the run directory, by default one under runs/ that is named after the model.
     :param data_dir: a folder that already holds a named data set.
+    :param layout: who computes; it changes no figure, and may be another one when an evaluation goes on.
     :raises UsageError: for a model, weights, data or an option that cannot be used; see the modules of this package.
     :raises DataUnavailable: where a named data set cannot be had.
     """
@@ -125,7 +140,7 @@ def start(
     where = resolve_device(device)
     found = find_model(options.model, options.weights)
     with unchanged(found.module):
-        return _evaluated(options, wanted, found, where, out, seed, data_dir)
+        return _evaluated(options, wanted, found, where, out, seed, data_dir, layout or Layout())
 
 
 def _evaluated(
@@ -136,6 +151,7 @@ def _evaluated(
     out: Path | None,
     seed: int,
     data_dir: Path | None,
+    layout: Layout,
 ) -> Run:
     pictures = find_images(options, options.shape or found.shape, seed, data_dir)
     if options.shape not in (None, pictures.x.shape[1:]):
@@ -154,6 +170,7 @@ def _evaluated(
     if mean and not options.mean:
         published = [", ".join(f"{value:g}" for value in values) for values in (mean, std)]
         notes.append(f"normalised as {options.model} was published: mean {published[0]}, std {published[1]}")
+    own = identity.own_modules(name_of(options.model), found.module)
     config: dict[str, Any] = {
         "recipe": "evaluate",
         "preset": options.attacks,
@@ -165,7 +182,7 @@ def _evaluated(
         "config": {
             **options.model_dump(mode="json"),
             "weights_sha256": fingerprint(module),
-            **({"code": own} if (own := identity.code(name_of(options.model), found.module)) else {}),
+            **({"code": identity.code(own)} if own else {}),
             "images_sha256": pictures.fingerprint,
             **({"detector_sha256": fingerprint(detector.subnetwork)} if detector else {}),
         },
@@ -186,7 +203,9 @@ def _evaluated(
         for note in notes:
             log.warning("%s", note)
         run.rows("checks", partial(run_checks, subject))  # first: a reader learns early that attacks cannot work
-        outcome = attacking.attack_all(run, subject, wanted, clean["correct"])
+        work = partial(pieces.operations, classifier, pictures.x, wanted, len(options.eps))
+        with pieces.computed(classifier, list(own.values()), pictures.x, layout, work) as compute:
+            outcome = attacking.attack_all(run, subject, wanted, clean["correct"], compute)
         run.rows("accuracy", partial(attacking.accuracy_rows, outcome))
         run.rows("distance", partial(attacking.distance_rows, outcome))
         run.rows("square", partial(attacking.square_rows, outcome))
