@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 
 import numpy as np
 import pandas as pd
@@ -229,6 +230,13 @@ def union_rows(outcomes: Sequence[Outcome]) -> Iterator[dict[str, object]]:
     if len(outcomes) > 1:
         survives = np.all([each.distance > max(each.bounds) for each in outcomes], axis=0)
         yield metrics.proportion(int(survives.sum()), len(survives)).row("union_accuracy", exhibit="headline")
+
+
+def of_each(
+    rows: Callable[[Outcome], Iterator[dict[str, object]]], outcomes: Sequence[Outcome]
+) -> Iterator[dict[str, object]]:
+    """The rows of every outcome."""
+    return chain.from_iterable(map(rows, outcomes))
 
 
 ROWS = {"accuracy": accuracy_rows, "distance": distance_rows, "square": square_rows, "cost": cost_rows}

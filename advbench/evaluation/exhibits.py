@@ -32,8 +32,8 @@ def show(run: Run, norms: Sequence[str], notes: list[str]) -> None:
     if several:
         _union(run, where(rows, exhibit="headline"))
     for norm in norms:
-        parts = (where(rows, exhibit=exhibit, norm=norm) for exhibit in ("robustness", "distance"))
-        _robustness(run, *parts, norm, several)
+        distance = where(rows, exhibit="distance", norm=norm)
+        _robustness(run, where(rows, exhibit="robustness", norm=norm), distance, norm, several)
     _detector(run, where(rows, exhibit="detector"))
     if not failed:
         _checks(run, checked)

@@ -197,7 +197,7 @@ def _evaluated(
             for norm, attacks in wanted.items()
         ]
         for name, rows in attacking.ROWS.items():
-            run.rows(name, lambda rows=rows: chain.from_iterable(map(rows, outcomes)))
+            run.rows(name, partial(attacking.of_each, rows, outcomes))
         run.rows("union", partial(attacking.union_rows, outcomes))
         table = attacking.per_image(outcomes, pictures.y, clean["predicted"])
         write(run.directory / PER_IMAGE, lambda stream: table.to_csv(stream))
