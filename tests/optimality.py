@@ -117,7 +117,7 @@ def compared(name: str, net: nn.Module, x: np.ndarray, y: np.ndarray, classes: i
     """One row a norm and attack, on images that the network recognises."""
     shape = x.shape[1:]
     classifier = estimators.classifier(net.eval(), shape, classes, device="cpu")
-    watched = Watched(net)
+    watched = Watched(net).eval()
     for norm, p in P.items():
         runs = {("advbench", key): None for key in OURS[norm]} | others(watched, norm, shape, classes)
         rows, distances = [], []
@@ -162,6 +162,15 @@ def main(out: Path, n: int, *named: str) -> None:
         rows.append(pd.DataFrame(compared(name, net, x[right], y[right], classes)))
         out.parent.mkdir(parents=True, exist_ok=True)
         pd.concat(rows).to_csv(out, index=False, float_format="%.5g")
+    print(table(pd.concat(rows)).to_markdown())
+
+
+def table(rows: pd.DataFrame) -> pd.DataFrame:
+    """One line an attack: its optimality on each network, and the means of the other figures over them."""
+    index = ["norm", "library", "attack"]
+    by_network = rows.pivot_table("optimality", index, "network", sort=False).round(3)
+    others = rows.pivot_table(["success", "forward", "backward", "seconds"], index, sort=False)
+    return by_network.join(others.round({"success": 3, "forward": 0, "backward": 0, "seconds": 2}))
 
 
 def subjects(n: int, model: str = "", source: str = "") -> Iterator[tuple[str, nn.Module, np.ndarray, np.ndarray, int]]:

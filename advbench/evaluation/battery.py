@@ -119,6 +119,7 @@ _STANDARD: dict[tuple[Access, Norm], tuple[Own, ...]] = {
         Own("bim-l2", "FGM", 1, single=True),
         Own("deepfool-l2", "DeepFool"),
         Own("fmn-l2", "FMN"),
+        Own("ddn-l2", "DDN"),
         Own("apgd-ce-l2", "APGD-CE"),
         Own("pgd-l2", _PGD, 50, 10),
         *_ensemble("-l2"),
@@ -156,8 +157,8 @@ def battery(attacks: str, norm: Norm, access: Access = "gradients") -> tuple[Att
     :param access: what the attacker sees of the model.
     :raises UsageError: for an unknown name, an attack in another norm or with more access, or none in the norm.
 
-    ``standard`` is, by norm, what a reviewer asks for: the single step, DeepFool and FMN, which seek the
-    smallest perturbation, PGD with 50 steps and 10 restarts (Andriushchenko & Flammarion, 2020, section 5), and the four
+    ``standard`` is, by norm, what a reviewer asks for: the single step, DeepFool and FMN, in l2 also DDN, which seek
+    the smallest perturbation, PGD with 50 steps and 10 restarts (Andriushchenko & Flammarion, 2020, section 5), and the four
     attacks of AutoAttack. In l1 it is FMN and the four of AutoAttack, in l0 FMN, sigma-zero and sparse random search.
     ``fast`` is the single step, DeepFool, and PGD with 20 steps; in l1 FMN, in l0 sigma-zero with 100 steps.
     """

@@ -98,11 +98,14 @@ def test_a_floor_is_a_known_name_and_a_share(text):
     assert floors(("robust_accuracy=0.45", "checks_passed=1")) == {"robust_accuracy": 0.45, "checks_passed": 1}
 
 
-@pytest.mark.parametrize("norm, names", [("linf", ["fgsm", "deepfool-linf"]), ("l2", ["bim-l2", "deepfool-l2"])])
+@pytest.mark.parametrize(
+    "norm, names",
+    [("linf", ["fgsm", "deepfool-linf", "fmn-linf"]), ("l2", ["bim-l2", "deepfool-l2", "fmn-l2", "ddn-l2"])],
+)
 def test_standard_is_the_issues_list_the_cheapest_first(norm, names):
     standard = battery("standard", norm)
     parts = [in_norm(name, norm) for name in ("apgd-ce", "pgd", "apgd-t", "fab-t", "square")]
-    assert [attack.name for attack in standard] == [*names, f"fmn-{norm}", *parts]
+    assert [attack.name for attack in standard] == [*names, *parts]
     assert [(attack.max_iter, attack.restarts) for attack in standard if attack.name[:3] == "pgd"] == [(50, 10)]
 
 

@@ -8,12 +8,13 @@ from click.testing import CliRunner
 
 import advbench
 from advbench import attacks, estimators, metrics
-from advbench.attacks import ATTACKS
+from advbench.attacks import ATTACKS, autoattack
 from advbench.cli import main
 from advbench.errors import UsageError
 from advbench.evaluation import study
-from advbench.evaluation.battery import batteries, battery
+from advbench.evaluation.battery import Own, batteries, battery
 from advbench.evaluation.exhibits import figures
+from advbench.evaluation.options import number
 from advbench.metrics import sanity
 
 
@@ -152,3 +153,44 @@ def test_one_attack_of_another_library_in_two_norms_is_kept_apart(linear, interi
     result = advbench.evaluate(linear.model, (interior, y), **given)
     assert result.robust_accuracy["linf", 0.002].value < result.robust_accuracy["l2", 0.002].value
     assert result.union == result.robust_accuracy["linf", 0.002]
+
+
+def test_no_image_is_farther_away_than_the_smallest_eps_at_which_any_attack_beat_it(
+    trained_net, classifier, images, one_check, monkeypatch
+):
+    """The whole battery of every norm, with few steps: also by an attack without a bound, and at a larger one."""
+    monkeypatch.setattr(autoattack, "_STEPS", 12)
+    monkeypatch.setattr(autoattack, "_QUERIES", 40)
+    whole = Own.on
+    monkeypatch.setattr(Own, "on", lambda own, *given: _few_steps(whole(own, *given)))
+    eps = {"linf": (0.03, 0.08), "l2": (0.2, 0.5), "l1": (0.8, 1.6), "l0": (2.0, 6.0)}
+    x, y = (each[:12] for each in images)
+    result = advbench.evaluate(trained_net, (x, y), eps, list(eps), "standard", keep_images=True)
+    attempts = {path.parent.name: np.load(path) for path in result.directory.glob("arrays/*/distance.npy")}
+    assert len(attempts) == sum((1 if not each.bounded else 2) for norm in eps for each in battery("standard", norm))
+    for norm, bounds in eps.items():
+        distance = result.per_image[f"{norm} distance"].to_numpy()
+        found = [each for name, each in attempts.items() if _norm_of(name) == norm]
+        right = classifier.predict(x).argmax(1) == y
+        np.testing.assert_array_equal(distance, np.where(right, np.min(found, axis=0), 0))
+        for bound in bounds:
+            column = result.per_image[f"{norm} {number(bound)}"]
+            assert (distance[column.notna()] <= bound).all() and (distance[column.isna()] > bound).all()
+        moved = (distance > 0) & np.isfinite(distance)
+        adversarial = result.adversarial[norm]
+        assert (classifier.predict(adversarial).argmax(1) != y)[moved].all() and moved.any()
+        order = {"linf": np.inf, "l2": 2, "l1": 1, "l0": 0}[norm]
+        size = np.linalg.norm((adversarial - x).reshape(len(x), -1), order, axis=1)
+        np.testing.assert_allclose(size[moved], distance[moved], rtol=1e-4)
+
+
+def _few_steps(attack):
+    if "max_iter" in attack.attack_params:
+        attack.set_params(max_iter=8)
+    return attack
+
+
+def _norm_of(stage):
+    """The norm of the attack whose name a stage begins with."""
+    name = max((name for name in ATTACKS if stage.startswith(name)), key=len)
+    return ATTACKS[name].norm
