@@ -84,7 +84,7 @@ def test_an_attack_by_name_leaves_what_it_leaves_in_its_library(trained_net, cla
     result = advbench.evaluate(trained_net, images, eps=eps, norm=norm, attacks=name, checks=2)
     right = classifier.predict(x).argmax(1) == y
     bounded = foreign(name, norm).bounded
-    with own_global_state(derive(0, attack_stage(name, eps if bounded else None))):
+    with own_global_state(derive(0, attack_stage(foreign(name, norm), eps if bounded else None))):
         adversarial = alone(classifier, trained_net, x[right], y[right])
     size = np.linalg.norm(
         (adversarial - x[right]).reshape(right.sum(), -1), ord={"linf": np.inf, "l2": 2}[norm], axis=1
