@@ -16,6 +16,7 @@ from advbench.metrics.figures import (
     paired_difference,
     percent,
     proportion,
+    share,
 )
 from advbench.metrics.passes import Passes, counted
 from advbench.metrics.robustness import attacked, robust_accuracy, still_correct
@@ -52,6 +53,7 @@ __all__ = [
     "percent",
     "proportion",
     "robust_accuracy",
+    "share",
     "spread",
     "sr_at",
     "still_correct",

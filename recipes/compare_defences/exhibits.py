@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from advbench.metrics import highest_row, percent, where
+from advbench.metrics import highest_row, share, where
 from advbench.recipes.compare_defences.against import TEXTS
 from advbench.recipes.compare_defences.materials import ADAPTIVE, PLAIN, WORST
 from advbench.recipes.compare_defences.registry import DEFENCES
@@ -122,22 +122,22 @@ def answer(rows: pd.DataFrame) -> Iterator[Finding]:
     part = where(rows, exhibit="comparison")
     part = part[part.eps == part.eps.min()]
     worst = where(part, attack=WORST)
-    naive, bare = where(part, attack="pgd").set_index("defence").value, where(worst, defence="none")
+    naive, bare = where(part, attack="pgd").set_index("defence"), where(worst, defence="none")
     tried = worst[worst.defence != "none"]
     best = highest_row(tried)
     if best is None or bare.empty:
         return
     yield Finding.at(
         best,
-        f"Of {len(tried)} defences, {best.defence} keeps most: {percent(best.value)} right in the worst case over all attacks "
-        f"within {best.eps:g}, without a defence {percent(bare.value.iloc[0])}.",
+        f"Of {len(tried)} defences, {best.defence} keeps most: {share(best)} right in the worst case over all attacks "
+        f"within {best.eps:g}, without a defence {share(bare.iloc[0])}.",
     )
-    lost = tried.assign(value=tried.defence.map(naive) - tried.value)
+    lost = tried.assign(value=tried.defence.map(naive.value) - tried.value)
     most = highest_row(lost)
     if most is not None:
         yield Finding.at(
             most,
             f"{(lost.value > 0.2).sum()} of them lose more than 20 points once the attack knows them, most of all "
-            f"{most.defence}: from {percent(naive[most.defence])} to {percent(worst.value[most.name])}.",
+            f"{most.defence}: from {share(naive.loc[most.defence])} to {share(worst.loc[most.name])}.",
             survives=True,
         )

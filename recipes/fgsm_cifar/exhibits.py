@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 import pandas as pd
 
-from advbench.metrics import above, percent, spread, where
+from advbench.metrics import above, share, spread, where
 from advbench.recipes.compare_defences.future import FUTURE_EXHIBITS
 from advbench.recipes.fgsm_cifar.claims import best_reading, distances, transfer
 from advbench.recipes.fgsm_cifar.materials import STANDARD, Networks
@@ -145,8 +145,8 @@ def answer(rows: pd.DataFrame) -> Iterator[Finding]:
     clean = where(rows, exhibit="clean", metric="accuracy", defence="none").iloc[0]
     yield Finding.at(
         moved,
-        f"The network is right about {percent(clean.value)} of the clean images and {percent(bare.value)} of its FGSM images "
-        f"(eps {own.eps:g}); trained on FGSM images it is right about {percent(moved.value)} of these.",
+        f"The network is right about {share(clean)} of the clean images and {share(bare)} of its FGSM images "
+        f"(eps {own.eps:g}); trained on FGSM images it is right about {share(moved)} of these.",
     )
     undefended = where(rows, exhibit="strong", attack="pgd", defence="none", eps=float(own.eps)).iloc[0]
     if above(own, undefended):
@@ -155,7 +155,7 @@ def answer(rows: pd.DataFrame) -> Iterator[Finding]:
         meaning = "the gain is only against images of another network" if above(moved, bare) else "there is no gain"
     yield Finding.at(
         own,
-        f"Attacked itself, by PGD at the same eps, it keeps {percent(own.value)}, without the defence "
-        f"{percent(undefended.value)}: {meaning}.",
+        f"Attacked itself, by PGD at the same eps, it keeps {share(own)}, without the defence "
+        f"{share(undefended)}: {meaning}.",
         survives=True,
     )

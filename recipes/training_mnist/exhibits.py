@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pandas as pd
 
-from advbench.metrics import above, highest_row, percent, spread, where
+from advbench.metrics import above, highest_row, share, spread, where
 from advbench.recipes.training_mnist.materials import Networks
 from advbench.report import charts
 from advbench.study import Finding, Shown, exhibit
@@ -80,7 +80,7 @@ def answer(rows: pd.DataFrame) -> Iterator[Finding]:
         return
 
     def of(attack: str, defence: str) -> str:
-        return percent(accuracy[attack].value[defence])
+        return share(accuracy[attack].loc[defence])
 
     clean, fgsm, autoattack = ("clean", "standard"), ("fgsm", "standard"), ("autoattack", "standard")
     yield Finding.at(

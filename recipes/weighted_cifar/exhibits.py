@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 import pandas as pd
 
-from advbench.metrics import above, percent, spread, where
+from advbench.metrics import above, share, spread, where
 from advbench.recipes.compare_defences.future import FUTURE_EXHIBITS
 from advbench.recipes.weighted_cifar.claims import CLEAN, LEAKING, best_reading, distances
 from advbench.recipes.weighted_cifar.materials import Networks
@@ -164,20 +164,20 @@ def answer(rows: pd.DataFrame) -> Iterator[Finding]:
     meaning = "the perturbation gives the label away" if fgsm.value > clean.value else "no label leaks here"
     yield Finding.at(
         fgsm,
-        f"Trained on FGSM images alone (eps {eps:g}) the network is right about {percent(fgsm.value)} of FGSM images and "
-        f"{percent(clean.value)} of clean ones: {meaning}.",
+        f"Trained on FGSM images alone (eps {eps:g}) the network is right about {share(fgsm)} of FGSM images and "
+        f"{share(clean)} of clean ones: {meaning}.",
     )
     largest = where(strong, eps=float(eps)).iloc[0]
     bare = where(rows, exhibit="strong", attack="pgd", defence="standard", seed=rows.seed.min()).iloc[0]
     same_eps = where(strong, eps=float(bare.eps))
     if same_eps.empty:
-        yield Finding.at(largest, f"Under PGD at that eps it keeps {percent(largest.value)}.", survives=True)
+        yield Finding.at(largest, f"Under PGD at that eps it keeps {share(largest)}.", survives=True)
         return
     own = same_eps.iloc[0]
     meaning = "part of the gain survives" if above(own, bare) else "nothing of the gain survives"
     yield Finding.at(
         own,
-        f"Under PGD at that eps it keeps {percent(largest.value)}; a network of eps {own.eps:g} keeps {percent(own.value)} at "
-        f"its own, without the defence {percent(bare.value)}: {meaning}.",
+        f"Under PGD at that eps it keeps {share(largest)}; a network of eps {own.eps:g} keeps {share(own)} at "
+        f"its own, without the defence {share(bare)}: {meaning}.",
         survives=True,
     )
