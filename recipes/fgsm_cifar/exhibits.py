@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 import pandas as pd
 
-from advbench.metrics import above, share, spread, where
+from advbench.metrics import above, of_epochs, share, spread, where
 from advbench.recipes.compare_defences.future import FUTURE_EXHIBITS
 from advbench.recipes.fgsm_cifar.claims import best_reading, distances, transfer
 from advbench.recipes.fgsm_cifar.materials import STANDARD, Networks
@@ -124,11 +124,14 @@ def autoattack(rows: pd.DataFrame, made: Networks) -> Shown | None:
 
 @exhibit("Training curves")
 def curves(rows: pd.DataFrame, made: Networks) -> Shown:
-    """Accuracy on the first test images after each epoch, mean over the seeds; nothing is selected by it. An epoch of a
-    defended network holds every image twice, clean and adversarial. The table also holds the training loss."""
-    histories = made.run.histories()
-    means = histories.groupby(["training", "epoch"], as_index=False)[["loss", "watched_accuracy"]].mean()
-    return Shown(charts.curves(means, "epoch", "watched_accuracy", "training", "accuracy"), means)
+    """Accuracy on the first test images after each epoch, mean over the seeds with the lowest and the highest, of one seed
+    with its 95 % interval; nothing is selected by it. An epoch of a defended network holds every image twice, clean and
+    adversarial. The table also holds the training loss."""
+    histories, by = made.run.histories(), ["training", "epoch"]
+    n = min(made.config.watched_images, len(made.study.test))
+    means = histories.groupby(by, as_index=False)[["loss", "watched_accuracy"]].mean()
+    table = means.merge(spread(of_epochs(histories, "watched_accuracy", n), *by)[[*by, *SPREAD]], "left", by)
+    return Shown(charts.curves(table, "epoch", "watched_accuracy", "training", "accuracy", band=SPREAD), table)
 
 
 EXHIBITS = (table, readings, columns, zero_gradient, picture, pooling, autoattack, *FUTURE_EXHIBITS, curves)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 import pandas as pd
 
-from advbench.metrics import above, share, spread, where
+from advbench.metrics import above, of_epochs, share, spread, where
 from advbench.recipes.compare_defences.future import FUTURE_EXHIBITS
 from advbench.recipes.weighted_cifar.claims import CLEAN, LEAKING, best_reading, distances
 from advbench.recipes.weighted_cifar.materials import Networks
@@ -89,7 +89,7 @@ def alpha(rows: pd.DataFrame, made: Networks) -> Shown:
     fgsm = where(table, defence="fgsm").sort_values("alpha")
     varied = fgsm[(fgsm.groupby("eps").alpha.transform("nunique") > 1) & (fgsm.under != "pgd")]
     varied = varied.assign(line="eps " + _text(varied.eps) + ", " + varied.under)
-    chart = charts.curves(varied, "alpha", "mean", "line", "accuracy") if len(varied) else None
+    chart = charts.curves(varied, "alpha", "mean", "line", "accuracy", band=SPREAD) if len(varied) else None
     table = table.pivot_table("mean", ["defence", "alpha", "eps"], "under", sort=False).reset_index()
     return Shown(chart, table, note=f"PGD has {made.config.pgd_iterations} steps.")
 
@@ -135,15 +135,19 @@ def readings(rows: pd.DataFrame, made: Networks) -> Shown | None:
 @exhibit("Is the overfitting catastrophic?")
 def overfitting(rows: pd.DataFrame, made: Networks) -> Shown:
     """Accuracy on validation images under FGSM and PGD after each epoch of the networks trained on FGSM alone, mean over the
-    seeds. Where FGSM rises while PGD falls, the network learns to spoil the one step that it is trained on. The table has
+    seeds with the lowest and the highest, of one seed with its 95 % interval. Where FGSM rises while PGD falls, the network learns to spoil the one step that it is trained on. The table has
     every training."""
     histories, columns = made.run.histories(), ["training", "defence", "fit_eps", "alpha", "epoch"]
     watched = ["loss", "watched_clean", "watched_fgsm", "watched_pgd"]
     table = histories.groupby(columns, as_index=False, dropna=False)[watched].mean()
-    alone = where(table, **best_reading(rows)).rename(columns={"watched_fgsm": "fgsm", "watched_pgd": "pgd"})
-    long = alone.melt(["fit_eps", "epoch"], ["fgsm", "pgd"], "attack", "accuracy")
-    long = long.assign(line="eps " + _text(long.fit_eps) + ", " + long.attack)
-    return Shown(charts.curves(long, "epoch", "accuracy", "line", "accuracy"), table)
+    config, alone = made.config, where(histories, **best_reading(rows))
+    n = min(config.watched_images, config.validation_images)
+    met = [
+        of_epochs(alone, f"watched_{attack}", n).assign(line="eps " + _text(alone.fit_eps) + f", {attack}")
+        for attack in ("fgsm", "pgd")
+    ]
+    lines = spread(pd.concat(met), "line", "epoch")
+    return Shown(charts.curves(lines, "epoch", "mean", "line", "accuracy", band=SPREAD), table)
 
 
 EXHIBITS = (attacks, targeted, confusion, defence, readings, alpha, leak, autoattack, *FUTURE_EXHIBITS, overfitting)
