@@ -23,13 +23,12 @@ def said(directory, found=(), **changes):
 
 
 def test_the_answer_ends_with_what_the_verdicts_say_and_how_sure_that_is(finished_run):
-    """The second row is 3 of 10: Wilson's interval is 0.108 to 0.603, half of which is 24.8 points."""
     found = {"text": "It flips 30.0 %.", "line": 3, "survives": True}
     first, sure = said(finished_run, [found])
     assert first == "It flips 30.0 %."
     assert sure == (
-        "Of the 4 claims of Meucci (2016), 1 holds, 1 is open, 1 is missed and 1 not measured by preset small; the linked "
-        "figures are known to within 24.8 points (95 %)."
+        "Of the 4 claims of Meucci (2016), 1 holds, 1 is open, 1 is missed and 1 not measured by preset small; brackets "
+        "hold 95 % intervals."
     )
 
 
