@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 import pandas as pd
 
-from advbench.metrics import above, of_epochs, share, spread, where
+from advbench.metrics import above, gained, of_epochs, share, spread, where
 from advbench.recipes.compare_defences.future import FUTURE_EXHIBITS
 from advbench.recipes.fgsm_cifar.claims import best_reading, distances, transfer
 from advbench.recipes.fgsm_cifar.materials import STANDARD, Networks
@@ -152,10 +152,12 @@ def answer(rows: pd.DataFrame) -> Iterator[Finding]:
         f"(eps {own.eps:g}); trained on FGSM images it is right about {share(moved)} of these.",
     )
     undefended = where(rows, exhibit="strong", attack="pgd", defence="none", eps=float(own.eps)).iloc[0]
-    if above(own, undefended):
-        meaning = "part of the gain survives"
-    else:
-        meaning = "the gain is only against images of another network" if above(moved, bare) else "there is no gain"
+    nothing = "the gain is only against images of another network" if above(moved, bare) else "there is no gain"
+    meaning = {
+        True: "part of the gain survives",
+        False: nothing,
+        None: f"{own.n:.0f} images leave open whether any of the gain survives",
+    }[gained(own, undefended)]
     yield Finding.at(
         own,
         f"Attacked itself, by PGD at the same eps, it keeps {share(own)}, without the defence "
