@@ -235,7 +235,7 @@ PRETRAINED = Pretrained(
     quick={
         "seeds": 1,
         "pooling": False,
-        "test_images": 500,
+        "test_images": 600,
         "readings": ("V1", "V2", "V3", "V1 dynamic"),
         "strong_images": 40,
         "pgd_iterations": 20,
