@@ -138,7 +138,7 @@ PRETRAINED = Pretrained(
         "steps": 30,
         "carlini_images": 40,
         "carlini_steps": 100,
-        "carlini_adaptive_steps": 60,
+        "carlini_adaptive_steps": 200,
     },
     recipe="detector-cifar",
 )
