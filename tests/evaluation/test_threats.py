@@ -65,8 +65,9 @@ def test_an_attacker_who_does_not_see_gradients_takes_none(trained_net, images, 
 def test_an_attack_takes_no_more_than_its_access_says(classifier, images, name):
     x, y = images[0][:2], images[1][:2]
     options = {"max_iter": 2} if ATTACKS[name].max_iter else {}
+    eps = {"linf": 0.1, "l2": 2, "l1": 8, "l0": 24}[ATTACKS[name].norm] if ATTACKS[name].bounded else None
     with metrics.counted(classifier) as passes:
-        attacks.create(name, classifier, 0.1 if ATTACKS[name].bounded else None, **options).generate(x, y)
+        attacks.create(name, classifier, eps, **options).generate(x, y)
     assert passes.backward == 0 < passes.forward
 
 
