@@ -119,7 +119,8 @@ def test_several_norms_are_each_norm_alone_and_their_union(trained_net, images, 
     assert f"{union:.1%} in all norms at once" in repr(together)
     shown = CliRunner().invoke(main, ["show", str(tmp_path / "run")]).output
     assert "all norms at once" in shown and "Robust accuracy, l1" in shown
-    assert "in all norms at once" in (tmp_path / "run" / "about.json").read_text()
+    answer = (tmp_path / "run" / "about.json").read_text()
+    assert "in all norms at once" in answer and "at 1.5 in l1 " in answer and "float64" not in answer
     paired = together.compare(together)
     assert list(paired.index) == ["0", "l1 1.5", "linf 0.02", "linf 0.06", "union"]
     assert paired.here["union"] == union and paired.difference.eq(0).all()
