@@ -103,10 +103,12 @@ class Detectors(StaticDetectors[DetectorCifar]):
         images = self.clean(part)
         if adversary is None:
             return images.x
-        label = f"{adversary.label} on {part}"
-        return self.run.arrays(
-            f"adversarial-{adversary.label}-{part}", lambda: {"x": self.attacked(self.attack(adversary), images, label)}
-        )["x"]
+        label, stage = f"{adversary.label} on {part}", f"adversarial-{adversary.label}-{part}"
+
+        def make() -> dict[str, np.ndarray]:
+            return {"x": self.attacked(self.attack(adversary), images, label, stage=stage)}
+
+        return self.run.arrays(stage, make)["x"]
 
     def inputs(self, part: str, *adversaries: Adversary | None) -> np.ndarray:
         return np.concatenate([self.crafted(adversary, part) for adversary in adversaries])
