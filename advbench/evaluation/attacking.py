@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain
@@ -81,7 +81,7 @@ def attack_all(run: Run, subject: Subject, attacks: Sequence[Attack], clean: np.
     :param clean: bool (N,): the images that are right without an attack.
     :param compute: attacks the pieces.
     """
-    norm, bounds = subject.options.norm, subject.options.eps
+    norm, bounds = subject.norm, subject.eps
     attempts: list[Attempt] = []
     notes: list[str] = []
     work = [
@@ -91,7 +91,7 @@ def attack_all(run: Run, subject: Subject, attacks: Sequence[Attack], clean: np.
         if eps == bounds[0] or (attack.bounded and not attack.once)
     ]
     for attack, eps in track(work, "attacks", len(work)):
-        stage = attack_stage(attack.name, eps)
+        stage = attack_stage(attack, eps)
         left = clean
         if eps is not None:
             # known to be beaten at this eps; but a single step, whose line of the table is read alone, sees whatever no
@@ -113,8 +113,11 @@ def attack_all(run: Run, subject: Subject, attacks: Sequence[Attack], clean: np.
     return Outcome(attacks, norm, bounds, clean, attempts, notes)
 
 
-def attack_stage(name: str, eps: float | None) -> str:
+def attack_stage(attack: Attack, eps: float | None) -> str:
     """The name of the stage of an attack, in letters that every file system takes."""
+    name = attack.name
+    if ":" in name:  # of another library, whose names may hold for several norms
+        name = f"{attack.norm} {name}"
     slug = re.sub(r"[^A-Za-z0-9.-]+", "-", name).strip("-")
     if slug != name:  # other parameters may lead to the same letters
         slug = f"{slug[:60]}-{hashlib.sha256(name.encode()).hexdigest()[:6]}"
@@ -224,18 +227,40 @@ def cost_rows(outcome: Outcome) -> Iterator[dict[str, object]]:
             yield share.row(metric, exhibit="cost", attack=attack, norm=outcome.norm, eps=eps)
 
 
-def per_image(outcome: Outcome, labels: np.ndarray, predicted: np.ndarray) -> pd.DataFrame:
-    """One row an image: its label, the clean prediction, its distance, and for each eps the attack that beat it.
+def union_rows(outcomes: Sequence[Outcome]) -> Iterator[dict[str, object]]:
+    """The share of images that survive in every norm, each at its largest eps, where there are several norms."""
+    if len(outcomes) > 1:
+        survives = np.all([each.distance > max(each.bounds) for each in outcomes], axis=0)
+        yield metrics.proportion(int(survives.sum()), len(survives)).row("union_accuracy", exhibit="headline")
 
-    An image that is misclassified without an attack was beaten by ``clean``; one that no attack beat has no entry.
+
+def of_each(
+    rows: Callable[[Outcome], Iterator[dict[str, object]]], outcomes: Sequence[Outcome]
+) -> Iterator[dict[str, object]]:
+    """The rows of every outcome."""
+    return chain.from_iterable(map(rows, outcomes))
+
+
+ROWS = {"accuracy": accuracy_rows, "distance": distance_rows, "square": square_rows, "cost": cost_rows}
+"""What is told of the outcome in each norm, by stage."""
+
+
+def per_image(outcomes: Sequence[Outcome], labels: np.ndarray, predicted: np.ndarray) -> pd.DataFrame:
+    """One row an image: its label, the clean prediction, and in each norm its distance, and for each eps the attack that beat it.
+
+    An image that is misclassified without an attack was beaten by ``clean``; one that no attack beat has no entry. With
+    several norms the columns are named ``l2 distance`` and ``l2 0.5``.
     """
-    table = pd.DataFrame({"label": labels, "predicted": predicted, "distance": outcome.distance})
-    by = np.array([None if right else "clean" for right in outcome.clean], object)
-    for eps in outcome.bounds:
-        others = [each for each in outcome.attempts if each.attack.norm == outcome.norm]
-        for attempt in [*outcome.within(eps), *others]:
-            by[(by == None) & (attempt.distance <= eps)] = attempt.attack.label  # noqa: E711 of an array
-        table[number(eps)] = by.copy()
+    table = pd.DataFrame({"label": labels, "predicted": predicted})
+    for outcome in outcomes:
+        norm = f"{outcome.norm} " if len(outcomes) > 1 else ""
+        table[f"{norm}distance"] = outcome.distance
+        by = np.array([None if right else "clean" for right in outcome.clean], object)
+        for eps in outcome.bounds:
+            others = [each for each in outcome.attempts if each.attack.norm == outcome.norm]
+            for attempt in [*outcome.within(eps), *others]:
+                by[(by == None) & (attempt.distance <= eps)] = attempt.attack.label  # noqa: E711 of an array
+            table[f"{norm}{number(eps)}"] = by.copy()
     return table.rename_axis("image")
 
 

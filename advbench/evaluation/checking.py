@@ -12,7 +12,7 @@ from art.estimators.classification import PyTorchClassifier
 
 from advbench import attacks
 from advbench.evaluation.battery import in_norm
-from advbench.evaluation.options import DEFAULT_EPS, Norm, Options
+from advbench.evaluation.options import DEFAULT_EPS, Norm
 from advbench.evaluation.subject import Subject
 from advbench.metrics import attacked, sanity
 from advbench.metrics.binarization import binarization_test
@@ -39,7 +39,7 @@ def run_checks(subject: Subject) -> Iterator[dict[str, object]]:
     order = np.random.default_rng(derive(seed, "checks")).permutation(len(images.x))
     many = order[:_PREDICTED]
     x, y = (a[order[: options.checks]] for a in (images.x, images.y))
-    norm, bounds = checked_in(options)
+    norm, bounds = checked_in(subject.norm, subject.eps)
     eps = max(bounds)
     large = 0.5 if norm == "linf" else 0.5 * sqrt(x[0].size)
 
@@ -74,12 +74,12 @@ def run_checks(subject: Subject) -> Iterator[dict[str, object]]:
             yield check.row(exhibit="check", norm=norm, eps=eps)
 
 
-def checked_in(options: Options) -> tuple[Norm, tuple[float, ...]]:
+def checked_in(norm: Norm, bounds: tuple[float, ...]) -> tuple[Norm, tuple[float, ...]]:
     """The norm and the bounds of the checks: those of the evaluation, but l2 and its default bounds for l1 and l0.
 
     Masked gradients are of the model and not of a norm, and PGD, with which the checks attack, is strong in l-inf and l2.
     """
-    return (options.norm, options.eps) if options.norm in ("linf", "l2") else ("l2", DEFAULT_EPS["l2"])
+    return (norm, bounds) if norm in ("linf", "l2") else ("l2", DEFAULT_EPS["l2"])
 
 
 def preprocessings(channels: int, given: Statistics) -> dict[str, Callable[[np.ndarray], np.ndarray]]:

@@ -33,7 +33,7 @@ def load(options: Options, classifier: TorchClassifier, n: int) -> SubnetworkDet
     """
     if options.detector is None:
         return None
-    if options.norm not in ("linf", "l2") or options.access != "gradients":
+    if options.norm not in (("linf",), ("l2",)) or options.access != "gradients":
         raise UsageError(
             "--detector takes --norm linf or l2, and --access gradients: no other attack here knows a detector"
         )
@@ -55,7 +55,7 @@ def rows(run: Run, subject: Subject, detector: SubnetworkDetector) -> Iterator[d
     An image is beaten by an attack that leaves it misclassified and not flagged: PGD, which does not know the detector,
     then selective and orthogonal PGD, which do. A clean image counts as beaten on the same terms.
     """
-    classifier, images, norm = subject.classifier, subject.images, subject.options.norm
+    classifier, images, norm = subject.classifier, subject.images, subject.norm
     x, y = images.x[1::2], images.y[1::2]
     threshold = detector.threshold_at(FPR, images.x[::2])
 
@@ -81,7 +81,7 @@ def rows(run: Run, subject: Subject, detector: SubnetworkDetector) -> Iterator[d
     yield row(clean, "clean", 0.0)
     flagged = metrics.true_positive_rate(detector.scores(x), threshold)
     yield flagged.row("false_positives", exhibit="detector", attack="clean", norm=norm, eps=0.0)
-    for eps in subject.options.eps:
+    for eps in subject.eps:
         worst = clean
         for name in _ATTACKS:
             stage = stage_at(f"detector-{name.lower()}", eps)

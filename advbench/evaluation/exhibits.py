@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from math import inf
+from collections.abc import Iterator, Sequence
+from math import inf, nan
 
 import pandas as pd
 
@@ -22,13 +22,18 @@ _WRITTEN = {"linf": "l-inf", "l2": "l2", "l1": "l1", "l0": "l0"}
 _ENDS, _SIDES = ("ci_low", "ci_high"), ("lower", "upper")
 
 
-def show(run: Run, norm: str, notes: list[str]) -> None:
+def show(run: Run, norms: Sequence[str], notes: list[str]) -> None:
     """Add every exhibit to the run."""
     rows = run.results()
+    several = len(norms) > 1
     checked = where(rows, exhibit="check")
     if failed := any(not check.passed for check in checks(rows)):
         _checks(run, checked)
-    _robustness(run, where(rows, exhibit="robustness"), where(rows, exhibit="distance", norm=norm), norm)
+    if several:
+        _union(run, where(rows, exhibit="headline"))
+    for norm in norms:
+        distance = where(rows, exhibit="distance", norm=norm)
+        _robustness(run, where(rows, exhibit="robustness", norm=norm), distance, norm, several)
     _detector(run, where(rows, exhibit="detector"))
     if not failed:
         _checks(run, checked)
@@ -52,13 +57,25 @@ def answer(rows: pd.DataFrame) -> Iterator[Finding]:
         )
     headline = where(rows, exhibit="headline")
     clean = where(headline, metric="clean_accuracy").iloc[0]
-    robust = where(headline, metric="robust_accuracy").sort_values("eps", kind="stable").iloc[-1]
-    parts = [f"{percent(clean.value)} right on clean images", f"at {_within(robust)} {_survive(robust)}"]
-    median = where(rows, exhibit="distance", metric="median_distance", norm=robust.norm)
-    if len(median) and (nearest := median.value.min()) < inf:
-        scale, unit = (255, "/255") if robust.norm == "linf" else _SCALE[robust.norm]
-        parts.append(f"the nearest adversarial image found is {scale * nearest:.2g}{unit} away in the median")
-    yield Finding.at(robust, f"{'; '.join(parts)}.")
+    robust = where(headline, metric="robust_accuracy").sort_values("eps", kind="stable")
+    largest = [part.iloc[-1] for _, part in robust.groupby("norm", sort=False)]
+    parts = [
+        f"{percent(clean.value)} right on clean images",
+        *(f"at {_within(row)} {_survive(row)}" for row in largest),
+    ]
+    first_row = largest[0]
+    if len(union := where(headline, metric="union_accuracy")):
+        first_row = union.iloc[0]
+        parts.insert(1, f"in all norms at once {_survive(first_row)}")
+    away = []
+    for row in largest:
+        median = where(rows, exhibit="distance", metric="median_distance", norm=row.norm)
+        if len(median) and (nearest := median.value.min()) < inf:
+            scale, unit = (255, "/255") if row.norm == "linf" else _SCALE[row.norm]
+            away.append(f"{scale * nearest:.2g}{unit}")
+    if away:
+        parts.append(f"the nearest adversarial image found is {', '.join(away)} away in the median")
+    yield Finding.at(first_row, f"{'; '.join(parts)}.")
     joint = where(rows, exhibit="detector", metric="joint_accuracy").sort_values("eps", kind="stable")
     if len(joint):
         worst = joint.iloc[-1]
@@ -87,11 +104,12 @@ def _survive(row: pd.Series) -> str:
 
 
 def figures(run: Run) -> dict[str, float]:
-    """The figures that a floor can be set for: at the largest eps, all in 0..1."""
+    """The figures that a floor can be set for: at the largest eps, all in 0..1. Of several norms it is their union."""
     rows = run.results()
     named = rows[(rows.exhibit == "headline") | (rows.metric == "joint_accuracy")].sort_values("eps", kind="stable")
     passed = [check.passed for check in checks(rows)]
-    return {**dict(zip(named.metric, named.value, strict=True)), "checks_passed": sum(passed) / max(1, len(passed))}
+    found = {**dict(zip(named.metric, named.value, strict=True)), "checks_passed": sum(passed) / max(1, len(passed))}
+    return {**found, "robust_accuracy": found.get("union_accuracy", found.get("robust_accuracy", nan))}
 
 
 def checks(rows: pd.DataFrame) -> list[Check]:
@@ -106,7 +124,25 @@ def _by_eps(rows: pd.DataFrame) -> pd.DataFrame:
     return written.pivot_table(index="attack", columns="eps", values="value", sort=False).reset_index()
 
 
-def _robustness(run: Run, rows: pd.DataFrame, distance: pd.DataFrame, norm: str) -> None:
+def _union(run: Run, rows: pd.DataFrame) -> None:
+    """The robust accuracy at each bound, and that of the images that survive in all norms."""
+    part = rows[rows.metric.isin(["robust_accuracy", "union_accuracy"])]
+    bounds = [
+        f"{_WRITTEN[row.norm]}, eps = {number(row.eps)}" if row.eps == row.eps else "all norms at once"
+        for row in part.itertuples()
+    ]
+    run.exhibit(
+        "union",
+        "Robust accuracy in several norms",
+        f"The share of {int(part.n.iloc[0])} images that are classified right under all attacks in a norm. An image is robust "
+        "in all norms at once if it survives the largest eps of each. The ends are those of the 95 % interval.",
+        table=pd.DataFrame(
+            {"bound": bounds, "robust accuracy": part.value, "lower end": part.ci_low, "upper end": part.ci_high}
+        ),
+    )
+
+
+def _robustness(run: Run, rows: pd.DataFrame, distance: pd.DataFrame, norm: str, several: bool) -> None:
     scale, unit = _SCALE[norm]
     x = f"eps{unit}"
     worst = rows.groupby("eps", as_index=False).last().assign(attack="worst case")
@@ -117,8 +153,8 @@ def _robustness(run: Run, rows: pd.DataFrame, distance: pd.DataFrame, norm: str)
     apart = ["worst case", single.attack.iloc[0]] if len(between) else []
     ends = [worst.assign(value=worst[end], attack=f"95 % interval, {which} end") for end, which in zip(_ENDS, _SIDES)]
     run.exhibit(
-        "robustness",
-        "Robust accuracy",
+        f"robustness-{norm}" if several else "robustness",
+        f"Robust accuracy, {_WRITTEN[norm]}" if several else "Robust accuracy",
         f"The share of {int(rows.n.iloc[0])} images that are classified right under attack, within eps in the "
         f"{_WRITTEN[norm]} norm. Each line of the table is the worst case per image over its attack and all attacks above it, "
         "with the interval of the last: an image that was beaten at this eps or a smaller one is not attacked again. The "
@@ -171,15 +207,15 @@ def _checks(run: Run, rows: pd.DataFrame) -> None:
 
 
 def _distance(run: Run, rows: pd.DataFrame) -> None:
-    for attack, part in rows.groupby("attack", sort=False):
-        norm = part.norm.iloc[0]
+    norms = rows.groupby("attack").norm.nunique()
+    for (attack, norm), part in rows.groupby(["attack", "norm"], sort=False):
         scale, unit = _SCALE[norm]
         x = f"distance{unit}"
         curve = where(part, metric="accuracy")
         median = where(part, metric="median_distance")[["attack", "norm", "value", "ci_low", "ci_high", "n"]]
         median[["value", "ci_low", "ci_high"]] *= scale
         run.exhibit(
-            re.sub(r"[^\w.-]+", "-", str(attack)),
+            re.sub(r"[^\w.-]+", "-", f"{attack} {norm}" if norms[attack] > 1 else str(attack)),
             f"Distance to the nearest boundary, {_WRITTEN[norm]}: {attack}",
             f"The share of images that are classified right and stay so within a distance ({attack}). The median is over the "
             "images that were right; it is infinite where most were not beaten.",
@@ -192,7 +228,8 @@ def _cost(run: Run, rows: pd.DataFrame) -> None:
     if rows.empty:
         return
     written = rows.assign(eps=[number(eps) if eps == eps else "" for eps in rows.eps], metric=rows.metric.str[:-7])
-    table = written.pivot_table("value", ["attack", "eps"], "metric", sort=False).reset_index()
+    index = ["norm", "attack", "eps"] if written.norm.nunique() > 1 else ["attack", "eps"]
+    table = written.pivot_table("value", index, "metric", sort=False).reset_index()
     run.exhibit(
         "cost",
         "What the attacks cost",

@@ -75,7 +75,7 @@ class Workers:
                     work(context, item)
             return
         done = self.results(context, device, log_to_file, work, items)
-        for _ in progress.track(done, f"stages, {self.count} at a time", len(items)):
+        for _ in progress.track(done, f"stages, {self.count} at a time", len(items), alone=False):
             pass
 
     def results(
