@@ -39,6 +39,23 @@ def test_help_imports_nothing_heavy(tmp_path):
     assert "Usage:" in done.stdout
 
 
+def test_help_of_evaluate_imports_what_checks_its_options_and_no_more(tmp_path):
+    program = "import sys; from advbench.cli import main; main(['evaluate', '--help'], standalone_mode=False); print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=tmp_path)
+    loaded = done.stdout.splitlines()[-1].split()
+    assert not {name.split(".")[0] for name in loaded} & {
+        "torch",
+        "art",
+        "pandas",
+        "numpy",
+        "sklearn",
+        "scipy",
+        "altair",
+        "rich",
+    }
+    assert len(loaded) < 330 and "--workers" in done.stdout  # 270, of which click and Python have 134
+
+
 @pytest.mark.parametrize("kind", ["recipes", "models", "attacks", "detectors", "trainers", "data"])
 def test_list_names_things_and_their_meaning(kind):
     entries = json.loads(call("list", kind, "--json").stdout)

@@ -142,15 +142,24 @@ def test_a_step_on_classifier_and_detector_is_one_pass_forward_and_one_back_a_go
     assert (first_layer.forwards / 10, first_layer.backwards / 10) == wanted
 
 
-@pytest.mark.parametrize("norm", [np.inf, 2, 1, 0])
-def test_a_step_of_fmn_is_one_pass_forward_and_one_back(trained_net, digits, norm):
+@pytest.mark.parametrize("name", ["fmn-linf", "fmn-l2", "fmn-l1", "fmn-l0", "ddn-l2", "sigma-zero"])
+def test_a_step_towards_the_smallest_perturbation_is_one_pass_forward_and_one_back(trained_net, digits, name):
     """The model predicts before and after; where it does not confirm what was found, it is attacked itself."""
     classifier = counting(trained_net)
     x, y = digits[2][:20], digits[3][:20]
     right = classifier.predict(x).argmax(1) == y
     classifier.model.forwards = 0
-    found = passes(classifier, attacks.FMN(classifier, norm, max_iter=STEPS), x[right], y[right])
+    found = passes(classifier, attacks.create(name, classifier, max_iter=STEPS), x[right], y[right])
     assert found == (2 + STEPS, STEPS)
+
+
+def test_a_query_of_sparse_rs_is_one_pass_forward(trained_net, digits):
+    classifier = counting(trained_net)
+    attack = attacks.create("sparse-rs", classifier, 1, max_iter=STEPS)
+    x, y = digits[2][:20], digits[3][:20]
+    stays = classifier.predict(attack.generate(x, y)).argmax(1) == y
+    classifier.model.forwards = 0
+    assert stays.any() and passes(classifier, attack, x[stays][:1], y[stays][:1])[0] <= 1 + STEPS
 
 
 def test_an_image_leaves_pgd_with_the_pass_that_sees_it_beaten(trained_net, digits):
@@ -180,8 +189,8 @@ def test_hopskipjump_sees_labels_alone(trained_net, digits):
 
 def test_every_attack_is_counted_here():
     """Of the registry: each kind that computes; of the package: each class."""
-    counted = {"fgsm", "pgd", "hopskipjump", "autoattack", "deepfool", "fmn"}
+    counted = {"fgsm", "pgd", "hopskipjump", "autoattack", "deepfool", "fmn", "ddn", "sigma_zero", "sparse_rs"}
     assert {spec.kind.partition(":")[0].rpartition(".")[2] for spec in attacks.ATTACKS.values()} == counted
     classes = {name for name in dir(attacks) if isinstance(getattr(attacks, name), type)} - {"AttackSpec"}
     ours = {"SelectivePGD", "OrthogonalPGD", "AutoAttack", "CarliniWagnerL2", "DeepFool", "DynamicDetectorAttack"}
-    assert classes == {*ours, "FMN", "GANAttack", "PGD"}
+    assert classes == {*ours, "DDN", "FMN", "GANAttack", "PGD", "SigmaZero", "SparseRS"}

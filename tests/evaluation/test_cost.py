@@ -11,7 +11,7 @@ from torch import nn
 import advbench
 from advbench import attacks, estimators
 from advbench.attacks import autoattack
-from advbench.evaluation import attacking, battery, pieces
+from advbench.evaluation import attacking, battery, pieces, study
 
 KEY = ("gradients", "linf")
 BOUNDS = {"undefended": (0.02, 0.1), "robust": (0.01, 0.02)}
@@ -114,3 +114,24 @@ def test_fab_at_the_smallest_bound_is_fab_at_all(nets, digits, norm, monkeypatch
         each = attacks.AutoAttack(classifier, eps=eps, **options).beat(x, y)[1]
         assert not (each & ~(beaten & (size <= eps * 1.0001))).any() and each.any()
     assert not attacks.AutoAttack(classifier, eps=bounds[0], **options).beat(x, y)[1].all()
+
+
+def test_the_checks_cost_at_most_twice_what_the_attacks_of_fast_cost(nets, digits, monkeypatch):
+    """The surrogate, which is another network and small, is not counted; 1,000 images make the share a tenth of this one."""
+    counter, spent = Counter(nets["undefended"]), {"run_checks": 0, "attack_all": 0}
+
+    def watched(module, name):
+        function = getattr(module, name)
+
+        def counting(*arguments):
+            before, result = counter.both, function(*arguments)
+            result = list(result) if name == "run_checks" else result
+            spent[name] += counter.both - before
+            return result
+
+        monkeypatch.setattr(module, name, counting)
+
+    watched(study, "run_checks")
+    watched(attacking, "attack_all")
+    advbench.evaluate(counter, (digits[2][:150], digits[3][:150]), eps=(0.03, 0.1), attacks="fast")
+    assert 0 < spent["run_checks"] <= 2 * spent["attack_all"]
