@@ -111,10 +111,10 @@ class Options(BaseModel):
     weights: Path | None = Field(
         None, description="A safetensors file or a state dict for the model; FILE:NAME for one of several."
     )
-    outputs: Literal["logits", "probabilities", "log-probabilities", "sigmoid"] | None = Field(
+    outputs: Literal["logits", "probabilities", "log-probabilities", "sigmoid", "log-sigmoid"] | None = Field(
         None,
-        description="What the model returns: logits (default), probabilities, log-probabilities or sigmoid (a probability "
-        "of its own a class); converted so that the figures are those of the logits.",
+        description="What the model returns: logits (default), probabilities, log-probabilities, sigmoid (a probability "
+        "of its own a class) or log-sigmoid (its logarithm); converted so that the figures are those of the logits.",
     )
     mean: Annotated[tuple[Fraction, ...], _LIST] = Field(
         (), description="Subtracted from images in [0, 1] in front of the model, such as 0.485,0.456,0.406."

@@ -16,7 +16,7 @@ import torch
 
 from advbench.checkpoint import fingerprint
 from advbench.data.find import Images
-from advbench.device import resolve_device
+from advbench.device import float32_by_default, resolve_device
 from advbench.errors import UsageError
 from advbench.estimators import TorchClassifier, contract
 from advbench.evaluation import attacking, detection, exhibits, identity, labels
@@ -126,7 +126,7 @@ def start(
     wanted = batteries(options.attacks, options.norm, options.access)
     where = resolve_device(device)
     found = find_model(options.model, options.weights)
-    with unchanged(found.module):
+    with unchanged(found.module), float32_by_default():
         return _evaluated(options, wanted, found, where, out, seed, data_dir)
 
 
