@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from advbench.cli import options
-from advbench.cli.terminal import loading, log_to_terminal, one_line, present, result_alone
+from advbench.cli.terminal import Command, loading, log_to_terminal, one_line, present, result_alone
 from advbench.errors import AdvbenchError, UsageError
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ class _Below(AdvbenchError):
     exit_code = 1
 
 
-class _Evaluate(click.Command):
+class _Evaluate(Command):
     """A command that also takes the fields of ``Options``, which are imported when the command is used."""
 
     def get_params(self, ctx: click.Context) -> list[click.Parameter]:

@@ -206,6 +206,8 @@ def _prepare(module: nn.Module, device: torch.device, x: Tensor) -> list[str]:
     notes = []
     tensors = list(itertools.chain(module.parameters(), module.buffers()))
     elsewhere = {str(t.device) for t in tensors if t.device.type != device.type}
+    if "meta" in elsewhere:
+        raise UsageError("the model has weights without values, on the device 'meta': make it on the cpu, and fill it")
     if elsewhere:
         notes.append(f"the model was on {', '.join(sorted(elsewhere))}: moved to {device}")
     module.to(device)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -150,7 +151,11 @@ def _evaluated(
             raise UsageError(f"--eps {largest:g}: within it any image may become any other{way}")
     mean, std = (options.mean, options.std) if options.mean else (found.mean, found.std)
     module = contract.normalised(found.module, mean, std, pictures.x.shape[1]) if mean else found.module
+    here = os.getcwd()
     classifier, notes = contract.classifier(module, pictures, where, options.outputs)
+    if os.getcwd() != here:  # a relative --out would be another folder
+        os.chdir(here)
+        raise UsageError("the model changes the working directory; take os.chdir out of its forward")
     detector = detection.load(options, classifier, len(pictures.x))
     notes = [*found.notes, *pictures.notes, *notes]
     for norm, attacks in wanted.items():

@@ -33,6 +33,11 @@ def pictures(interior):
     return Images("pictures", Pixels(interior), np.arange(32) % 4)
 
 
+def test_weights_without_values_are_refused(pictures):
+    with pytest.raises(UsageError, match="weights without values, on the device 'meta'"):
+        contract.classifier(Linear().to("meta"), pictures, CPU)
+
+
 @pytest.mark.parametrize(
     "change, said",
     [
