@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from advbench.cli import options
-from advbench.cli.terminal import log_to_terminal, one_line, present, result_alone
+from advbench.cli.terminal import loading, log_to_terminal, one_line, present, result_alone
 from advbench.errors import AdvbenchError, UsageError
 
 if TYPE_CHECKING:
@@ -98,7 +98,8 @@ def evaluate(
     if "joint_accuracy" in wanted and parsed.detector is None:
         raise UsageError("--fail-under joint_accuracy needs a --detector")
     log_to_terminal()
-    from advbench.evaluation import start
+    with loading():
+        from advbench.evaluation import start
 
     with result_alone() as result:
         run = start(parsed, out, device, seed, data_dir)

@@ -23,6 +23,7 @@ from advbench.metrics.robustness import attacked, robust_accuracy, still_correct
 from advbench.metrics.rows import (
     above,
     by_seed,
+    gained,
     highest_row,
     lead,
     lowest,
@@ -51,6 +52,7 @@ __all__ = [
     "detectability",
     "detection_figures",
     "difference",
+    "gained",
     "highest_row",
     "lead",
     "lowest",

@@ -53,6 +53,15 @@ def above(row: pd.Series, other: pd.Series) -> bool:
     return difference(of_row(row), of_row(other)).ci_low > 0
 
 
+def gained(row: pd.Series, other: pd.Series, least: float = 0.05) -> bool | None:
+    """Whether the first of two shares is larger beyond chance; None where the 95 % interval leaves that open.
+
+    :param least: a gain that is for certain smaller than this is none.
+    """
+    gain = difference(of_row(row), of_row(other))
+    return True if gain.ci_low > 0 else False if gain.ci_high < least else None
+
+
 def lead(first: pd.DataFrame, second: pd.DataFrame) -> Figure:
     """The value of the first rows less that of the second: in each seed, mean over the seeds; of one seed with its interval."""
     if len(first) == len(second) == 1:

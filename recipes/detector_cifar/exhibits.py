@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 import pandas as pd
 
-from advbench.metrics import above, highest_row, lowest_row, share, where
+from advbench.metrics import gained, highest_row, lowest_row, share, where
 from advbench.recipes.detector_cifar.materials import Detectors
 from advbench.report import charts
 from advbench.study import Finding, Shown, exhibit
@@ -106,7 +106,7 @@ def between_adversaries(rows: pd.DataFrame, made: Detectors) -> Shown | None:
     """Detectability of a detector trained on one adversary (columns) on the images of another (rows), each at the smallest
     eps measured that leaves the classifier below 30 % accuracy."""
     part = where(rows, exhibit="between adversaries")
-    return None if part.empty else adversary_map(part)
+    return adversary_map(part) if part.fit_attack.nunique() > 1 else None
 
 
 @exhibit("Static and dynamic detector under the dynamic adversary (figure 5)", "M8", "M9")
@@ -177,7 +177,8 @@ def answer(rows: pd.DataFrame) -> Iterator[Finding]:
     if dynamic.value < 0.6:
         meaning = "that is guessing, so it does not survive"
     else:
-        meaning = "so it survives better" if above(dynamic, static) else "which is no better"
+        words = {True: "so it survives better", False: "which is no better", None: "which may be better or not"}
+        meaning = words[gained(dynamic, static)]
     yield Finding.at(
         dynamic,
         f"An adversary that knows the detector leaves {share(static)} of the static one and "

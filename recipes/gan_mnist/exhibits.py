@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from advbench.metrics import above, share, spread, where
+from advbench.metrics import gained, share, spread, where
 from advbench.recipes.gan_mnist.materials import MODES, Game, Networks
 from advbench.report import charts, pictures
 from advbench.study import Finding, Shown, exhibit
@@ -142,10 +142,13 @@ def answer(rows: pd.DataFrame) -> Iterator[Finding]:
         f"{little}; a classifier that learns along with it keeps {share(apart)}.",
     )
     bare, defended = (where(pgd, t=t, defence=name).iloc[0] for name in ("none", "alternating"))
-    meaning = "survives" if above(defended, bare) else "does not survive"
+    meaning = {
+        True: "the defence survives",
+        False: "the defence does not survive",
+        None: f"{defended.n:.0f} images leave open whether the defence survives",
+    }[gained(defended, bare)]
     yield Finding.at(
         defended,
-        f"PGD with the same bound leaves {share(bare)} of the first and {share(defended)} of the second: the "
-        f"defence {meaning}.",
+        f"PGD with the same bound leaves {share(bare)} of the first and {share(defended)} of the second: {meaning}.",
         survives=True,
     )

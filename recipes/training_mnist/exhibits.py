@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pandas as pd
 
-from advbench.metrics import above, highest_row, of_epochs, share, spread, where
+from advbench.metrics import gained, highest_row, of_epochs, share, spread, where
 from advbench.recipes.training_mnist.materials import Networks
 from advbench.report import charts
 from advbench.study import Finding, Shown, exhibit
@@ -94,8 +94,11 @@ def answer(rows: pd.DataFrame) -> Iterator[Finding]:
     )
     best = highest_row(where(part, attack="autoattack", defence=("mixed", "adversarial")))
     assert best is not None
-    real = above(best, where(part, attack="autoattack", defence="standard").iloc[0])
-    meaning = "part of the gain survives" if real else "nothing of the gain survives"
+    meaning = {
+        True: "part of the gain survives",
+        False: "nothing of the gain survives",
+        None: f"{best.n:.0f} images leave open whether any of the gain survives",
+    }[gained(best, where(part, attack="autoattack", defence="standard").iloc[0])]
     yield Finding.at(
         best,
         f"AutoAttack, which is stronger, leaves {of('autoattack', 'mixed')} and {of('autoattack', 'adversarial')}, without a "

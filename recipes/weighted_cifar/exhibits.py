@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 import pandas as pd
 
-from advbench.metrics import above, of_epochs, share, spread, where
+from advbench.metrics import gained, lowest_row, of_epochs, share, spread, where
 from advbench.recipes.compare_defences.future import FUTURE_EXHIBITS
 from advbench.recipes.weighted_cifar.claims import CLEAN, LEAKING, best_reading, distances
 from advbench.recipes.weighted_cifar.materials import Networks
@@ -141,6 +141,8 @@ def overfitting(rows: pd.DataFrame, made: Networks) -> Shown:
     watched = ["loss", "watched_clean", "watched_fgsm", "watched_pgd"]
     table = histories.groupby(columns, as_index=False, dropna=False)[watched].mean()
     config, alone = made.config, where(histories, **best_reading(rows))
+    if alone.empty:
+        return Shown(table=table)
     n = min(config.watched_images, config.validation_images)
     met = [
         of_epochs(alone, f"watched_{attack}", n).assign(line="eps " + _text(alone.fit_eps) + f", {attack}")
@@ -159,13 +161,25 @@ def answer(rows: pd.DataFrame) -> Iterator[Finding]:
     alone = where(rows, seed=rows.seed.min(), metric="accuracy", **reading)
     defended, strong = where(alone, exhibit="defence"), where(alone, exhibit="strong", attack="pgd")
     if strong.empty:
+        bare = where(rows, exhibit="undefended", seed=rows.seed.min(), variant=None)
+        clean, under = where(bare, attack=None), lowest_row(where(bare, attack="pga"))
+        if under is not None:
+            yield Finding.at(
+                under,
+                f"The network is right about {share(clean.iloc[0])} of the clean images and {share(under)} under projected "
+                f"gradient ascent (eps {under.eps:g}); no network that trained on FGSM images was met.",
+            )
         return
     eps = strong.eps.max()
     clean, fgsm = (
         where(defended, eps=eps, attack=attack, variant=variant).iloc[0]
         for attack, variant in ((None, None), ("fgsm", LEAKING[reading["defence"]]))
     )
-    meaning = "the perturbation gives the label away" if fgsm.value > clean.value else "no label leaks here"
+    meaning = {
+        True: "the perturbation gives the label away",
+        False: "no label leaks here",
+        None: f"{fgsm.n:.0f} images leave open whether the label leaks",
+    }[gained(fgsm, clean, 0)]
     yield Finding.at(
         fgsm,
         f"Trained on FGSM images alone (eps {eps:g}) the network is right about {share(fgsm)} of FGSM images and "
@@ -178,7 +192,11 @@ def answer(rows: pd.DataFrame) -> Iterator[Finding]:
         yield Finding.at(largest, f"Under PGD at that eps it keeps {share(largest)}.", survives=True)
         return
     own = same_eps.iloc[0]
-    meaning = "part of the gain survives" if above(own, bare) else "nothing of the gain survives"
+    meaning = {
+        True: "part of the gain survives",
+        False: "nothing of the gain survives",
+        None: f"{own.n:.0f} images leave open whether any of the gain survives",
+    }[gained(own, bare)]
     yield Finding.at(
         own,
         f"Under PGD at that eps it keeps {share(largest)}; a network of eps {own.eps:g} keeps {share(own)} at "
