@@ -85,6 +85,7 @@ def evaluate(
     advbench evaluate runs/small --data cifar10 --fail-under robust_accuracy=0.45 --fail-under checks_passed=1
     advbench evaluate runs/small --data cifar10 --detector runs/small/models/detector-dynamic.safetensors
     advbench evaluate runs/small --data cifar10 --norm l2 --attacks "fmn-l2,foolbox:L2CarliniWagnerAttack(steps=1000)"
+    advbench evaluate runs/small --data cifar10 --norm linf,l2 --eps linf:2/255,8/255,l2:0.5
     advbench evaluate runs/small --data cifar10 --access labels --n 50
     advbench evaluate --config evaluation.toml
     """
