@@ -25,7 +25,7 @@ COMPONENTS = {"apgd-ce": "APGD-CE", "apgd-t": "APGD-T", "fab-t": "FAB-T", "squar
 
 _NORMS = {np.inf: "Linf", 2.0: "L2"}
 _TARGETS = 9
-_STEPS, _QUERIES = 100, 5000
+_STEPS = 100
 _DLR_CLASSES = 4  # that the targeted DLR loss needs
 _SAME = 1e-3  # of the spread of the logits: so close are two computations of one function
 _BY_SQUARE = 0.002  # the share of images above which the authors distrust the gradients
@@ -47,6 +47,7 @@ class AutoAttack(BatchedAttack):
     :param eps: the bound in that norm, for images in [0, 1].
     :param seed: of the random starts.
     :param batch_size: images at a time, by default :func:`advbench.device.images_at_a_time` with at most 250.
+    :param queries: of Square, an image.
     :param components: names of ``COMPONENTS``, in their order; by default all, without APGD-T for fewer than four classes.
     :raises ValueError: for another norm, a non-positive eps, an unknown component, or APGD-T with fewer than four classes.
     """
@@ -57,6 +58,7 @@ class AutoAttack(BatchedAttack):
     seed: int = 0
     batch_size: int | None = None
     components: tuple[str, ...] | None = None
+    queries: int = 5000
 
     def __post_init__(self) -> None:
         self.beaten: dict[str, np.ndarray] = {}
@@ -74,6 +76,7 @@ class AutoAttack(BatchedAttack):
             raise ValueError(f"norm must be inf or 2, not {self.norm}")
         checks.positive(self.eps, "eps")
         checks.positive(self.batch_size or 0, "batch_size")
+        checks.positive(self.queries, "queries")
         names = self.components or ()
         if not names or not set(names) <= set(COMPONENTS):
             raise ValueError(f"components must be some of {', '.join(COMPONENTS)}, not {', '.join(names) or 'none'}")
@@ -164,7 +167,7 @@ class AutoAttack(BatchedAttack):
             batch.run(partial(towards, rank))
 
     def _square(self, batch: _Batch) -> None:
-        attack = _square_attack(batch, n_queries=_QUERIES, resc_schedule=False, **self._settings())
+        attack = _square_attack(batch, n_queries=self.queries, resc_schedule=False, **self._settings())
         attack.init_hyperparam(batch.x)
         batch.run(lambda x, y: batch.offer(batch.rows, attack.attack_single_run(x, y)[1]))
 

@@ -45,7 +45,22 @@ class Result:
     @property
     def robust_accuracy(self) -> dict[float, Figure]:
         """The share of images that no attack beat, by eps."""
-        return {float(row.eps): of_row(row) for _, row in where(self._rows, metric="robust_accuracy").iterrows()}
+        return self._by_eps("robust_accuracy")
+
+    @property
+    def in_8_bits(self) -> dict[float, Figure]:
+        """The same, by eps, where the images that were found are rounded to 8 bits, as a file holds them."""
+        return self._by_eps("accuracy_in_8_bits")
+
+    @property
+    def certified(self) -> dict[float, Figure]:
+        """The share of images that are proven right, by eps, with the best method; empty where none bounds the model."""
+        return {float(row.eps): of_row(row) for _, row in exhibits.proven(self._rows).iterrows()}
+
+    @property
+    def one_draw(self) -> dict[float, Figure]:
+        """How often one answer of a random model is right about the strongest images, by eps, 0 among them; else empty."""
+        return self._by_eps("one_draw_accuracy")
 
     @property
     def clean_accuracy(self) -> Figure:
@@ -139,6 +154,9 @@ class Result:
     def _repr_html_(self) -> str:
         lines = "".join(f"<p>{escape(sentence)}</p>" for sentence in self._sentences())
         return f"{lines}{self.table.to_html(float_format='{:.3f}'.format)}"
+
+    def _by_eps(self, metric: str) -> dict[float, Figure]:
+        return {float(row.eps): of_row(row) for _, row in where(self._rows, metric=metric).iterrows()}
 
     def _sentences(self) -> list[str]:
         """What to know before the table: the figures, the failed checks and the notes."""
