@@ -27,7 +27,7 @@ def outside_unit(name: str, low: float, high: float) -> str:
         )
     if high <= 2:
         return f"{found}; clip it to [0, 1]"
-    full = next((scale for scale in _FULL_SCALES if high <= 1.05 * scale), None)
+    full = next((scale for scale in _FULL_SCALES if scale / 2 < high <= 1.05 * scale), None)
     return f"{found}; divide by {full or 'the largest value that its type can have'}"
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from advbench.cli import options
-from advbench.cli.terminal import log_to_terminal, one_line, present, result_alone
+from advbench.cli.terminal import loading, log_to_terminal, one_line, present, result_alone
 from advbench.errors import AdvbenchError, UsageError
 
 
@@ -95,15 +95,16 @@ def evaluate(
 
     given = {name: value for name, value in given.items() if value is not None}
     parsed = Options.parse(**{**(read_config(config) if config else {}), **given})  # before the slow imports
-    wanted = parse_floors(floors, labels_of(parsed), parsed.eps)
+    wanted = parse_floors(floors, labels_of(parsed), [eps for bounds in parsed.eps.values() for eps in bounds])
     if any(name.startswith("joint_accuracy") for name in wanted) and parsed.detector is None:
         raise UsageError("--fail-under joint_accuracy needs a --detector")
     for option, path in (("--junit", junit), ("--markdown", markdown)):
         if path is not None and path.is_dir():
             raise UsageError(f"{option} {path} is a folder; name a file")
     log_to_terminal()
-    from advbench.evaluation import gate, start
-    from advbench.files import write, write_text
+    with loading():
+        from advbench.evaluation import gate, start
+        from advbench.files import write, write_text
 
     with result_alone() as result:
         run = start(parsed, out, device, seed, data_dir)

@@ -16,8 +16,9 @@ from advbench.errors import UsageError, did_you_mean
 from advbench.progress import track
 from advbench.seeds import derive
 
-_CHANNELS = (1, 3)
 _DIVIDED_TWICE = 1.001 / 255
+_TWELVE_BITS = 4095.5 / 65535
+_MOST_CLASSES = 2**31
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,8 @@ def find(
     :raises DataUnavailable: where a named set cannot be had.
     """
     path = Path(source)
-    is_archive, is_folder = path.suffix == ".npz", path.suffix != ".npz" and path.is_dir()
+    is_archive = path.suffix.lower() == ".npz"
+    is_folder = not is_archive and path.is_dir()
     if labels and not is_folder:
         raise UsageError(f"--labels names the output of each class folder; {source} has labels of its own")
     if data_dir is not None and (is_archive or is_folder):
@@ -107,7 +109,7 @@ def as_images(x: np.ndarray, name: str) -> tuple[Pixels, tuple[str, ...]]:
         notes.append(f"{name} had no channel axis: taken as grey")
     if x.ndim != 4 or 0 in x.shape:
         raise UsageError(f"{name} must be images (N, C, H, W), found shape {x.shape}")
-    if x.shape[1] not in _CHANNELS and x.shape[3] in _CHANNELS:
+    if x.shape[1] not in pictures.CHANNELS and x.shape[3] in pictures.CHANNELS:
         x = x.transpose(0, 3, 1, 2)
         notes.append(f"{name} was (N, H, W, C): transposed")
     if x.dtype == np.uint8:
@@ -150,16 +152,25 @@ def as_labels(y: np.ndarray, n: int, name: str) -> tuple[np.ndarray, tuple[str, 
     y = y[:, 0] if y.ndim == 2 and y.shape[1] == 1 else y
     if y.shape != (n,):
         raise UsageError(f"{name} must hold {n} labels, one an image, found shape {y.shape}")
-    if y.dtype.kind not in "iuf" or not np.array_equal(y, np.floor(y)) or y.min() < 0:
-        raise UsageError(f"{name} must be class indices from 0, found {y.dtype} such as {y[0]!s}")
+    if y.dtype.kind not in "iuf" or not (right := (y == np.floor(y)) & (y >= 0) & (y < _MOST_CLASSES)).all():
+        wrong = y[0] if y.dtype.kind not in "iuf" else y[~right][0]
+        raise UsageError(f"{name} must be class indices from 0, found {y.dtype} such as {wrong!s}")
     return y.astype(np.int64), notes
 
 
 def _folder(path: Path, shape: tuple[int, int, int] | None, labels: Sequence[int], n: int | None, seed: int) -> Images:
+    if shape is not None and shape[0] not in pictures.CHANNELS:
+        raise UsageError(f"the images of a folder have 1 channel or 3, and {shape[0]} are wanted; give an .npz")
     classes, notes = pictures.classes_of(path)
     if labels and len(labels) != len(classes):
         raise UsageError(f"--labels must name {len(classes)} outputs, one a folder of {path}, not {len(labels)}")
-    listed = [(file, label) for label, folder in enumerate(classes) for file in pictures.files_of(folder)]
+    listed: list[tuple[Path, int]] = []
+    others: Counter[str] = Counter()
+    for label, folder in enumerate(classes):
+        files, more = pictures.files_of(folder)
+        listed += [(file, label) for file in files]
+        others += more
+    pictures.check_files(file for file, _ in listed)
     chosen = [listed[index] for index in choice(len(listed), n, seed)]
     first, _ = pictures.decode(chosen[0][0], shape)
     x = room((len(chosen), *first.shape), first.dtype)
@@ -176,8 +187,21 @@ def _folder(path: Path, shape: tuple[int, int, int] | None, labels: Sequence[int
         x[place] = image
         done.update(changes)
         let_go(x)
+    _refuse_dark(x, str(path), _TWELVE_BITS if pictures.DEEP in done else _DIVIDED_TWICE)
     notes = (*notes, *(f"{count} of {len(chosen)} images are {change}" for change, count in done.items()))
+    if others:
+        notes = (*notes, f"left out of {path.name}: {', '.join(f'{n} x {kind}' for kind, n in sorted(others.items()))}")
     y = np.array([label for _, label in chosen], np.int64)
     if labels:
         return Images(path.name, Pixels(x), np.asarray(labels, np.int64)[y], notes=notes)
     return Images(path.name, Pixels(x), y, len(classes), notes)
+
+
+def _refuse_dark(x: np.ndarray, name: str, least: float) -> None:
+    """:raises UsageError: for images whose largest value is not zero and so small that their scale must be another."""
+    high = _range(x)[1] / (255 if x.dtype == np.uint8 else 1)
+    if 0 < high <= least:
+        raise UsageError(
+            f"{name} holds images all but black, no value above {high:.3g} of 1: were they divided twice, or do they have "
+            "fewer bits a value than their format?"
+        )

@@ -35,6 +35,8 @@ def read(path: Path, names: tuple[str, ...], choose: Callable[[int], np.ndarray]
         where they are few, a file otherwise.
     :raises UsageError: if it is no npz file, lacks an array, is damaged, or holds Python objects; nothing is unpickled.
     """
+    if path.exists() and not path.is_file():
+        raise UsageError(f"{path} is no file that holds arrays, but a folder, pipe or device")
     try:
         with ZipFile(path) as archive:
             held = [name.removesuffix(".npy") for name in archive.namelist() if name.endswith(".npy")]
@@ -45,6 +47,8 @@ def read(path: Path, names: tuple[str, ...], choose: Callable[[int], np.ndarray]
             for name in names:
                 with archive.open(f"{name}.npy") as stream:
                     header = _header(stream, f"{path}: {name}")
+                    if prod(header.shape) * header.dtype.itemsize > archive.getinfo(f"{name}.npy").file_size:
+                        raise EOFError
                     length = header.shape[0] if header.shape else 0
                     if chosen is None:
                         chosen, total = choose(length), length
@@ -69,8 +73,10 @@ def _header(stream: IO[bytes], name: str) -> _Header:
             shape, fortran, dtype = _HEADERS[version](stream)
     except (ValueError, KeyError, TypeError, SyntaxError, RecursionError, OverflowError, TokenError) as error:
         raise UsageError(f"{name} is not an array that numpy saved") from error
-    if not dtype.itemsize:
+    if not dtype.itemsize or 0 in shape[1:]:
         raise UsageError(f"{name} holds values of no size")
+    if any(size < 0 for size in shape):
+        raise UsageError(f"{name} is not an array that numpy saved")
     if dtype.hasobject:
         raise UsageError(f"{name} holds Python objects, which only a pickle can read: refused; save plain arrays")
     if fortran and len(shape) > 1:

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+import stat
+import warnings
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -13,10 +17,14 @@ from advbench import checks
 from advbench.errors import UsageError
 from advbench.files import first_line
 
-_ENDINGS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
+CHANNELS = (1, 3)
+"""Of images that are made from a file, in any number of which it has."""
+
+_ENDINGS = (".jpg", ".jpeg", ".jfif", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp", ".gif")
 _SPLITS = {"train", "training", "val", "valid", "validation", "test"}
-_ORIENTATION, _UPRIGHT = 0x0112, (0, 1)  # of EXIF
-_SIXTEEN_BITS = 65535
+_ORIENTATION, _LYING = 0x0112, range(2, 9)  # of EXIF
+_EIGHT_BITS, _SIXTEEN_BITS = 255, 65535
+_LUMA = 0.299, 0.587, 0.114  # of red, green and blue, as Pillow makes them grey
 
 TURNED = "turned upright, as EXIF says"
 DEEP = f"of 16 bits a value: divided by {_SIXTEEN_BITS}"
@@ -49,21 +57,45 @@ def classes_of(folder: Path) -> tuple[list[Path], tuple[str, ...]]:
     )
 
 
-def files_of(folder: Path) -> list[Path]:
-    """The image files of one class, also in folders below it; links to folders are not followed.
+def files_of(folder: Path) -> tuple[list[Path], Counter[str]]:
+    """The image files of one class, also in folders below it; and what else is there, counted by its kind.
+
+    Links to folders are not followed, and what is hidden is no part of a data set.
 
     :raises UsageError: if there are none.
     """
-    found = [
-        Path(parent) / name
-        for parent, _, names in sorted(os.walk(folder))
-        for name in sorted(names)
-        if name.lower().endswith(_ENDINGS) and not name.startswith(".")
-    ]
-    found = [path for path in found if path.is_file()]  # neither a pipe nor a device, which may never end
+    found: list[Path] = []
+    others: Counter[str] = Counter()
+    for parent, folders, names in sorted(os.walk(folder)):
+        if any(part.startswith(".") for part in Path(parent).relative_to(folder).parts):
+            continue
+        others["link to a folder"] += sum(os.path.islink(os.path.join(parent, name)) for name in folders)
+        for path in (Path(parent) / name for name in sorted(names) if not name.startswith(".")):
+            if path.name.lower().endswith(_ENDINGS):
+                found.append(path)
+            else:
+                others[path.suffix or path.name] += 1
     if not found:
         raise UsageError(f"{folder} must hold one class of images: it has no image ({', '.join(_ENDINGS)})")
-    return found
+    return found, +others
+
+
+def check_files(files: Iterable[Path]) -> None:
+    """Check that all are regular files, and none of them is another one by a link.
+
+    :raises UsageError: otherwise; the line names the first that is not.
+    """
+    known: dict[tuple[int, int], Path] = {}
+    for path in files:
+        try:
+            about = path.stat()
+        except OSError as error:  # a link that leads nowhere, or to itself
+            raise UsageError(f"{path} cannot be read: {error.strerror}") from error
+        if not stat.S_ISREG(about.st_mode):  # a pipe or a device may never end
+            raise UsageError(f"{path} is a pipe, socket or device, not an image")
+        first = known.setdefault((about.st_dev, about.st_ino), path) if about.st_ino else path
+        if first is not path:
+            raise UsageError(f"{first} and {path} are one file, which would count twice; leave out one of them")
 
 
 def decode(path: Path, shape: tuple[int, int, int] | None = None) -> tuple[np.ndarray, Sequence[str]]:
@@ -77,23 +109,56 @@ def decode(path: Path, shape: tuple[int, int, int] | None = None) -> tuple[np.nd
         with Image.open(path) as file:
             file.verify()  # checksums, which loading alone does not compare
         with Image.open(path) as file:
+            is_deep = _has_deep_colours(file)
             file.load()
-            done = [TURNED] if file.getexif().get(_ORIENTATION, 1) not in _UPRIGHT else []
+            orientation = file.getexif().get(_ORIENTATION, 1)
+            done = [TURNED] if orientation in _LYING else []
             done += [TRANSPARENT] if file.has_transparency_data else []
             done += [FRAMES] if getattr(file, "n_frames", 1) > 1 else []
             upright, kind = ImageOps.exif_transpose(file), file.format
     except Exception as error:  # Pillow's plugins raise errors of any kind on a damaged file
         raise UsageError(f"{path} cannot be read as an image: {first_line(error)}") from error
-    if upright.mode.startswith(("I", "F")):
-        image = _floats(upright, kind, path)
+    is_grey = shape is not None and shape[0] == 1
+    if is_deep:
+        images, done = _deep_colours(path, kind, is_grey, orientation), [*done, DEEP]
+    elif upright.mode.startswith(("I", "F")):
+        images = [_floats(upright, kind, path)]
         done += [] if upright.mode == "F" else [DEEP]
     else:
         image = upright.convert("RGB")
-        image = image.convert("L") if shape is not None and shape[0] == 1 else image
-    pixels = np.asarray(image if shape is None else _fitted(image, shape[1], shape[2]))
-    pixels = pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
+        images = [image.convert("L") if is_grey else image]
+    parts = [np.asarray(image if shape is None else _fitted(image, shape[1], shape[2])) for image in images]
+    pixels = np.stack(parts) if parts[0].ndim == 2 else parts[0].transpose(2, 0, 1)
     channels = 3 if shape is None else shape[0]
     return np.broadcast_to(pixels, (channels, *pixels.shape[1:])), done
+
+
+def _has_deep_colours(file: Image.Image) -> bool:
+    """Whether a file that is not loaded yet has 16 bits a value in several channels, of which Pillow reads 8."""
+    tiles: Any = getattr(file, "tile", ())
+    if file.mode not in ("LA", "RGB", "RGBA") or not tiles:
+        return False
+    stored = tiles[0].args  # what Pillow's decoder is told of the file
+    return ";16" in str(stored) or (file.format == "PPM" and isinstance(stored, tuple) and stored[-1] > _EIGHT_BITS)
+
+
+def _deep_colours(path: Path, kind: str | None, is_grey: bool, orientation: int) -> list[Image.Image]:
+    """The colours of a PNG of 16 bits a value, an image of floats in [0, 1] a channel."""
+    try:
+        from torchvision.io import ImageReadMode, read_image
+    except ImportError:  # of a torchvision without decoders
+        kind = None
+    if kind != "PNG":
+        raise UsageError(f"{path} has colours of 16 bits a value, which cannot be read; save 8 bits a value")
+    with warnings.catch_warnings(action="ignore", category=DeprecationWarning):
+        values = read_image(str(path), ImageReadMode.UNCHANGED).numpy().astype(np.float32) / _SIXTEEN_BITS
+    colours = values[:3] if len(values) > 2 else values[:1]  # or grey and alpha
+    if is_grey and len(colours) == 3:
+        colours = np.tensordot(np.array(_LUMA, np.float32), colours, 1)[None]
+    images = [Image.fromarray(colour) for colour in colours]
+    for image in images:
+        image.getexif()[_ORIENTATION] = orientation
+    return [ImageOps.exif_transpose(image) for image in images]
 
 
 def _floats(image: Image.Image, kind: str | None, path: Path) -> Image.Image:

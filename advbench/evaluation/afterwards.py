@@ -52,3 +52,7 @@ def draw_rows(outcome: Outcome, subject: Subject) -> Iterator[dict[str, object]]
         )
         spread = metrics.Figure(float(by_draw.std(ddof=1)), share.n, float(by_draw.min()), float(by_draw.max()))
         yield spread.row("one_draw_spread", **context)
+
+
+ROWS = {"rounded": rounded_rows}
+"""What is told of the outcome in each norm, by stage."""

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 
 import numpy as np
 import pandas as pd
@@ -77,15 +78,18 @@ class Outcome:
         return [found[each.name] for each in self.attacks if each.norm == self.norm and each.name in found]
 
 
-def attack_all(run: Run, subject: Subject, attacks: Sequence[Attack], clean: np.ndarray) -> Outcome:
+def attack_all(
+    run: Run, subject: Subject, attacks: Sequence[Attack], clean: np.ndarray, budget: Budget | None = None
+) -> Outcome:
     """Run every attack: within a bound on the images that are still right, the others on all that were right.
 
     :param clean: bool (N,): the images that are right without an attack.
+    :param budget: of all norms; by default without a limit.
     """
-    norm, bounds = subject.options.norm, subject.options.eps
+    norm, bounds = subject.norm, subject.eps
     attempts: list[Attempt] = []
-    budget = Budget(subject.options.budget, len(clean))
-    notes = budget.notes
+    budget = budget or Budget(None, len(clean))
+    notes = budget.notes = []
     work = [
         (attack, eps if attack.bounded else None)
         for eps in bounds
@@ -93,7 +97,7 @@ def attack_all(run: Run, subject: Subject, attacks: Sequence[Attack], clean: np.
         if attack.bounded or eps == bounds[0]
     ]
     for attack, eps in track(work, "attacks", len(work)):
-        stage = attack_stage(attack.name, eps)
+        stage = attack_stage(attack, eps)
         left = clean
         if eps is not None:  # as the table has it: beaten at a smaller eps, or by an attack above this one
             above = {each.name for each in attacks[: list(attacks).index(attack)]}
@@ -120,8 +124,11 @@ def attack_all(run: Run, subject: Subject, attacks: Sequence[Attack], clean: np.
     return Outcome(attacks, norm, bounds, clean, attempts, notes)
 
 
-def attack_stage(name: str, eps: float | None) -> str:
+def attack_stage(attack: Attack, eps: float | None) -> str:
     """The name of the stage of an attack, in letters that every file system takes."""
+    name = attack.name
+    if ":" in name:  # of another library, whose names may hold for several norms
+        name = f"{attack.norm} {name}"
     slug = re.sub(r"[^A-Za-z0-9.-]+", "-", name).strip("-")
     if slug != name:  # other parameters may lead to the same letters
         slug = f"{slug[:60]}-{hashlib.sha256(name.encode()).hexdigest()[:6]}"
@@ -245,18 +252,40 @@ def cost_rows(outcome: Outcome) -> Iterator[dict[str, object]]:
             yield share.row(metric, exhibit="cost", attack=attack, norm=outcome.norm, eps=eps)
 
 
-def per_image(outcome: Outcome, labels: np.ndarray, predicted: np.ndarray) -> pd.DataFrame:
-    """One row an image: its label, the clean prediction, its distance, and for each eps the attack that beat it.
+def union_rows(outcomes: Sequence[Outcome]) -> Iterator[dict[str, object]]:
+    """The share of images that survive in every norm, each at its largest eps, where there are several norms."""
+    if len(outcomes) > 1:
+        survives = np.all([each.distance > max(each.bounds) for each in outcomes], axis=0)
+        yield metrics.proportion(int(survives.sum()), len(survives)).row("union_accuracy", exhibit="headline")
 
-    An image that is misclassified without an attack was beaten by ``clean``; one that no attack beat has no entry.
+
+def of_each(
+    rows: Callable[[Outcome], Iterator[dict[str, object]]], outcomes: Sequence[Outcome]
+) -> Iterator[dict[str, object]]:
+    """The rows of every outcome."""
+    return chain.from_iterable(map(rows, outcomes))
+
+
+ROWS = {"accuracy": accuracy_rows, "distance": distance_rows, "square": square_rows, "cost": cost_rows}
+"""What is told of the outcome in each norm, by stage."""
+
+
+def per_image(outcomes: Sequence[Outcome], labels: np.ndarray, predicted: np.ndarray) -> pd.DataFrame:
+    """One row an image: its label, the clean prediction, and in each norm its distance, and for each eps the attack that beat it.
+
+    An image that is misclassified without an attack was beaten by ``clean``; one that no attack beat has no entry. With
+    several norms the columns are named ``l2 distance`` and ``l2 0.5``.
     """
-    table = pd.DataFrame({"label": labels, "predicted": predicted, "distance": outcome.distance})
-    by = np.array([None if right else "clean" for right in outcome.clean], object)
-    for eps in outcome.bounds:
-        others = [each for each in outcome.attempts if each.attack.norm == outcome.norm]
-        for attempt in [*outcome.within(eps), *others]:
-            by[(by == None) & (attempt.distance <= eps)] = attempt.attack.label  # noqa: E711 of an array
-        table[number(eps)] = by.copy()
+    table = pd.DataFrame({"label": labels, "predicted": predicted})
+    for outcome in outcomes:
+        norm = f"{outcome.norm} " if len(outcomes) > 1 else ""
+        table[f"{norm}distance"] = outcome.distance
+        by = np.array([None if right else "clean" for right in outcome.clean], object)
+        for eps in outcome.bounds:
+            others = [each for each in outcome.attempts if each.attack.norm == outcome.norm]
+            for attempt in [*outcome.within(eps), *others]:
+                by[(by == None) & (attempt.distance <= eps)] = attempt.attack.label  # noqa: E711 of an array
+            table[f"{norm}{number(eps)}"] = by.copy()
     return table.rename_axis("image")
 
 

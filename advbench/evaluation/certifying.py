@@ -56,10 +56,17 @@ def _smoothed_rows(outcome: Outcome, subject: Subject) -> Iterator[dict[str, obj
     if part is None or outcome.norm == "l0":
         return
     from art.estimators.certification.randomized_smoothing import PyTorchRandomizedSmoothing
+    from scipy.stats import binomtest
+
+    class Smoothed(PyTorchRandomizedSmoothing):
+        def _lower_confidence_bound(self, n_class_samples: int, n_total_samples: int) -> float:
+            """Clopper and Pearson's, as ART's, which needs statsmodels for it."""
+            test = binomtest(int(n_class_samples), n_total_samples, alternative="greater")
+            return float(test.proportion_ci(1 - self.alpha, "exact").low)
 
     chosen = np.random.default_rng(derive(subject.seed, "smoothing")).permutation(len(subject.images.x))
     x, y = (array[chosen[: subject.options.checks]] for array in (subject.images.x, subject.images.y))
-    smoothed = PyTorchRandomizedSmoothing(
+    smoothed = Smoothed(
         part.module,
         nn.CrossEntropyLoss(),
         classifier.input_shape,

@@ -12,7 +12,7 @@ from art.estimators.classification import PyTorchClassifier
 
 from advbench import attacks
 from advbench.evaluation.battery import Attack, follows_gradients, in_norm
-from advbench.evaluation.options import DEFAULT_EPS, Norm, Options
+from advbench.evaluation.options import DEFAULT_EPS, Norm
 from advbench.evaluation.subject import Subject
 from advbench.metrics import attacked, failure, proportion, sanity
 from advbench.metrics.binarization import binarization_test
@@ -42,7 +42,7 @@ def run_checks(subject: Subject, wanted: Sequence[Attack] = ()) -> Iterator[dict
     order = np.random.default_rng(derive(seed, "checks")).permutation(len(images.x))
     many = order[:_PREDICTED]
     x, y = (a[order[: options.checks]] for a in (images.x, images.y))
-    norm, bounds = checked_in(options)
+    norm, bounds = checked_in(subject.norm, subject.eps)
     eps = max(bounds)
     large = 0.5 if norm == "linf" else 0.5 * sqrt(x[0].size)
 
@@ -83,7 +83,7 @@ def run_checks(subject: Subject, wanted: Sequence[Attack] = ()) -> Iterator[dict
     for attack, found in shown.items():
         for name, those in found.items():
             share = proportion(int(those.sum()), len(those))
-            yield share.row(name, exhibit="indicators", attack=attack, norm=options.norm, eps=max(options.eps))
+            yield share.row(name, exhibit="indicators", attack=attack, norm=subject.norm, eps=max(subject.eps))
 
 
 def _indicators(
@@ -93,11 +93,11 @@ def _indicators(
 
     A single step is not judged, for it is neither complete nor strong.
     """
-    classifier, options, shown = subject.classifier, subject.options, {}
-    eps = max(options.eps)
-    large = 0.5 * x[0].size ** {"linf": 0, "l2": 0.5, "l1": 1, "l0": 1}[options.norm]
+    classifier, norm, shown = subject.classifier, subject.norm, {}
+    eps = max(subject.eps)
+    large = 0.5 * x[0].size ** {"linf": 0, "l2": 0.5, "l1": 1, "l0": 1}[norm]
     for attack in wanted:
-        if not (attack.bounded and attack.passes > 2 and attack.norm == options.norm and follows_gradients(attack)):
+        if not (attack.bounded and attack.passes > 2 and attack.norm == norm and follows_gradients(attack)):
             continue
         seed = derive(subject.seed, "indicators", attack.name)
         with own_global_state(seed):
@@ -108,12 +108,12 @@ def _indicators(
     return shown
 
 
-def checked_in(options: Options) -> tuple[Norm, tuple[float, ...]]:
+def checked_in(norm: Norm, bounds: tuple[float, ...]) -> tuple[Norm, tuple[float, ...]]:
     """The norm and the bounds of the checks: those of the evaluation, but l2 and its default bounds for l1 and l0.
 
     Masked gradients are of the model and not of a norm, and PGD, with which the checks attack, is strong in l-inf and l2.
     """
-    return (options.norm, options.eps) if options.norm in ("linf", "l2") else ("l2", DEFAULT_EPS["l2"])
+    return (norm, bounds) if norm in ("linf", "l2") else ("l2", DEFAULT_EPS["l2"])
 
 
 def preprocessings(channels: int, given: Statistics) -> dict[str, Callable[[np.ndarray], np.ndarray]]:

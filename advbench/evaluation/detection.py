@@ -38,7 +38,7 @@ def load(options: Options, classifier: TorchClassifier, n: int) -> ScoredDetecto
     given = options.detector
     if given is None:
         return None
-    if options.norm not in ("linf", "l2") or options.access != "gradients":
+    if options.norm not in (("linf",), ("l2",)) or options.access != "gradients":
         raise UsageError(
             "--detector takes --norm linf or l2, and --access gradients: no other attack here knows a detector"
         )
@@ -73,7 +73,7 @@ def rows(run: Run, subject: Subject, detector: ScoredDetector) -> Iterator[dict[
     then selective and orthogonal PGD, which do where its score has a gradient. A clean image counts as beaten on the same
     terms. How well scores tell clean from adversarial images is measured on those that are misclassified.
     """
-    classifier, images, norm = subject.classifier, subject.images, subject.options.norm
+    classifier, images, norm = subject.classifier, subject.images, subject.norm
     x, y = images.x[1::2], images.y[1::2]
     held_out = detector.scores(images.x[::2])
     threshold = threshold_on(held_out, FPR)
@@ -101,7 +101,7 @@ def rows(run: Run, subject: Subject, detector: ScoredDetector) -> Iterator[dict[
     yield row(clean["beaten"], "clean", 0.0)
     flagged = metrics.true_positive_rate(clean["scores"], threshold)
     yield flagged.row("false_positives", exhibit="detector", attack="clean", norm=norm, eps=0.0)
-    for eps in subject.options.eps:
+    for eps in subject.eps:
         worst = clean["beaten"]
         for name in _ATTACKS if detector.target is not None else _ATTACKS[:1]:
             stage = stage_at(f"detector-{name.lower()}", eps)

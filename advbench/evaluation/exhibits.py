@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from math import inf
+from collections.abc import Iterator, Sequence
+from math import inf, nan
 
 import pandas as pd
 
@@ -27,13 +27,18 @@ _DRAWN = (
 _ENDS, _SIDES = ("ci_low", "ci_high"), ("lower", "upper")
 
 
-def show(run: Run, norm: str, notes: list[str]) -> None:
+def show(run: Run, norms: Sequence[str], notes: list[str]) -> None:
     """Add every exhibit to the run."""
     rows = run.results()
+    several = len(norms) > 1
     checked = where(rows, exhibit="check")
     if failed := any(not check.passed for check in checks(rows)):
         _checks(run, checked)
-    _robustness(run, tabled(rows), where(rows, exhibit="distance", norm=norm), norm)
+    if several:
+        _union(run, where(rows, exhibit="headline"))
+    for norm in norms:
+        distance = where(rows, exhibit="distance", norm=norm)
+        _robustness(run, tabled(rows, norm), distance, norm, several)
     _bracket(run, proven(rows), where(rows, metric="robust_accuracy"))
     _detector(run, where(rows, exhibit="detector"), where(rows, exhibit="separation"))
     if not failed:
@@ -46,8 +51,9 @@ def show(run: Run, norm: str, notes: list[str]) -> None:
         run.exhibit("notes", "Notes on the model and the data", caption, table=pd.DataFrame({"note": notes}))
 
 
-def tabled(rows: pd.DataFrame) -> pd.DataFrame:
-    """The rows of the table of robust accuracy, in its order: those that are not of a worst case are last at each eps."""
+def tabled(rows: pd.DataFrame, norm: str) -> pd.DataFrame:
+    """The rows of the table of robust accuracy in a norm, in order: those that are not of a worst case are last at each eps."""
+    rows = where(rows, norm=norm)
     last = where(rows, exhibit=("rounded", "draws"))
     return pd.concat([where(rows, exhibit="robustness"), last[last.metric != "one_draw_spread"]]).sort_values(
         "eps", kind="stable"
@@ -57,7 +63,7 @@ def tabled(rows: pd.DataFrame) -> pd.DataFrame:
 def proven(rows: pd.DataFrame) -> pd.DataFrame:
     """The rows of certified accuracy, at each eps that of the best method."""
     found = where(rows, metric="certified_accuracy").sort_values("value", kind="stable")
-    return found.drop_duplicates("eps", keep="last").sort_values("eps")
+    return found.drop_duplicates(["norm", "eps"], keep="last").sort_index()
 
 
 def answer(rows: pd.DataFrame) -> Iterator[Finding]:
@@ -73,16 +79,23 @@ def answer(rows: pd.DataFrame) -> Iterator[Finding]:
         )
     headline = where(rows, exhibit="headline")
     clean = where(headline, metric="clean_accuracy").iloc[0]
-    robust = where(headline, metric="robust_accuracy").sort_values("eps", kind="stable").iloc[-1]
-    parts = [f"{percent(clean.value)} right on clean images", f"at {_within(robust)} {_survive(robust)}"]
-    if (least := where(proven(rows), eps=float(robust.eps)).value.max()) > 0:
-        parts.append(f"at least {percent(least)} are proven to")
-    parts += _drawn(where(rows, exhibit="draws", eps=float(robust.eps)))
-    median = where(rows, exhibit="distance", metric="median_distance", norm=robust.norm)
-    if len(median) and (nearest := median.value.min()) < inf:
-        scale, unit = (255, "/255") if robust.norm == "linf" else _SCALE[robust.norm]
-        parts.append(f"the nearest adversarial image found is {scale * nearest:.2g}{unit} away in the median")
-    yield Finding.at(robust, f"{'; '.join(parts)}.")
+    robust = where(headline, metric="robust_accuracy").sort_values("eps", kind="stable")
+    largest = [part.iloc[-1] for _, part in robust.groupby("norm", sort=False)]
+    parts = [
+        f"{percent(clean.value)} right on clean images",
+        *(f"at {_within(row)} {_survive(row)}{_proven(rows, row)}" for row in largest),
+    ]
+    first_row = largest[0]
+    if len(union := where(headline, metric="union_accuracy")):
+        first_row = union.iloc[0]
+        parts.insert(1, f"in all norms at once {_survive(first_row)}")
+    for row in largest:
+        parts += _drawn(where(rows, exhibit="draws", norm=row.norm, eps=float(row.eps)))
+        median = where(rows, exhibit="distance", metric="median_distance", norm=row.norm)
+        if len(median) and (nearest := median.value.min()) < inf:
+            scale, unit = (255, "/255") if row.norm == "linf" else _SCALE[row.norm]
+            parts.append(f"the nearest adversarial image found is {scale * nearest:.2g}{unit} away in the median")
+    yield Finding.at(first_row, f"{'; '.join(parts)}.")
     joint = where(rows, exhibit="detector", metric="joint_accuracy").sort_values("eps", kind="stable")
     if len(joint):
         worst = joint.iloc[-1]
@@ -97,6 +110,12 @@ def answer(rows: pd.DataFrame) -> Iterator[Finding]:
     if made and not failed:
         which = f"All {len(made)} checks" if len(made) > 1 else "The check"
         yield Finding.at(first.iloc[0], f"{which} passed, so the attacks worked.")
+
+
+def _proven(rows: pd.DataFrame, robust: pd.Series) -> str:
+    """How many images are proven to survive at least, where that is known."""
+    least = where(proven(rows), norm=robust.norm, eps=float(robust.eps)).value.max()
+    return f", at least {percent(least)} are proven to" if least > 0 else ""
 
 
 def _drawn(rows: pd.DataFrame) -> list[str]:
@@ -124,7 +143,10 @@ def _survive(row: pd.Series) -> str:
 
 
 def figures(run: Run) -> dict[str, float]:
-    """The figures that a floor can be set for, all in 0..1: by name at the largest eps, and by ``name@eps``."""
+    """The figures that a floor can be set for, all in 0..1: by name at the largest eps, and by ``name@eps``.
+
+    Of several norms ``robust_accuracy`` is their union, and any other name without an eps at the largest number of all.
+    """
     rows = run.results()
     named = where(rows, exhibit=("headline", "rounded", "draws", "detector", "separation"))
     table = where(rows, exhibit="robustness")
@@ -132,11 +154,12 @@ def figures(run: Run) -> dict[str, float]:
     named = named.sort_values(["eps", "value"], ascending=[True, False], kind="stable")  # the lowest of several attacks
     at = named.metric + "@" + named.eps.map(number)
     passed = [check.passed for check in checks(rows)]
-    return {
+    found = {
         **dict(zip(named.metric, named.value, strict=True)),
         **dict(zip(at, named.value, strict=True)),
         "checks_passed": sum(passed) / max(1, len(passed)),
     }
+    return {**found, "robust_accuracy": found.get("union_accuracy", found.get("robust_accuracy", nan))}
 
 
 def checks(rows: pd.DataFrame) -> list[Check]:
@@ -151,7 +174,25 @@ def _by_eps(rows: pd.DataFrame) -> pd.DataFrame:
     return written.pivot_table(index="attack", columns="eps", values="value", sort=False).reset_index()
 
 
-def _robustness(run: Run, rows: pd.DataFrame, distance: pd.DataFrame, norm: str) -> None:
+def _union(run: Run, rows: pd.DataFrame) -> None:
+    """The robust accuracy at each bound, and that of the images that survive in all norms."""
+    part = rows[rows.metric.isin(["robust_accuracy", "union_accuracy"])]
+    bounds = [
+        f"{_WRITTEN[row.norm]}, eps = {number(row.eps)}" if row.eps == row.eps else "all norms at once"
+        for row in part.itertuples()
+    ]
+    run.exhibit(
+        "union",
+        "Robust accuracy in several norms",
+        f"The share of {int(part.n.iloc[0])} images that are classified right under all attacks in a norm. An image is robust "
+        "in all norms at once if it survives the largest eps of each.",
+        table=pd.DataFrame(
+            {"bound": bounds, "robust accuracy": part.value, **{name: part[end] for end, name in zip(_ENDS, _SIDES)}}
+        ),
+    )
+
+
+def _robustness(run: Run, rows: pd.DataFrame, distance: pd.DataFrame, norm: str, several: bool) -> None:
     scale, unit = _SCALE[norm]
     x = f"eps{unit}"
     more, rows = rows[rows.exhibit != "robustness"], where(rows, exhibit="robustness")
@@ -163,8 +204,8 @@ def _robustness(run: Run, rows: pd.DataFrame, distance: pd.DataFrame, norm: str)
     apart = ["worst case", single.attack.iloc[0]] if len(between) else []
     ends = [worst.assign(value=worst[end], attack=f"95 % interval, {which} end") for end, which in zip(_ENDS, _SIDES)]
     run.exhibit(
-        "robustness",
-        "Robust accuracy",
+        f"robustness-{norm}" if several else "robustness",
+        f"Robust accuracy, {_WRITTEN[norm]}" if several else "Robust accuracy",
         f"The share of {int(rows.n.iloc[0])} images that are classified right under attack, within eps in the "
         f"{_WRITTEN[norm]} norm. Each line of the table is the worst case per image over its attack and all attacks above it, "
         "with the interval of the last: an image that was beaten at this eps or a smaller one is not attacked again. The "
@@ -186,11 +227,9 @@ def _robustness(run: Run, rows: pd.DataFrame, distance: pd.DataFrame, norm: str)
 def _bracket(run: Run, best: pd.DataFrame, robust: pd.DataFrame) -> None:
     if best.empty:
         return
-    best = best.set_index("eps")
-    table = [
-        (number(eps), best.value[eps], value, best.variant[eps], int(best.n[eps]))
-        for eps, value in zip(robust.eps, robust.value, strict=True)
-    ]
+    best = best.merge(robust[["norm", "eps", "value"]], on=["norm", "eps"], suffixes=("", "_attacked"))
+    columns = ["norm", "eps", "proven at least", "attacked down to at most", "proven by", "on images"]
+    table = best[["norm", "eps", "value", "value_attacked", "variant", "n"]].set_axis(columns, axis="columns")
     run.exhibit(
         "bracket",
         "Proven and attacked",
@@ -198,9 +237,7 @@ def _bracket(run: Run, best: pd.DataFrame, robust: pd.DataFrame) -> None:
         "what the attacks here left. An image in between is only unbroken. Interval bounds (Gowal et al., 2018) are loose for "
         "a network that was not trained for them. Randomized smoothing (Cohen et al., 2019; ART's) certifies the vote of the "
         "model over noise, each image with a chance of error of 0.1 %; the attacks are on the mean of ten draws of it.",
-        table=pd.DataFrame(
-            table, columns=["eps", "proven at least", "attacked down to at most", "proven by", "on images"]
-        ),
+        table=table.assign(norm=table.norm.map(_WRITTEN), eps=table.eps.map(number)),
     )
 
 
@@ -283,15 +320,15 @@ def _indicators(run: Run, rows: pd.DataFrame) -> None:
 
 
 def _distance(run: Run, rows: pd.DataFrame) -> None:
-    for attack, part in rows.groupby("attack", sort=False):
-        norm = part.norm.iloc[0]
+    norms = rows.groupby("attack").norm.nunique()
+    for (attack, norm), part in rows.groupby(["attack", "norm"], sort=False):
         scale, unit = _SCALE[norm]
         x = f"distance{unit}"
         curve = where(part, metric="accuracy")
         median = where(part, metric="median_distance")[["attack", "norm", "value", "ci_low", "ci_high", "n"]]
         median[["value", "ci_low", "ci_high"]] *= scale
         run.exhibit(
-            re.sub(r"[^\w.-]+", "-", str(attack)),
+            re.sub(r"[^\w.-]+", "-", f"{attack} {norm}" if norms[attack] > 1 else str(attack)),
             f"Distance to the nearest boundary, {_WRITTEN[norm]}: {attack}",
             f"The share of images that are classified right and stay so within a distance ({attack}). The median is over the "
             "images that were right; it is infinite where most were not beaten.",
@@ -302,15 +339,16 @@ def _distance(run: Run, rows: pd.DataFrame) -> None:
 
 def _over_passes(cost: pd.DataFrame, robustness: pd.DataFrame) -> pd.DataFrame:
     """The accuracy at each bound after each attack, over the passes an image that all attacks so far have cost."""
-    both = cost.assign(eps=cost.eps.fillna(0.0)).groupby(["attack", "eps"]).value.sum()
+    both = cost.assign(eps=cost.eps.fillna(0.0)).groupby(["norm", "attack", "eps"]).value.sum()
     clean, points = robustness[robustness.eps == 0].iloc[0], []
-    for eps, rows in robustness[robustness.eps > 0].groupby("eps"):
-        passes = 0.0
-        points.append((number(eps), passes, clean.value, clean.ci_low, clean.ci_high))
+    several = robustness.norm.nunique() > 1
+    for (norm, eps), rows in robustness[robustness.eps > 0].groupby(["norm", "eps"], sort=False):
+        bound, passes = f"{norm} {number(eps)}" if several else number(eps), 0.0
+        points.append((bound, passes, clean.value, clean.ci_low, clean.ci_high))
         for _, row in rows.iterrows():
             name = row.attack.removeprefix("+ ")
-            passes += both.get((name, eps), 0.0) + both.get((name, 0.0), 0.0)
-            points.append((number(eps), passes, row.value, row.ci_low, row.ci_high))
+            passes += both.get((norm, name, eps), 0.0) + both.get((norm, name, 0.0), 0.0)
+            points.append((bound, passes, row.value, row.ci_low, row.ci_high))
     return pd.DataFrame(points, columns=["eps", "passes an image", "accuracy", *_ENDS])
 
 
@@ -318,7 +356,8 @@ def _cost(run: Run, rows: pd.DataFrame, robustness: pd.DataFrame) -> None:
     if rows.empty:
         return
     written = rows.assign(eps=[number(eps) if eps == eps else "" for eps in rows.eps], metric=rows.metric.str[:-7])
-    table = written.pivot_table("value", ["attack", "eps"], "metric", sort=False).reset_index()
+    index = ["norm", "attack", "eps"] if written.norm.nunique() > 1 else ["attack", "eps"]
+    table = written.pivot_table("value", index, "metric", sort=False).reset_index()
     run.exhibit(
         "cost",
         "What the attacks cost",

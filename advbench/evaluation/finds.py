@@ -51,7 +51,7 @@ class Finds:
     def _round(self, chosen: np.ndarray, adversarial: np.ndarray, size: np.ndarray) -> None:
         """Each image as it is, then with its perturbation lengthened to each bound."""
         clean, y = self.subject.images.x, self.subject.images.y
-        for bound in self.subject.options.eps:
+        for bound in self.subject.eps:
             left = np.flatnonzero(
                 (size <= bound * (1 + _SLACK) + 1e-6) & np.isinf(self.arrays["eps_in_8_bits"][chosen])
             )

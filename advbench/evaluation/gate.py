@@ -14,7 +14,7 @@ from advbench.errors import printable
 from advbench.evaluation import exhibits
 from advbench.evaluation.options import number
 from advbench.files import read_json
-from advbench.metrics import percent
+from advbench.metrics import percent, where
 from advbench.report import summary
 from advbench.report.tables import markdown as table
 from advbench.study.run import Run
@@ -44,10 +44,20 @@ def cases(run: Run, floors: Mapping[str, float], despite_checks: bool = False) -
 
 
 def _figures(rows: pd.DataFrame) -> Iterator[Case]:
-    for _, row in exhibits.tabled(rows).iterrows():
+    for norm, row in _rows(rows):
         interval = f" ({percent(row.ci_low)} to {percent(row.ci_high)})" if row.ci_low == row.ci_low else ""
         eps = f" at eps = {number(row.eps)}" if row.eps else ""
-        yield Case("robust accuracy", f"{row.attack}{eps}", f"{percent(row.value)}{interval} of {row.n:,.0f} images")
+        yield Case(
+            "robust accuracy", f"{row.attack}{eps}{norm}", f"{percent(row.value)}{interval} of {row.n:,.0f} images"
+        )
+
+
+def _rows(rows: pd.DataFrame) -> Iterator[tuple[str, pd.Series]]:
+    """The rows of the tables of all norms, each with what tells its norm where there are several."""
+    norms = where(rows, metric="robust_accuracy").norm.unique()
+    for norm in norms:
+        for _, row in exhibits.tabled(rows, norm).iterrows():
+            yield f" in {norm}" if len(norms) > 1 else "", row
 
 
 def _checks(rows: pd.DataFrame, despite_checks: bool) -> Iterator[Case]:
@@ -98,14 +108,17 @@ def junit(run: Run, found: list[Case]) -> bytes:
     return ElementTree.tostring(root, "utf-8", xml_declaration=True)
 
 
+def _by_eps(rows: pd.DataFrame) -> pd.DataFrame:
+    """A line an attack, a column an eps, in their order."""
+    shares = rows.assign(value=rows.value.map(percent), eps=rows.eps.map(number))
+    wide = shares.pivot(index="attack", columns="eps", values="value")
+    return wide.loc[shares.attack.drop_duplicates(), shares.eps.drop_duplicates()].reset_index().fillna("")
+
+
 def markdown(run: Run, found: list[Case]) -> str:
     """The answer, the floors, the table and the checks, short enough for the summary of a step."""
     config = read_json(run.directory / "config.json")
     options = config["config"]
-    accuracies = exhibits.tabled(run.results())
-    shares = accuracies.assign(value=accuracies.value.map(percent), eps=accuracies.eps.map(number))
-    by_eps = shares.pivot(index="attack", columns="eps", values="value")
-    by_eps = by_eps.loc[shares.attack.drop_duplicates(), shares.eps.drop_duplicates()].reset_index().fillna("")
     checks = [case for case in found if case.group == "checks"]
     failed = [case for case in checks if case.problem]
     floors = [case for case in found if case.group == "floors"]
@@ -117,8 +130,9 @@ def markdown(run: Run, found: list[Case]) -> str:
         verdicts = ["FAILED" if case.problem else "passed" for case in floors]
         columns = {"Floor": [case.name for case in floors], "Measured": [case.measured for case in floors]}
         parts.append(table(pd.DataFrame({**columns, "Result": verdicts})))
-    parts.append(f"Robust accuracy by eps, {options['norm']}, {int(accuracies.n.iloc[0]):,} images:")
-    parts.append(table(by_eps))
+    rows = run.results()
+    for norm in where(rows, metric="robust_accuracy").norm.unique():
+        parts += [f"Robust accuracy by eps, {norm}:", table(_by_eps(exhibits.tabled(rows, norm)))]
     if failed:
         what = [case.problem for case in failed]
         parts.append(f"{len(failed)} of {len(checks)} checks failed: the figures are not to be trusted.")

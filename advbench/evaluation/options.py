@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 import tomllib
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from math import inf
 from numbers import Real
 from pathlib import Path
@@ -19,6 +19,7 @@ from pydantic import (
     PositiveInt,
     TypeAdapter,
     ValidationError,
+    ValidationInfo,
     field_serializer,
     model_validator,
 )
@@ -55,7 +56,36 @@ def _norm(value: Any) -> Any:
     return {"inf": "linf"}.get(value.lower(), value.lower()) if isinstance(value, str) else value
 
 
+def _norms(value: Any) -> Any:
+    found = _parts(value)
+    return list(dict.fromkeys(map(_norm, found))) if isinstance(found, (list, tuple)) else found
+
+
+def _bounds(value: Any, info: ValidationInfo) -> Any:
+    """Bounds by norm; in ``linf:2/255,8/255,l2:0.5`` a number belongs to the norm before it. A norm without has its defaults."""
+    if not (norms := info.data.get("norm")):  # wrong itself, which is reported
+        return {}
+    given: dict[str, list[Any]] = {}
+    if isinstance(value, Mapping):
+        given = {_norm(name): _parts(numbers) for name, numbers in value.items()}
+    else:
+        norm = norms[0] if len(norms) == 1 else None
+        for part in _parts(value):
+            if isinstance(part, str) and ":" in part:
+                name, _, part = part.partition(":")
+                norm = _norm(name)
+            if norm is None:
+                raise ValueError("several norms take theirs by name, such as linf:8/255,l2:0.5")
+            given.setdefault(norm, []).append(part)
+        if not given:
+            raise ValueError("it must hold a number")
+    if other := [name for name in given if name not in norms]:
+        raise ValueError(f"{other[0]} is not among the norms of --norm {','.join(norms)}")
+    return {norm: given.get(norm, DEFAULT_EPS[norm]) for norm in norms}
+
+
 _LIST = BeforeValidator(_parts)
+Bound = Annotated[Fraction, Field(gt=0)]
 
 
 def stage_at(name: str, eps: float) -> str:
@@ -104,13 +134,15 @@ class Options(BaseModel):
         (),
         description="The model's output for each class folder, in alphabetical order, or numeric if all are numbers; by default 0,1,2,...",
     )
-    norm: Annotated[Norm, BeforeValidator(_norm)] = Field(
-        "linf", description="The norm of the bound: linf (default), l2, l1, or l0 (the number of changed values)."
+    norm: Annotated[tuple[Norm, ...], BeforeValidator(_norms), Field(min_length=1)] = Field(
+        ("linf",),
+        description="The norm of the bound: linf (default), l2, l1, or l0 (the number of changed values); several, such as "
+        "linf,l2, for each and their union.",
     )
-    eps: Annotated[tuple[Annotated[Fraction, Field(gt=0)], ...], _LIST, Field(min_length=1)] = Field(
-        DEFAULT_EPS["linf"],
-        description="Bounds for images in [0, 1], by default 2/255,8/255, in l2 0.25,0.5, in l1 6,12, in l0 8,24; the robust "
-        "accuracy is that at the largest.",
+    eps: Annotated[dict[Norm, Annotated[tuple[Bound, ...], Field(min_length=1)]], BeforeValidator(_bounds)] = Field(
+        {"linf": DEFAULT_EPS["linf"]},
+        description="Bounds for images in [0, 1], by default 2/255,8/255, in l2 0.25,0.5, in l1 6,12, in l0 8,24; of several "
+        "norms linf:8/255,l2:0.25,0.5. The robust accuracy is that at the largest.",
     )
     attacks: str = Field(
         "standard",
@@ -150,8 +182,7 @@ class Options(BaseModel):
     @classmethod
     def _fit_the_defaults(cls, given: Any) -> Any:
         """Bounds that fit the norm, and all images where they are given."""
-        eps = DEFAULT_EPS.get(_norm(given.get("norm", "linf")))
-        defaults: dict[str, Any] = {} if eps is None else {"eps": eps}
+        defaults: dict[str, Any] = {"eps": {}}
         if not isinstance(given.get("data", ""), (str, Path)):
             defaults["n"] = None
         return {**defaults, **given}
@@ -159,6 +190,13 @@ class Options(BaseModel):
     @field_serializer("model", "data", "backward", "detector")
     def _name(self, value: Any) -> str | None:
         return None if value is None else name_of(value)
+
+    @field_serializer("norm", "eps")
+    def _only(self, value: Any) -> Any:
+        """Those of a single norm are written without its name."""
+        if len(value) > 1:
+            return value
+        return value[0] if isinstance(value, tuple) else next(iter(value.values()))
 
     @classmethod
     def parse(cls, **given: Any) -> Options:
@@ -177,15 +215,15 @@ class Options(BaseModel):
             raise UsageError(f"{name}: {message}") from error
         if bool(parsed.mean) != bool(parsed.std):
             raise UsageError("--mean and --std belong together")
-        if parsed.norm == "linf" and (largest := max(parsed.eps)) >= 1:
+        if (largest := max(parsed.eps.get("linf", (0,)))) >= 1:
             raise UsageError(
                 f"--eps {largest:g}: within it any image in [0, 1] may become any other; for grey levels write {largest:g}/255"
             )
-        if parsed.norm == "l0" and (parts := [eps for eps in parsed.eps if eps != int(eps)]):
+        if parts := [eps for eps in parsed.eps.get("l0", ()) if eps != int(eps)]:
             raise UsageError(f"--eps {parts[0]:g}: in l0 it is a number of values, such as 24")
         if parsed.detector is None and "detector_steps" in parsed.model_fields_set:
             raise UsageError("--detector-steps needs a --detector")
-        return parsed.model_copy(update={"eps": tuple(sorted(set(parsed.eps)))})
+        return parsed.model_copy(update={"eps": {norm: tuple(sorted(set(eps))) for norm, eps in parsed.eps.items()}})
 
     @property
     def _objects(self) -> tuple[Any, Any]:
@@ -208,14 +246,31 @@ class Options(BaseModel):
         for name, value in changed.items():
             words.append(f"--{name.replace('_', '-')}")
             if value is not True:
-                words.append(",".join(map(number, value)) if isinstance(value, tuple) else str(value))
+                words.append(_text(value))
         return shlex.join([*words, *(["--seed", str(seed)] if seed else [])])
+
+
+def _text(value: Any) -> str:
+    """An option as a person writes it on a command line."""
+    if isinstance(value, dict):
+        return ",".join(f"{name}:{_text(each)}" for name, each in value.items())
+    return (
+        ",".join(map(_text, value))
+        if isinstance(value, tuple)
+        else number(value)
+        if isinstance(value, float)
+        else str(value)
+    )
 
 
 def _written(value: Any) -> str:
     """An option as a person writes it in Python."""
+    if isinstance(value, dict):
+        return f"{{{', '.join(f'{name!r}: {_written(each)}' for name, each in value.items())}}}"
     if isinstance(value, tuple):
-        return f"[{', '.join(map(number, value))}]"
+        return f"[{', '.join(map(_written, value))}]"
+    if isinstance(value, (int, float)):
+        return number(value) if isinstance(value, float) else str(value)
     return repr(str(value) if isinstance(value, Path) else value)
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from itertools import chain
 from math import prod
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -20,11 +21,12 @@ from advbench.device import resolve_device
 from advbench.errors import UsageError
 from advbench.estimators import SmoothedModel, TorchClassifier, contract
 from advbench.evaluation import afterwards, attacking, detection, exhibits, identity, labels
-from advbench.evaluation.battery import Attack, battery, fitting
+from advbench.evaluation.battery import Attack, batteries, fitting
+from advbench.evaluation.budget import Budget
 from advbench.evaluation.certifying import certified_rows
 from advbench.evaluation.checking import run_checks
-from advbench.evaluation.options import Options, name_of
-from advbench.evaluation.result import PER_IMAGE, Result
+from advbench.evaluation.options import Norm, Options, name_of
+from advbench.evaluation.result import PER_IMAGE, Result, kept_in
 from advbench.evaluation.subject import Subject, find_images, find_model, unchanged, with_backward
 from advbench.files import write
 from advbench.models.find import Network
@@ -47,8 +49,8 @@ _LARGEST = {"linf": 0, "l2": 0.5, "l1": 1, "l0": 1}
 def evaluate(
     model: nn.Module | PyTorchClassifier | str | Path,
     data: tuple[np.ndarray | Tensor, np.ndarray | Tensor] | Dataset | DataLoader | str | Path | Any,
-    eps: float | Sequence[float] | None = None,
-    norm: str | float = "linf",
+    eps: float | Sequence[float] | Mapping[str, float | Sequence[float]] | None = None,
+    norm: str | float | Sequence[str | float] = "linf",
     attacks: str = "standard",
     *,
     access: str = "gradients",
@@ -79,8 +81,9 @@ def evaluate(
         command line: ``file.py:callable``, ``torchvision:NAME``, a run directory. It is given back in its mode, on its device.
     :param data: images and true labels: arrays or tensors ``(x, y)``, a ``Dataset`` of pairs, a ``DataLoader``, or a name,
         folder or archive as on the command line. Images are floats in [0, 1] or uint8.
-    :param eps: one or several bounds for images in [0, 1], by default as on the command line.
-    :param norm: ``linf``, ``l2``, ``l1`` or ``l0``, also as a number as in ART.
+    :param eps: one or several bounds for images in [0, 1], by default as on the command line; of several norms by their
+        names, such as ``{"linf": 8 / 255, "l2": [0.25, 0.5]}``.
+    :param norm: ``linf``, ``l2``, ``l1`` or ``l0``, also as a number as in ART; several for each and their union.
     :param attacks: ``standard``, ``fast``, or comma-separated names.
     :param access: what the attacker sees: ``gradients``, ``scores`` or ``labels``.
     :param n: the number of images, drawn at random; by default all that are given, and 1,000 of a named set or a folder.
@@ -136,7 +139,7 @@ def start(
     :raises UsageError: for a model, weights, data or an option that cannot be used; see the modules of this package.
     :raises DataUnavailable: where a named data set cannot be had.
     """
-    wanted = battery(options.attacks, options.norm, options.access)
+    wanted = batteries(options.attacks, options.norm, options.access)
     where = resolve_device(device)
     found = find_model(options.model, options.weights)
     with unchanged(found.module):
@@ -145,7 +148,7 @@ def start(
 
 def _evaluated(
     options: Options,
-    wanted: tuple[Attack, ...],
+    wanted: dict[Norm, tuple[Attack, ...]],
     found: Network,
     where: torch.device,
     out: Path | None,
@@ -157,17 +160,20 @@ def _evaluated(
         raise UsageError(
             f"--shape {_size(options.shape)}: {name_of(options.data)} holds images of shape {_size(pictures.x.shape[1:])}"
         )
-    if (largest := max(options.eps)) >= prod(pictures.x.shape[1:]) ** _LARGEST[options.norm]:
-        way = f"; for grey levels write {largest:g}/255" if options.norm in ("linf", "l2") else ""
-        raise UsageError(f"--eps {largest:g}: within it any image may become any other{way}")
+    for norm, bounds in options.eps.items():
+        if (largest := max(bounds)) >= prod(pictures.x.shape[1:]) ** _LARGEST[norm]:
+            way = f"; for grey levels write {largest:g}/255" if norm in ("linf", "l2") else ""
+            raise UsageError(f"--eps {largest:g}: within it any image may become any other{way}")
     mean, std = (options.mean, options.std) if options.mean else (found.mean, found.std)
     module = with_backward(found.module, options.backward)
     module = contract.normalised(module, mean, std, pictures.x.shape[1]) if mean else module
     module = SmoothedModel(module, options.smoothing) if options.smoothing else module
     classifier, notes = contract.classifier(module, pictures, where, options.outputs)
     detector = detection.load(options, classifier, len(pictures.x))
-    wanted, left_out = fitting(wanted, classifier.nb_classes)
-    notes = [*found.notes, *pictures.notes, *notes, *left_out]
+    notes = [*found.notes, *pictures.notes, *notes]
+    for norm, attacks in wanted.items():
+        wanted[norm], left_out = fitting(attacks, classifier.nb_classes)
+        notes += [note for note in left_out if note not in notes]
     if mean and not options.mean:
         published = [", ".join(f"{value:g}" for value in values) for values in (mean, std)]
         notes.append(f"normalised as {options.model} was published: mean {published[0]}, std {published[1]}")
@@ -190,7 +196,8 @@ def _evaluated(
     name = re.sub(r"[^A-Za-z0-9]+", "-", Path(name_of(options.model)).name).strip("-")
     run = Run(out or Path("runs") / f"evaluate-{name}-{digest(config)}", config)
     question = f"How robust is {name_of(options.model)} on {pictures.name}, and did the attacks on it work?"
-    subject = Subject(classifier, pictures, options, seed, mean, std)
+    norm = next((norm for norm in options.norm if norm in ("linf", "l2")), options.norm[0])  # of the checks
+    subject = Subject(classifier, pictures, options, seed, mean, std, norm)
     with computing(run, About(question=question, command="evaluate"), where):
         size, directory = len(pictures.x), run.directory
         log.info(
@@ -202,24 +209,28 @@ def _evaluated(
         notes += filter(None, [labels.warning(clean["predicted"], pictures.y, classifier.nb_classes, folders)])
         for note in notes:
             log.warning("%s", note)
-        run.rows(
-            "checks", partial(run_checks, subject, wanted)
-        )  # first: a reader learns early that attacks cannot work
-        outcome = attacking.attack_all(run, subject, wanted, clean["correct"])
-        run.rows("accuracy", partial(attacking.accuracy_rows, outcome))
-        run.rows("distance", partial(attacking.distance_rows, outcome))
-        run.rows("rounded", partial(afterwards.rounded_rows, outcome))
-        run.rows("draws", partial(afterwards.draw_rows, outcome, subject))
-        run.rows("certified", partial(certified_rows, outcome, subject))
-        run.rows("square", partial(attacking.square_rows, outcome))
-        run.rows("cost", partial(attacking.cost_rows, outcome))
-        table = attacking.per_image(outcome, pictures.y, clean["predicted"])
+        # first: a reader learns early that attacks cannot work
+        run.rows("checks", partial(run_checks, subject, wanted[norm]))
+        budget = Budget(options.budget, len(pictures.x))
+        outcomes = [
+            attacking.attack_all(run, subject.within(norm), attacks, clean["correct"], budget)
+            for norm, attacks in wanted.items()
+        ]
+        for name, rows in (attacking.ROWS | afterwards.ROWS).items():
+            run.rows(name, partial(attacking.of_each, rows, outcomes))
+        for name, rows_of in (("draws", afterwards.draw_rows), ("certified", certified_rows)):
+            run.rows(name, partial(attacking.of_each, partial(rows_of, subject=subject), outcomes))
+        run.rows("union", partial(attacking.union_rows, outcomes))
+        table = attacking.per_image(outcomes, pictures.y, clean["predicted"])
         write(run.directory / PER_IMAGE, lambda stream: table.to_csv(stream))
         if options.keep_images:
-            run.arrays("adversarial", partial(attacking.adversarial_images, run, outcome, subject))
+            for outcome in outcomes:
+                run.arrays(
+                    kept_in(outcome.norm, options.norm), partial(attacking.adversarial_images, run, outcome, subject)
+                )
         if detector:
             run.rows("detector", partial(detection.rows, run, subject, detector))
-        exhibits.show(run, options.norm, [*notes, *outcome.notes])
+        exhibits.show(run, options.norm, [*notes, *chain.from_iterable(outcome.notes for outcome in outcomes)])
         run.record_answer(exhibits.answer(run.results()))
     return run
 

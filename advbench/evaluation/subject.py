@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from advbench.data import find as images
 from advbench.data.find import Images
 from advbench.errors import UsageError
 from advbench.estimators import BackwardModel, TorchClassifier, identity, preprocessing_of, whole_model
-from advbench.evaluation.options import Options, name_of
+from advbench.evaluation.options import Norm, Options, name_of
 from advbench.models import find as network
 from advbench.models.find import Network
 
@@ -28,6 +28,7 @@ _FORMS = "images and labels (x, y), a data set of (image, label), a DataLoader o
 class Subject:
     """The model, the images and the options of one evaluation.
 
+    :param norm: of the perturbations, one of those of the options.
     :param mean: subtracted from images in [0, 1] in front of the model, a number a channel; empty for nothing.
     :param std: they are then divided by it.
     """
@@ -38,6 +39,16 @@ class Subject:
     seed: int
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
+    norm: Norm = "linf"
+
+    @property
+    def eps(self) -> tuple[float, ...]:
+        """The bounds in the norm."""
+        return self.options.eps[self.norm]
+
+    def within(self, norm: Norm) -> Subject:
+        """The same in another norm of the options."""
+        return replace(self, norm=norm)
 
 
 def find_model(model: Any, weights: Path | None = None) -> Network:

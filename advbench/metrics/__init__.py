@@ -24,10 +24,23 @@ from advbench.metrics.figures import (
     paired_difference,
     percent,
     proportion,
+    share,
 )
 from advbench.metrics.passes import OutOfPassesError, Passes, counted
 from advbench.metrics.robustness import attacked, robust_accuracy, still_correct
-from advbench.metrics.rows import above, by_seed, highest_row, lead, lowest, lowest_row, over_seeds, spread, where
+from advbench.metrics.rows import (
+    above,
+    by_seed,
+    gained,
+    highest_row,
+    lead,
+    lowest,
+    lowest_row,
+    of_epochs,
+    over_seeds,
+    spread,
+    where,
+)
 
 __all__ = [
     "COLUMNS",
@@ -50,6 +63,7 @@ __all__ = [
     "detection_figures",
     "difference",
     "fpr_at_tpr",
+    "gained",
     "highest_row",
     "lead",
     "lowest",
@@ -57,12 +71,14 @@ __all__ = [
     "mcnemar",
     "mean",
     "median",
+    "of_epochs",
     "of_row",
     "over_seeds",
     "paired_difference",
     "percent",
     "proportion",
     "robust_accuracy",
+    "share",
     "spread",
     "sr_at",
     "still_correct",

@@ -19,6 +19,7 @@ from advbench.files import write
 from advbench.models import zoo
 from advbench.models.tapped import TappedModule
 from advbench.progress import log, track
+from advbench.seeds import derive, own_global_state
 from advbench.study.config import C
 from advbench.study.run import History, Training
 from advbench.study.study import Study
@@ -113,13 +114,29 @@ class Materials(Generic[C]):
         module, spec = models.load(self.run.directory / "models" / f"{stage}.safetensors")
         return self.wrapped(module, spec, precision=precision, **options)
 
-    def attacked(self, attack: EvasionAttack, images: Images, label: str, y: np.ndarray | None = None) -> np.ndarray:
+    def attacked(
+        self, attack: EvasionAttack, images: Images, label: str, y: np.ndarray | None = None, stage: str = ""
+    ) -> np.ndarray:
         """The attack on all images, a few at a time so that progress shows.
 
         :param y: in place of the images' labels.
+        :param stage: of the run that keeps the result: if it is killed meanwhile, the same command goes on with the images
+            that are left.
         """
         y = images.y if y is None else y
-        return in_parts(lambda part: attack.generate(images.x[part], y[part]), len(images.x), label)
+
+        def of_part(part: slice) -> np.ndarray:
+            return attack.generate(images.x[part], y[part])
+
+        def kept(part: slice) -> np.ndarray:
+            file = self.run.pieces(stage) / f"{part.start}.npy"
+            if not file.is_file():
+                with own_global_state(derive(self.study.seed, stage, part.start)):  # the same after an interruption
+                    piece = of_part(part)
+                write(file, partial(np.save, arr=piece))
+            return np.load(file)
+
+        return in_parts(kept if stage else of_part, len(images.x), label)
 
 
 def _from_zoo(name: str, _: Path) -> Training:

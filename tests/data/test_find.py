@@ -1,3 +1,5 @@
+import os
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -55,6 +57,11 @@ def test_images_arrive_as_float32_nchw_and_what_was_done_is_said(npz, x, note):
         ({"x": X, "y": Y[:5]}, "y must hold 6 rows like x"),
         ({"x": X, "y": Y + 0.5}, "class indices from 0, found float64 such as 0.5"),
         ({"x": X, "y": np.array(list("abcdef"))}, "class indices from 0, found <U1 such as a"),
+        ({"x": X, "y": Y - 1}, "class indices from 0, found int64 such as -1"),
+        ({"x": X, "y": np.full(6, 2**63, np.uint64)}, "class indices from 0, found uint64 such as 9223372036854775808"),
+        ({"x": X, "y": np.where(Y == 1, 1e300, Y)}, r"class indices from 0, found float64 such as 1e\+300"),
+        ({"x": X, "y": np.where(Y == 1, np.nan, Y)}, "class indices from 0, found float64 such as nan"),
+        ({"x": X.astype(np.float32) / 16, "y": Y}, r"found 0\.\.15.9375; divide by the largest value"),
         ({"images": X, "y": Y}, "must hold arrays x and y, found images, y"),
         ({"x": X, "y": np.array([None] * 6)}, "Python objects, which only a pickle can read: refused"),
     ],
@@ -92,6 +99,11 @@ def test_a_file_that_is_no_npz_is_named(tmp_path):
     (tmp_path / "page.npz").write_text("<html></html>")
     for name, said in (("page.npz", "cannot be read|pickle"), ("none.npz", "cannot be read: No such file")):
         with pytest.raises(UsageError, match=said):
+            images.find(str(tmp_path / name))
+    os.mkfifo(tmp_path / "pipe.npz")
+    (tmp_path / "folder.npz").mkdir()
+    for name in ("pipe.npz", "folder.npz"):
+        with pytest.raises(UsageError, match=f"{name} is no file that holds arrays"):
             images.find(str(tmp_path / name))
     with pytest.raises(UsageError, match="did you mean 'cifar10'"):
         images.find("cifar")

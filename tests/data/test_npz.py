@@ -128,6 +128,16 @@ def test_a_header_that_is_no_literal_is_one_line(tmp_path, header):
         npz.read(path, ("x", "y"), everything)
 
 
+@pytest.mark.parametrize("shape", [(10**23, 1), (10**15,), (-1, 4), (3, 0)])
+def test_a_header_that_claims_more_rows_than_there_can_be_is_one_line(tmp_path, shape):
+    path = tmp_path / "set.npz"
+    with ZipFile(path, "w") as written:
+        for name in ("x", "y"):
+            written.writestr(f"{name}.npy", member({"shape": shape}, bytes(4)))
+    with pytest.raises(UsageError, match="damaged|not an array|no size"):
+        npz.read(path, ("x", "y"), everything)
+
+
 def test_a_header_that_claims_less_than_is_there_is_a_damaged_file(tmp_path):
     path = tmp_path / "set.npz"
     with ZipFile(path, "w") as written:

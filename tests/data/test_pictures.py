@@ -1,6 +1,8 @@
 """Image files of every depth, size and direction; class folders in their order."""
 
 import os
+import struct
+import zlib
 
 import numpy as np
 import pytest
@@ -31,6 +33,53 @@ def test_sixteen_bits_keep_their_values_and_are_named(tmp_path, ending):
     np.testing.assert_array_equal(colours, np.repeat(found, 3, 0))
 
 
+def deep_png(values):
+    """A PNG of 16 bits a value (H, W, channels), which Pillow does not write."""
+
+    def chunk(kind, content):
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+    height, width, channels = values.shape
+    header = struct.pack(">IIBBBBB", width, height, 16, {2: 4, 3: 2, 4: 6}[channels], 0, 0, 0)
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize("channels", [2, 3, 4])
+def test_colours_of_sixteen_bits_keep_their_values(tmp_path, channels):
+    values = RNG.integers(0, 65536, (5, 7, channels), dtype=np.uint16)
+    (tmp_path / "a.png").write_bytes(deep_png(values))
+    found, done = pictures.decode(tmp_path / "a.png", (3, 5, 7))
+    colours = values[..., :3] if channels > 2 else values[..., :1]
+    assert found.dtype == np.float32 and pictures.DEEP in done and (pictures.TRANSPARENT in done) == (channels != 3)
+    np.testing.assert_allclose(found, np.broadcast_to(colours.transpose(2, 0, 1) / 65535, (3, 5, 7)), atol=1e-6)
+    grey, _ = pictures.decode(tmp_path / "a.png", (1, 5, 7))
+    theirs = Image.fromarray(np.broadcast_to(colours // 257, (5, 7, 3)).astype(np.uint8)).convert("L")
+    np.testing.assert_allclose(grey[0], np.asarray(theirs) / 255, atol=1.5 / 255)
+    assert pictures.decode(tmp_path / "a.png", (3, 3, 3))[0].shape == (3, 3, 3)
+
+
+def test_colours_of_sixteen_bits_in_another_format_are_refused(tmp_path):
+    (tmp_path / "a.ppm").write_bytes(b"P6 2 1 65535\n" + bytes(range(12)))
+    with pytest.raises(UsageError, match="a.ppm has colours of 16 bits a value, which cannot be read"):
+        pictures.decode(tmp_path / "a.ppm")
+
+
+@pytest.mark.parametrize(
+    "values, ending",
+    [(np.uint16(4095), "png"), (np.uint16(255), "pgm"), (np.uint8(1), "bmp"), (np.float32(0.0039), "tiff")],
+)
+def test_images_of_fewer_bits_than_their_format_are_refused(tmp_path, values, ending):
+    save(tmp_path / "f" / "c" / f"a.{ending}", np.full((4, 4), values))
+    with pytest.raises(UsageError, match="f holds images all but black, no value above"):
+        images.find(str(tmp_path / "f"), (1, 4, 4))
+
+
+def test_a_folder_has_one_channel_or_three(tmp_path):
+    with pytest.raises(UsageError, match="have 1 channel or 3, and 4 are wanted"):
+        images.find(labelled(tmp_path / "f", "ab"), (4, 4, 4))
+
+
 def test_floats_keep_their_values_or_are_refused_with_advice(tmp_path):
     values = RNG.random((6, 4), np.float32)
     found, done = pictures.decode(save(tmp_path / "a.tiff", values), (1, 6, 4))
@@ -53,9 +102,10 @@ def test_alpha_is_left_out_and_colours_stay(tmp_path, channels):
 
 def test_of_several_frames_the_first_is_taken(tmp_path):
     frames = [Image.fromarray(np.full((4, 4), value, np.uint8)) for value in (7, 9)]
-    frames[0].save(tmp_path / "a.tif", save_all=True, append_images=frames[1:])
-    found, done = pictures.decode(tmp_path / "a.tif", (1, 4, 4))
-    assert (found == 7).all() and done == [pictures.FRAMES]
+    for ending in ("tif", "gif", "webp", "png"):
+        frames[0].save(tmp_path / f"a.{ending}", save_all=True, append_images=frames[1:], lossless=True)
+        found, done = pictures.decode(tmp_path / f"a.{ending}", (1, 4, 4))
+        assert (found == 7).all() and done == [pictures.FRAMES]
 
 
 def test_a_photo_is_turned_upright(tmp_path):
@@ -64,6 +114,12 @@ def test_a_photo_is_turned_upright(tmp_path):
     found, done = pictures.decode(save(tmp_path / "a.png", values, exif=exif))
     np.testing.assert_array_equal(found, np.rot90(values, -1).transpose(2, 0, 1))
     assert done == [pictures.TURNED]
+
+
+def test_a_direction_that_exif_does_not_know_changes_nothing(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 9
+    assert pictures.decode(save(tmp_path / "a.png", np.eye(4, dtype=np.uint8), exif=exif))[1] == []
 
 
 @pytest.mark.parametrize("size", [(32, 64), (64, 32), (20, 20)])
@@ -99,7 +155,7 @@ def test_for_another_shape_the_image_covers_it_and_keeps_its_proportions(tmp_pat
 
 def labelled(folder, names):
     for value, name in enumerate(names):
-        save(folder / name / "a.png", np.full((4, 4), value, np.uint8))
+        save(folder / name / "a.png", np.full((4, 4), 10 * value, np.uint8))
     return str(folder)
 
 
@@ -115,7 +171,7 @@ def labelled(folder, names):
 )
 def test_folders_named_by_numbers_are_taken_in_their_order(tmp_path, names, order, noted):
     found = images.find(labelled(tmp_path / "f", names), (1, 4, 4))
-    values = (found.x[:][:, 0, 0, 0] * 255).round().astype(int)
+    values = (found.x[:][:, 0, 0, 0] * 25.5).round().astype(int)
     assert [names[value] for value in values] == list(order) and found.y.tolist() == [*range(len(names))]
     assert any("numeric order" in note for note in found.notes) == noted
     again = images.find(str(tmp_path / "f"), (1, 4, 4), labels=range(5, 5 + len(names)))
@@ -131,16 +187,49 @@ def test_what_was_done_to_files_is_counted(tmp_path):
         images.find(str(tmp_path / "f"))
 
 
-def test_neither_links_to_folders_nor_pipes_are_followed(tmp_path):
+def test_links_to_folders_hidden_and_other_files_are_left_out_and_counted(tmp_path):
     folder = tmp_path / "f"
     labelled(folder, "ab")
     os.symlink("..", folder / "a" / "loop")
-    os.mkfifo(folder / "a" / "pipe.png")
-    save(folder / "a" / "below" / "c.png", np.zeros((4, 4), np.uint8))
-    assert images.find(str(folder)).y.tolist() == [0, 0, 1]
+    for name in ("a/below/c.png", "a/.ipynb_checkpoints/c.png", "b/.thumbnails/x/c.png"):
+        save(folder / name, np.full((4, 4), 20, np.uint8))
+    for name in ("a/._c.png", "b/labels.txt", "b/c.heic", "b/d.heic"):
+        (folder / name).write_bytes(b"x")
+    found = images.find(str(folder))
+    assert found.y.tolist() == [0, 0, 1]
+    assert found.notes == ("left out of f: 2 x .heic, 1 x .txt, 1 x link to a folder",)
     os.symlink(".", folder / "c")
     with pytest.raises(UsageError, match="c is a link that leads back to"):
         images.find(str(folder))
+
+
+@pytest.mark.parametrize(
+    "make, said",
+    [
+        (lambda path: os.mkfifo(path), "z.png is a pipe, socket or device"),
+        (lambda path: os.symlink("/dev/zero", path), "z.png is a pipe, socket or device"),
+        (lambda path: os.symlink("nowhere.png", path), "z.png cannot be read: No such file"),
+        (lambda path: os.symlink("z.png", path), "z.png cannot be read: Too many levels"),
+        (lambda path: os.symlink("a.png", path), "a.png and .*z.png are one file, which would count twice"),
+        (lambda path: os.link(path.parent / "a.png", path), "a.png and .*z.png are one file"),
+    ],
+)
+def test_what_is_no_image_of_its_own_is_named(tmp_path, make, said):
+    labelled(tmp_path / "f", "ab")
+    make(tmp_path / "f" / "b" / "z.png")
+    with pytest.raises(UsageError, match=said):
+        images.find(str(tmp_path / "f"))
+
+
+def test_two_classes_that_are_one_folder_are_named(tmp_path):
+    labelled(tmp_path / "f", "ab")
+    os.symlink("b", tmp_path / "f" / "c")
+    with pytest.raises(UsageError, match="b/a.png and .*c/a.png are one file"):
+        images.find(str(tmp_path / "f"))
+    save(tmp_path / "elsewhere" / "a.png", np.full((4, 4), 30, np.uint8))
+    os.remove(tmp_path / "f" / "c")
+    os.symlink("../elsewhere", tmp_path / "f" / "c")  # a class may lie on another disk
+    assert images.find(str(tmp_path / "f")).y.tolist() == [0, 1, 2]
 
 
 def test_the_splits_of_a_data_set_are_not_its_classes(tmp_path):

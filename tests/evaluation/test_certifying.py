@@ -8,7 +8,8 @@ import torch
 from torch import nn
 
 import advbench
-from advbench import data, estimators, models
+from advbench import estimators, models
+from advbench.data.find import Images
 from advbench.evaluation import certifying
 from advbench.evaluation.options import Options
 from advbench.evaluation.subject import Subject
@@ -84,8 +85,8 @@ def test_smoothing_certifies_the_distance_to_a_plane():
         estimators.AveragedModel(estimators.SmoothedModel(Sign().eval(), sigma)), (1, 2, 2), 2, device="cpu"
     )
     options = Options.parse(model="m", data="d", norm="l2", eps="0.1,0.2", checks=40)
-    subject = Subject(classifier, data.Images("d", x, y, 2), options, 0)
-    outcome = SimpleNamespace(norm="l2", bounds=options.eps, distance=np.full(40, np.inf))
+    subject = Subject(classifier, Images("d", x, y, 2), options, 0, norm="l2")
+    outcome = SimpleNamespace(norm="l2", bounds=subject.eps, distance=np.full(40, np.inf))
     rows = list(certifying.certified_rows(outcome, subject))
     assert [row["variant"] for row in rows] == [certifying.SMOOTHING] * 2 and rows[0]["n"] == 40
     for row in rows:

@@ -43,7 +43,7 @@ def evaluated(trained_net, digits, tmp_path_factory):
 
 
 def table(evaluated, name="SmallNet"):
-    rows = exhibits.tabled(advbench.Result(evaluated.folder / name)._rows)
+    rows = exhibits.tabled(advbench.Result(evaluated.folder / name)._rows, "linf")
     return rows.set_index([rows.eps.map(number), rows.attack]).value
 
 
