@@ -89,12 +89,15 @@ def answer(rows: pd.DataFrame) -> Iterator[Finding]:
     if len(union := where(headline, metric="union_accuracy")):
         first_row = union.iloc[0]
         parts.insert(1, f"in all norms at once {_survive(first_row)}")
+    away = []
     for row in largest:
         parts += _drawn(where(rows, exhibit="draws", norm=row.norm, eps=float(row.eps)))
         median = where(rows, exhibit="distance", metric="median_distance", norm=row.norm)
         if len(median) and (nearest := median.value.min()) < inf:
             scale, unit = (255, "/255") if row.norm == "linf" else _SCALE[row.norm]
-            parts.append(f"the nearest adversarial image found is {scale * nearest:.2g}{unit} away in the median")
+            away.append(f"{scale * nearest:.2g}{unit}")
+    if away:
+        parts.append(f"the nearest adversarial image found is {', '.join(away)} away in the median")
     yield Finding.at(first_row, f"{'; '.join(parts)}.")
     joint = where(rows, exhibit="detector", metric="joint_accuracy").sort_values("eps", kind="stable")
     if len(joint):
@@ -185,9 +188,9 @@ def _union(run: Run, rows: pd.DataFrame) -> None:
         "union",
         "Robust accuracy in several norms",
         f"The share of {int(part.n.iloc[0])} images that are classified right under all attacks in a norm. An image is robust "
-        "in all norms at once if it survives the largest eps of each.",
+        "in all norms at once if it survives the largest eps of each. The ends are those of the 95 % interval.",
         table=pd.DataFrame(
-            {"bound": bounds, "robust accuracy": part.value, **{name: part[end] for end, name in zip(_ENDS, _SIDES)}}
+            {"bound": bounds, "robust accuracy": part.value, "lower end": part.ci_low, "upper end": part.ci_high}
         ),
     )
 

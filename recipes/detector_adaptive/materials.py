@@ -136,7 +136,7 @@ PRETRAINED = Pretrained(
         ),
         "images": 60,
         "steps": 30,
-        "carlini_images": 40,
+        "carlini_images": 24,
         "carlini_steps": 100,
         "carlini_adaptive_steps": 200,
     },

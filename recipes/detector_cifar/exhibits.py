@@ -106,7 +106,7 @@ def between_adversaries(rows: pd.DataFrame, made: Detectors) -> Shown | None:
     """Detectability of a detector trained on one adversary (columns) on the images of another (rows), each at the smallest
     eps measured that leaves the classifier below 30 % accuracy."""
     part = where(rows, exhibit="between adversaries")
-    return None if part.empty else adversary_map(part)
+    return adversary_map(part) if part.fit_attack.nunique() > 1 else None
 
 
 @exhibit("Static and dynamic detector under the dynamic adversary (figure 5)", "M8", "M9")

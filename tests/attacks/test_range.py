@@ -16,7 +16,8 @@ NAMES = sorted(attacks.ATTACKS)
 def attack(name, classifier):
     if name == "carlini":
         return attacks.CarliniWagnerL2(classifier, max_iter=2, binary_search_steps=1)
-    made = attacks.create(name, classifier, 0.1 if attacks.ATTACKS[name].bounded else None)
+    spec = attacks.ATTACKS[name]
+    made = attacks.create(name, classifier, (1 if spec.norm == "l0" else 0.1) if spec.bounded else None)
     made.set_params(batch_size=8)
     return made
 

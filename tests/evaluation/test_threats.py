@@ -65,8 +65,9 @@ def test_an_attacker_who_does_not_see_gradients_takes_none(trained_net, images, 
 def test_an_attack_takes_no_more_than_its_access_says(classifier, images, name):
     x, y = images[0][:2], images[1][:2]
     options = {"max_iter": 2} if ATTACKS[name].max_iter else {}
+    eps = {"linf": 0.1, "l2": 2, "l1": 8, "l0": 24}[ATTACKS[name].norm] if ATTACKS[name].bounded else None
     with metrics.counted(classifier) as passes:
-        attacks.create(name, classifier, 0.1 if ATTACKS[name].bounded else None, **options).generate(x, y)
+        attacks.create(name, classifier, eps, **options).generate(x, y)
     assert passes.backward == 0 < passes.forward
 
 
@@ -118,7 +119,8 @@ def test_several_norms_are_each_norm_alone_and_their_union(trained_net, images, 
     assert f"{union:.1%} in all norms at once" in repr(together)
     shown = CliRunner().invoke(main, ["show", str(tmp_path / "run")]).output
     assert "all norms at once" in shown and "Robust accuracy, l1" in shown
-    assert "in all norms at once" in (tmp_path / "run" / "about.json").read_text()
+    answer = (tmp_path / "run" / "about.json").read_text()
+    assert "in all norms at once" in answer and "at 1.5 in l1 " in answer and "float64" not in answer
     paired = together.compare(together)
     assert list(paired.index) == ["0", "l1 1.5", "linf 0.02", "linf 0.06", "union"]
     assert paired.here["union"] == union and paired.difference.eq(0).all()

@@ -129,3 +129,9 @@ def test_a_run_of_many_rows_makes_a_page_of_bounded_size(tmp_path):
     text = page.read_text()
     assert f"The first 5000 of {many + 5} rows." in text and f"The first 5000 of {many} rows." in text
     assert set(re.findall(r'href="#(row-\d+)"', text)) <= set(re.findall(r'id="(row-\d+)"', text)) and "M9" in text
+
+
+def test_the_run_of_an_earlier_version_that_does_not_say_when_it_was_made_has_a_page(finished_run):
+    path = finished_run / "environment.json"
+    path.write_text(json.dumps({key: value for key, value in json.loads(path.read_text()).items() if key != "made"}))
+    assert ", made" not in write_report(finished_run).read_text()
