@@ -52,6 +52,7 @@ class AutoAttack(BatchedAttack):
     :param eps: the bound in that norm, for images in [0, 1].
     :param seed: of the random starts.
     :param batch_size: images at a time, by default :func:`advbench.device.images_at_a_time` with at most 250.
+    :param queries: of Square, an image; by default 5,000.
     :param components: names of ``COMPONENTS``, in their order; by default all, without APGD-T for fewer than four classes.
     :raises ValueError: for another norm, a non-positive eps, an unknown component, or APGD-T with fewer than four classes.
     """
@@ -62,6 +63,7 @@ class AutoAttack(BatchedAttack):
     seed: int = 0
     batch_size: int | None = None
     components: tuple[str, ...] | None = None
+    queries: int | None = None
 
     def __post_init__(self) -> None:
         self.beaten: dict[str, np.ndarray] = {}
@@ -79,6 +81,7 @@ class AutoAttack(BatchedAttack):
             raise ValueError(f"norm must be inf, 2 or 1, not {self.norm}")
         checks.positive(self.eps, "eps")
         checks.positive(self.batch_size or 0, "batch_size")
+        checks.positive(self.queries or _QUERIES, "queries")
         names = self.components or ()
         if not names or not set(names) <= set(COMPONENTS):
             raise ValueError(f"components must be some of {', '.join(COMPONENTS)}, not {', '.join(names) or 'none'}")
@@ -182,7 +185,7 @@ class AutoAttack(BatchedAttack):
             batch.run(partial(towards, rank))
 
     def _square(self, batch: _Batch) -> None:
-        attack = _square_attack(batch, n_queries=_QUERIES, resc_schedule=False, **self._settings())
+        attack = _square_attack(batch, n_queries=self.queries or _QUERIES, resc_schedule=False, **self._settings())
         attack.init_hyperparam(batch.x)
         batch.run(lambda x, y: batch.offer(batch.rows, attack.attack_single_run(x, y)[1]))
 

@@ -18,6 +18,7 @@ from advbench.data.find import Images
 from advbench.device import WideProbabilities, images_at_a_time
 from advbench.errors import UsageError
 from advbench.estimators.averaged import DRAWS, AveragedModel
+from advbench.estimators.backward import check_backward
 from advbench.estimators.fast import GradientModel, calling_model, logits
 from advbench.files import first_line
 from advbench.models.tapped import Normalize
@@ -26,6 +27,7 @@ from advbench.seeds import own_global_state
 Outputs = Literal["logits", "probabilities", "log-probabilities", "sigmoid", "log-sigmoid"]
 """What a model returns: a number a class; ``sigmoid`` for a probability of its own a class, ``log-sigmoid`` for its logarithm."""
 
+_FEW = 8  # images that are predicted again and again
 _TINY = torch.finfo(torch.float32).tiny
 _NEAREST_TO_ONE = 2**-25  # closer to 1 than any other float32
 _SAME_KIND = (
@@ -154,7 +156,7 @@ def classifier(
         module = AsLogits(module, kind, is_wide=_runs(AsLogits(module, kind, is_wide=True), first))
     found = _outputs(module, first)
     classes = found.shape[1]
-    if not torch.allclose(found, _outputs(module, first), rtol=1e-4, atol=1e-4):
+    if _is_random(module, first, found):
         module = AveragedModel(module)
         notes.append(
             f"two predictions of the same images differ: evaluated, and its gradients taken, as the mean of {DRAWS} draws"
@@ -175,6 +177,17 @@ def classifier(
             "return the logits before them"
         )
     return estimator, notes
+
+
+def _is_random(module: nn.Module, x: Tensor, found: Tensor) -> bool:
+    """Whether further predictions of images x, or of the first of them, differ from the ones found.
+
+    Several, for a model that draws one of a few transformations for a whole batch may draw the same again.
+    """
+    few = min(len(x), _FEW)
+    return any(
+        not torch.allclose(found[:n], _outputs(module, x[:n]), rtol=1e-4, atol=1e-4) for n in (len(x), *(few,) * 7)
+    )
 
 
 class RegularModel(nn.Module):
@@ -281,6 +294,7 @@ def _compare_classes(classes: int, images: Images) -> None:
 
 def _differentiable(module: nn.Module, x: Tensor) -> tuple[nn.Module, list[str]]:
     """The module, or one of the same outputs and the gradient zero where none reaches images x, and a note on that."""
+    check_backward(module, x)
     _outputs(module, x)  # a model that refuses so few images is not one without a gradient
     why = "detach, NumPy or no_grad in the model"
     try:

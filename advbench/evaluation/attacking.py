@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain
@@ -15,6 +16,8 @@ import pandas as pd
 from advbench import metrics
 from advbench.data.pixels import room
 from advbench.evaluation.battery import Attack
+from advbench.evaluation.budget import Budget
+from advbench.evaluation.finds import MEASURED, Finds
 from advbench.evaluation.options import Norm, number, stage_at
 from advbench.evaluation.subject import Subject
 from advbench.metrics import sanity
@@ -38,6 +41,7 @@ class Attempt:
     :param stage: of the run, which keeps its arrays.
     :param distance: float (N,): the norm of the perturbation that beat an image; infinite where none did.
     :param passes: forward and backward through the model, of all images together, (2,).
+    :param found: what :class:`advbench.evaluation.finds.Finds` measured.
     """
 
     attack: Attack
@@ -45,6 +49,7 @@ class Attempt:
     stage: str
     distance: np.ndarray
     passes: np.ndarray
+    found: dict[str, np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -70,17 +75,21 @@ class Outcome:
     def within(self, eps: float) -> list[Attempt]:
         """The attempts that count at an eps: those with that bound, and those without one in the norm."""
         found = {each.attack.name: each for each in self.attempts if each.eps in (None, eps)}
-        return [found[attack.name] for attack in self.attacks if attack.norm == self.norm]
+        return [found[each.name] for each in self.attacks if each.norm == self.norm and each.name in found]
 
 
-def attack_all(run: Run, subject: Subject, attacks: Sequence[Attack], clean: np.ndarray) -> Outcome:
+def attack_all(
+    run: Run, subject: Subject, attacks: Sequence[Attack], clean: np.ndarray, budget: Budget | None = None
+) -> Outcome:
     """Run every attack: within a bound on the images that are still right, the others on all that were right.
 
     :param clean: bool (N,): the images that are right without an attack.
+    :param budget: of all norms; by default without a limit.
     """
     norm, bounds = subject.norm, subject.eps
     attempts: list[Attempt] = []
-    notes: list[str] = []
+    budget = budget or Budget(None, len(clean))
+    notes = budget.notes = []
     work = [
         (attack, eps if attack.bounded else None)
         for eps in bounds
@@ -91,19 +100,27 @@ def attack_all(run: Run, subject: Subject, attacks: Sequence[Attack], clean: np.
         stage = attack_stage(attack, eps)
         left = clean
         if eps is not None:  # as the table has it: beaten at a smaller eps, or by an attack above this one
-            above = attacks[: list(attacks).index(attack)]
-            here = [each for each in attempts if each.attack in above and each.eps in (None, eps)]
+            above = {each.name for each in attacks[: list(attacks).index(attack)]}
+            here = [each for each in attempts if each.attack.name in above and each.eps in (None, eps)]
             smaller = max((bound for bound in bounds if bound < eps), default=0.0)
             beaten = (_nearest(attempts, norm, len(clean)) <= smaller) | (_nearest(here, norm, len(clean)) <= eps)
             left = clean & ~beaten
-        make = partial(_attacked, subject, attack, eps, np.flatnonzero(left), derive(subject.seed, stage))
+        fitted = budget.fitted(attack, left, "" if eps is None else f" at eps = {number(eps)}")
+        if fitted is None:
+            continue
+        attack, limit = fitted, budget.left(left) * max(1, left.sum())
+        make = partial(_attacked, subject, attack, eps, np.flatnonzero(left), derive(subject.seed, stage), limit)
         arrays = run.arrays(stage, make)
+        budget.charge(attack, left, np.isfinite(arrays["distance"]), arrays["passes"].sum())
+        if arrays["stopped"]:
+            notes.append(f"{attack.label} was stopped: its passes of --budget {subject.options.budget} were spent")
         if outside := int(arrays["outside"].sum()):
             notes.append(
                 f"{attack.label} left eps = {number(eps or 0)} for {outside} images, which do not count as beaten"
             )
             log.warning("%s", notes[-1])
-        attempts.append(Attempt(attack, eps, stage, arrays["distance"], arrays["passes"]))
+        found = {name: arrays[name] for name in MEASURED if name in arrays}
+        attempts.append(Attempt(attack, eps, stage, arrays["distance"], arrays["passes"], found))
     return Outcome(attacks, norm, bounds, clean, attempts, notes)
 
 
@@ -125,7 +142,7 @@ def _nearest(attempts: Sequence[Attempt], norm: Norm, n: int) -> np.ndarray:
 
 
 def _attacked(
-    subject: Subject, attack: Attack, eps: float | None, todo: np.ndarray, seed: int
+    subject: Subject, attack: Attack, eps: float | None, todo: np.ndarray, seed: int, limit: float
 ) -> dict[str, np.ndarray]:
     """The norms of the perturbations that beat the images ``todo``, and those that leave the bound, which do not count.
 
@@ -135,7 +152,8 @@ def _attacked(
     distance, outside = np.full(len(x), np.inf), np.zeros(len(x), bool)
     images = room((len(todo), *x.shape[1:]), np.float32) if subject.options.keep_images else None
     made = attack.on(classifier, eps, seed)
-    with own_global_state(seed), metrics.counted(classifier) as passes:
+    finds = Finds(subject, attack.norm, eps)
+    with own_global_state(seed), metrics.counted(classifier, limit) as passes, suppress(metrics.OutOfPassesError):
         for part in x.parts_of(np.arange(len(todo))):
             for _ in range(attack.restarts):
                 left = part[np.isinf(distance[todo[part]])]
@@ -154,9 +172,18 @@ def _attacked(
                 distance[chosen[fits]] = size[fits] if eps is None else np.minimum(size[fits], eps)
                 if images is not None:
                     images[left[fits]] = adversarial[fits]
+                with passes.paused():
+                    finds.take(chosen, adversarial, size, fits)
     outside &= np.isinf(distance)
     kept = {} if images is None else {"adversarial": images[np.isfinite(distance[todo])]}
-    return {"distance": distance, "outside": outside, "passes": np.array([passes.forward, passes.backward]), **kept}
+    return {
+        "distance": distance,
+        "outside": outside,
+        "stopped": np.array(passes.both > limit),
+        "passes": np.array([passes.forward, passes.backward]),
+        **finds.arrays,
+        **kept,
+    }
 
 
 def _size(delta: np.ndarray, norm: Norm) -> np.ndarray:
@@ -207,7 +234,7 @@ def square_rows(outcome: Outcome) -> Iterator[dict[str, object]]:
     for eps in outcome.bounds:
         for i, attempt in enumerate(outcome.within(eps)):
             after = right & ~(attempt.distance <= eps)
-            if i and attempt.attack.label == "Square":
+            if i and attempt.attack.label.startswith("Square"):
                 made[eps] = sanity.square(right, after)
             right = after
     if made:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from math import inf, prod
 from numbers import Real
 from pathlib import Path
@@ -17,6 +17,7 @@ from pydantic import (
     Field,
     NonNegativeInt,
     PositiveInt,
+    TypeAdapter,
     ValidationError,
     ValidationInfo,
     field_serializer,
@@ -27,8 +28,12 @@ from advbench.errors import UsageError, did_you_mean
 from advbench.files import read_bytes
 from advbench.study.config import Fraction, number
 
-METRICS = ("robust_accuracy", "clean_accuracy", "checks_passed", "joint_accuracy")
-"""The figures that a floor can be set for."""
+METRICS = (
+    *("robust_accuracy", "clean_accuracy", "checks_passed", "joint_accuracy"),
+    *("accuracy_in_8_bits", "one_draw_accuracy", "certified_accuracy"),
+    *("auroc", "aupr", "tpr_at_1_fpr", "tpr_at_5_fpr"),
+)
+"""The figures, besides those of the table, that a floor can be set for."""
 
 
 DEFAULT_EPS = {"linf": (2 / 255, 8 / 255), "l2": (0.25, 0.5), "l1": (6.0, 12.0), "l0": (8.0, 24.0)}
@@ -97,7 +102,7 @@ def name_of(value: Any) -> str:
         return str(value)
     if isinstance(value, tuple):
         return "(x, y)" if len(value) == 2 else f"tuple of {len(value)}"
-    name = getattr(value, "name", None)
+    name = getattr(value, "name", None) or getattr(value, "__name__", None)
     return name if isinstance(name, str) else type(value).__name__
 
 
@@ -153,10 +158,27 @@ class Options(BaseModel):
     )
     n: PositiveInt | None = Field(1000, description="The number of images, drawn at random; by default 1000.")
     checks: PositiveInt = Field(64, description="The number of these for the checks; by default 64.")
-    detector: Path | None = Field(
-        None, description="A detector of a run, models/detector-NAME.safetensors: adds figures of model and detector."
+    detector: Annotated[Any, BeforeValidator(lambda value: str(value) if isinstance(value, Path) else value)] = Field(
+        None,
+        description="Adds figures of model and detector: a detector of a run, models/detector-NAME.safetensors, or "
+        "file.py:function from images (N, C, H, W) to scores (N,), an nn.Module or an ART detector.",
     )
     detector_steps: PositiveInt = Field(100, description="Steps of the attacks that know the detector; by default 100.")
+    smoothing: Annotated[Fraction, Field(gt=0)] | None = Field(
+        None,
+        description="Evaluate the model with Gaussian noise of this standard deviation on its images, 0.25 for one, and certify it "
+        "by randomized smoothing; for a model that was trained with such noise.",
+    )
+    budget: PositiveInt | None = Field(
+        None,
+        description="At most so many forward and backward passes an image, over all attacks: longer attacks are shortened, left "
+        "out or stopped, and that is said. Checks and a detector are not counted.",
+    )
+    backward: Any = Field(
+        None,
+        description="Where steps of the model have no gradient: identity, which puts the identity in the place of their "
+        "gradient, or file.py:function, a differentiable stand-in (model, images) -> logits. Outputs stay the model's own.",
+    )
     keep_images: bool = Field(False, description="Keep the adversarial images in the run directory.")
 
     @model_validator(mode="before")
@@ -168,9 +190,9 @@ class Options(BaseModel):
             defaults["n"] = None
         return {**defaults, **given}
 
-    @field_serializer("model", "data")
-    def _name(self, value: Any) -> str:
-        return name_of(value)
+    @field_serializer("model", "data", "backward", "detector")
+    def _name(self, value: Any) -> str | None:
+        return None if value is None else name_of(value)
 
     @field_serializer("norm", "eps")
     def _only(self, value: Any) -> Any:
@@ -214,13 +236,18 @@ class Options(BaseModel):
         return parsed.model_copy(update={"eps": {norm: tuple(sorted(set(eps))) for norm, eps in parsed.eps.items()}})
 
     @property
+    def _objects(self) -> tuple[Any, Any]:
+        return self.backward, self.detector
+
+    @property
     def in_memory(self) -> bool:
         """Whether the model or the data are objects, which no command line can name."""
-        return not (isinstance(self.model, (str, Path)) and isinstance(self.data, (str, Path)))
+        return not all(isinstance(each, (str, Path, type(None))) for each in (self.model, self.data, *self._objects))
 
     def command(self, seed: int) -> str:
         """The command line with these options, or the call in Python."""
-        changed = self.model_dump(exclude={"model", "data"}, exclude_defaults=True)
+        dumped = self.model_dump(exclude={"model", "data"}, exclude_defaults=True)
+        changed = {name: value for name, value in dumped.items() if value is not None}
         if self.in_memory:
             options = {**changed, **({"seed": seed} if seed else {})}
             given = [value if isinstance(value, str) else name_of(value) for value in (self.model, self.data)]
@@ -275,20 +302,30 @@ def read_config(path: Path) -> dict[str, Any]:
     return found
 
 
-def floors(given: tuple[str, ...]) -> dict[str, float]:
-    """The figures below which the command is to fail, from ``name=number`` each.
+def floors(given: tuple[str, ...], attacks: Collection[str] = (), eps: Sequence[float] = ()) -> dict[str, float]:
+    """The figures below which the command is to fail, from ``name=number`` or ``name@eps=number`` each.
 
-    :raises UsageError: for an unknown name or a number outside 0..1.
+    :param attacks: of the table, which are names too.
+    :param eps: the bounds that a name may have.
+    :return: by ``name`` or ``name@eps``, as :func:`advbench.evaluation.exhibits.figures` names them.
+    :raises UsageError: for an unknown name, a bound that is not attacked, or a number outside 0..1.
     """
     found = {}
+    bounds = {number(bound): bound for bound in eps}
     for text in given:
-        name, _, number = text.partition("=")
+        name, _, floor = text.rpartition("=")
+        name, at, bound = name.rpartition("@") if "@" in name else (name, "", "")
         try:
-            found[name] = float(number)
+            value = float(floor)
+            at += number(TypeAdapter(Fraction).validate_python(bound)) if at else ""
         except ValueError:
-            found[name] = -1
-        if name not in METRICS or not 0 <= found[name] <= 1:
+            value = -1
+        if (name not in METRICS and name not in attacks) or not 0 <= value <= 1:
+            known = ", ".join([*METRICS, *attacks])
             raise UsageError(
-                f"--fail-under takes NAME=NUMBER with NAME of {', '.join(METRICS)} and NUMBER in 0..1, not {text!r}"
+                f"--fail-under takes NAME=NUMBER or NAME@EPS=NUMBER with NAME of {known} and NUMBER in 0..1, not {text!r}"
             )
+        if at and (at[1:] not in bounds or name == "checks_passed"):
+            raise UsageError(f"--fail-under {text}: {name} is not measured at that eps, only at {', '.join(bounds)}")
+        found[f"{name}{at}"] = value
     return found

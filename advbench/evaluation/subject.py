@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader
 from advbench.data import find as images
 from advbench.data.find import Images
 from advbench.errors import UsageError
-from advbench.estimators import TorchClassifier, preprocessing_of, whole_model
+from advbench.estimators import BackwardModel, TorchClassifier, identity, preprocessing_of, whole_model
 from advbench.evaluation.options import Norm, Options, name_of
 from advbench.models import find as network
 from advbench.models.find import Network
@@ -75,6 +75,19 @@ def find_model(model: Any, weights: Path | None = None) -> Network:
     raise UsageError(
         f"model must be an nn.Module, an ART PyTorchClassifier or a name ({network.FORMS}), not {name_of(model)}"
     )
+
+
+def with_backward(module: nn.Module, given: Any) -> nn.Module:
+    """The module with the gradient of a stand-in: ``identity``, a name ``file.py:function`` or a function; None for none.
+
+    :raises UsageError: for a name of no function.
+    """
+    if given is None:
+        return module
+    function = identity if given == "identity" else network.member(given) if isinstance(given, str) else given
+    if not callable(function):
+        raise UsageError(f"--backward {name_of(given)} is no function (model, images) -> logits")
+    return BackwardModel(module, function, name_of(given))
 
 
 def find_images(options: Options, shape: tuple[int, int, int] | None, seed: int, data_dir: Path | None) -> Images:

@@ -12,6 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from itertools import pairwise
 from math import inf, isnan, nan
+from unittest import mock
 
 import numpy as np
 import torch
@@ -19,6 +20,7 @@ from art.attacks.attack import EvasionAttack
 from art.estimators.classification import PyTorchClassifier
 
 from advbench.estimators import gradient_and_outputs
+from advbench.metrics.causes import cause
 from advbench.metrics.figures import Figure, mean, proportion
 from advbench.metrics.robustness import attacked
 
@@ -48,7 +50,7 @@ RULES = {
     "gradients": Rule(
         -inf,
         0.01,
-        "the gradient of the loss is zero or not finite for {value:.1%} of {n} images",
+        "the gradient of the loss is zero or not finite for {value:.1%} of {n} images{found}",
         "gradients are masked: attacks that follow them stand still, so accuracy under them shows nothing",
         "look for rounding, detach, NumPy or a saturated softmax in the model; attack a differentiable stand-in (BPDA)",
     ),
@@ -114,6 +116,49 @@ RULES = {
         "Square, which uses scores alone, beats {value:.1%} of {n} images that every attack by gradients left",
         "an attack that sees less is stronger, so the gradients do not lead to the adversarial images that are there",
         "run Square with more queries and restarts, and attack a differentiable stand-in (BPDA)",
+    ),
+    "restarts find no more": Rule(
+        -inf,
+        0.05,
+        "four more random starts beat {value:.1%} of {n} images that the first left",
+        "the result depends on where the attack starts: the loss has many bad optima, or its gradients are noise",
+        "more restarts, more and smaller steps, several losses; and attack a differentiable stand-in (BPDA)",
+    ),
+    "no gradients at inference": Rule(
+        -inf,
+        0,
+        "the model computes gradients itself to predict {value:.1%} of {n} images",
+        "the model optimises while it answers: attacks do not differentiate through that, so they are weak",
+        "attack the model without that loop too, and with attacks made for such defences (Croce et al., 2022)",
+    ),
+    "silent success": Rule(
+        -inf,
+        0.02,
+        "{found} misclassifies {value:.1%} of {n} images on its way, and returns others",
+        "the attack finds adversarial images and loses them again, so accuracy under it is too high",
+        "return the best iterate of all steps, or stop at the first that is misclassified",
+    ),
+    "incomplete optimisation": Rule(
+        -inf,
+        0.1,
+        "{found} leaves {value:.1%} of {n} images whose loss still rises in its last steps",
+        "the attack stops before it has converged, so accuracy under it is too high",
+        "more steps, or larger ones",
+    ),
+    "transfer failure": Rule(
+        -inf,
+        0.02,
+        "what {found} differentiates calls {value:.1%} of {n} images beaten, and the model does not",
+        "attacks see another function than the one that is judged",
+        "remove what the model does only under gradients (requires_grad, is_grad_enabled, autocast), or give the stand-in "
+        "that fits with --backward",
+    ),
+    "unconstrained failure": Rule(
+        -inf,
+        0.02,
+        "{found} leaves {value:.1%} of {n} images right at a bound that allows a grey image",
+        "no classifier can survive this: that attack fails, and its row shows nothing",
+        "give the attack other parameters, or attack a differentiable stand-in (--backward)",
     ),
     "normalisation": Rule(
         -inf,
@@ -191,12 +236,13 @@ def _gain(before: np.ndarray, after: np.ndarray) -> Figure:
 
 
 def gradients(classifier: PyTorchClassifier, x: np.ndarray, y: np.ndarray) -> Check:
-    """The share of images where the gradient that attacks follow is zero everywhere or not finite somewhere."""
+    """The share of images where the gradient that attacks follow is zero everywhere or not finite somewhere, and why."""
     labels = np.eye(classifier.nb_classes, dtype=np.float32)[y]
     tensors = (torch.from_numpy(each).to(classifier.device) for each in (x, labels))
     rows = gradient_and_outputs(classifier, *tensors)[0].flatten(1)
     useless = ~rows.isfinite().all(1) | (rows == 0).all(1)
-    return Check("gradients", proportion(int(useless.sum()), len(x)))
+    reason = cause(classifier, x) if useless.any() else ""
+    return Check("gradients", proportion(int(useless.sum()), len(x)), f" ({reason})" if reason else "")
 
 
 def _alike(first: np.ndarray, second: np.ndarray, tolerance: float) -> np.ndarray:
@@ -295,6 +341,33 @@ def more_steps(classifier: PyTorchClassifier, make: MakeAttack, x: np.ndarray, y
     """The accuracy under 40 steps less that under 10, both to the last step."""
     few, many = (_correct(classifier, make(classifier, eps, steps).generate(x, y), y) for steps in (10, 40))
     return Check("more steps do not help the defender", _gain(few, many))
+
+
+def restarts(
+    classifier: PyTorchClassifier,
+    make: MakeAttack,
+    beaten: np.ndarray,
+    x: np.ndarray,
+    y: np.ndarray,
+    eps: float,
+    starts: int = 4,
+) -> Check:
+    """The share of images that further random starts of 20 steps beat.
+
+    :param beaten: bool (N,): the images that the first start beat; they are left out.
+    """
+    left = np.flatnonzero(~beaten)
+    for _ in range(starts):
+        if len(left):
+            left = left[~attacked(classifier, make(classifier, eps, 20), x[left], y[left])[1]]
+    return Check("restarts find no more", proportion(int((~beaten).sum()) - len(left), len(y)))
+
+
+def inference(classifier: PyTorchClassifier, x: np.ndarray) -> Check:
+    """Whether the model computes gradients to predict images, as defences do that optimise at inference."""
+    with mock.patch.object(torch.autograd, "_engine_run_backward", wraps=torch.autograd._engine_run_backward) as run:
+        classifier.predict(x)
+    return Check("no gradients at inference", proportion(len(x) if run.called else 0, len(x)))
 
 
 def transfer(
