@@ -69,6 +69,28 @@ class Linear(nn.Module):
         return self.layer(x.flatten(1))
 
 
+class Counter(nn.Module):
+    """A network that counts the images that pass it, forward and, by the gradients that reach its output, backward."""
+
+    def __init__(self, net):
+        super().__init__()
+        self.net, self.forwards, self.backwards = net, 0, 0
+
+    def forward(self, x):
+        self.forwards += len(x)
+        out = self.net(x)
+        if out.requires_grad:
+            out.register_hook(self._count)
+        return out
+
+    @property
+    def both(self):
+        return self.forwards + self.backwards
+
+    def _count(self, gradient):
+        self.backwards += len(gradient)
+
+
 needs_proc = pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads its memory from /proc")
 
 

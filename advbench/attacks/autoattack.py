@@ -54,6 +54,8 @@ class AutoAttack(BatchedAttack):
     :param batch_size: images at a time, by default :func:`advbench.device.images_at_a_time` with at most 250.
     :param queries: of Square, an image; by default 5,000.
     :param components: names of ``COMPONENTS``, in their order; by default all, without APGD-T for fewer than four classes.
+    :param farther: whether FAB, which seeks the smallest perturbation, keeps the nearest that it meets beyond eps, too: at a
+        larger eps it would take the same steps.
     :raises ValueError: for another norm, a non-positive eps, an unknown component, or APGD-T with fewer than four classes.
     """
 
@@ -64,6 +66,7 @@ class AutoAttack(BatchedAttack):
     batch_size: int | None = None
     components: tuple[str, ...] | None = None
     queries: int | None = None
+    farther: bool = False
 
     def __post_init__(self) -> None:
         self.beaten: dict[str, np.ndarray] = {}
@@ -183,6 +186,8 @@ class AutoAttack(BatchedAttack):
 
         for rank in self._ranks(_TARGETS):
             batch.run(partial(towards, rank))
+        if self.farther:
+            batch.take_farther()
 
     def _square(self, batch: _Batch) -> None:
         attack = _square_attack(batch, n_queries=self.queries or _QUERIES, resc_schedule=False, **self._settings())
@@ -227,6 +232,7 @@ class _Batch:
         self.beaten = self.offered.clone()
         self.rows = self.left = torch.arange(len(x), device=estimator.device)
         self._outputs = self.clean
+        self._met, self._distance = self.x.clone(), torch.full((len(x),), torch.inf, device=estimator.device)
 
     def _proven(self) -> tuple[nn.Module, bool]:
         """What computes gradients and scores, and whether it agrees with ``predict`` about this batch."""
@@ -281,6 +287,19 @@ class _Batch:
             if not len(self.left):
                 raise _AllBeaten
 
+    def meet(self, x: Tensor, logits: Tensor, size: Tensor) -> None:
+        """Remember the nearest of the iterates of all ``rows`` that are misclassified, at distances (n,), bound or not."""
+        rows = self.rows[self.left]
+        closer = (logits[self.left].argmax(1) != self.y[rows]) & (size[self.left] < self._distance[rows])
+        found, rows = self.left[closer], rows[closer]
+        self._met[rows], self._distance[rows] = x[found], size[found]
+
+    def take_farther(self) -> None:
+        """Offer what was met beyond the bound of images that nothing within it has beaten."""
+        rows = torch.nonzero(torch.isfinite(self._distance) & ~self.offered)[:, 0]
+        if len(rows):
+            self.offer(rows, self._met[rows])
+
     def offer(self, rows: Tensor, x: Tensor) -> None:
         """Keep images (n, C, H, W) for rows of the batch, and let the model judge them unless it is random."""
         self.images[rows.cpu().numpy()], self.offered[rows] = x.cpu().numpy(), True
@@ -332,7 +351,9 @@ def _boundary_attack(batch: _Batch, order: float, **settings: Any) -> Any:
                 return batch.y[batch.rows]
             with torch.no_grad():
                 logits = batch.logits(x)
-            batch.find(x, logits, batch.distance(x, order) <= self.eps)
+            size = batch.distance(x, order)
+            batch.meet(x, logits, size)
+            batch.find(x, logits, size <= self.eps)
             return logits.argmax(1)
 
         def get_diff_logits_grads_batch_targeted(

@@ -45,6 +45,14 @@ class _Evaluate(Command):
 @options.device
 @options.seed
 @click.option(
+    "--workers",
+    type=click.IntRange(min=1),
+    help="Processes that share the images, on one thread each; they change no figure. By default as many as the work is "
+    "worth, at most one a core.",
+)
+@click.option("--devices", type=click.IntRange(min=1), help="GPUs that share the images.")
+@click.option("--scheduler", help="The address of a Dask scheduler whose workers share the images.")
+@click.option(
     "--fail-under",
     "floors",
     multiple=True,
@@ -67,6 +75,9 @@ def evaluate(
     device: str,
     seed: int,
     data_dir: Path | None,
+    workers: int | None,
+    devices: int | None,
+    scheduler: str | None,
     floors: tuple[str, ...],
     despite_checks: bool,
     junit: Path | None,
@@ -88,6 +99,7 @@ def evaluate(
     advbench evaluate runs/small --data cifar10 --norm l2 --attacks "fmn-l2,foolbox:L2CarliniWagnerAttack(steps=1000)"
     advbench evaluate runs/small --data cifar10 --norm linf,l2 --eps linf:2/255,8/255,l2:0.5
     advbench evaluate runs/small --data cifar10 --access labels --n 50
+    advbench evaluate runs/small --data cifar10 --workers 8
     advbench evaluate --config evaluation.toml
     """
     from advbench.evaluation.battery import labels_of
@@ -105,10 +117,12 @@ def evaluate(
     log_to_terminal()
     with loading():
         from advbench.evaluation import gate, start
+        from advbench.evaluation.pieces import Layout
         from advbench.files import write, write_text
 
     with result_alone() as result:
-        run = start(parsed, out, device, seed, data_dir)
+        layout = Layout("auto" if workers is None else workers, devices, scheduler)
+        run = start(parsed, out, device, seed, data_dir, layout)
         present(run, as_json, result)
     found = gate.cases(run, wanted, despite_checks)
     if junit is not None:

@@ -42,10 +42,7 @@ class Pixels:
             chosen = np.ascontiguousarray(self.stored[part], np.float32)
             let_go(self.stored)
         else:
-            chosen = np.empty((len(part), *self.shape[1:]), np.float32)
-            for start in range(0, len(part), _SCATTERED):
-                chosen[start : start + _SCATTERED] = self.stored[part[start : start + _SCATTERED]]
-                let_go(self.stored)
+            chosen = self.chosen(part).stored.astype(np.float32, copy=False)
         if self.stored.dtype == np.uint8:
             chosen /= 255  # in place: it is a copy
         else:
@@ -54,16 +51,20 @@ class Pixels:
 
     def parts(self) -> Iterator[slice]:
         """Slices that make up all images, each of at most ``PART`` bytes of float32, but of one image at least."""
-        for start in range(0, len(self), self._step):
-            yield slice(start, min(start + self._step, len(self)))
+        for start in range(0, len(self), self.most):
+            yield slice(start, min(start + self.most, len(self)))
 
-    def parts_of(self, chosen: np.ndarray) -> Iterator[np.ndarray]:
-        """An index array in pieces as large as ``parts``: of one length, since oneDNN keeps memory for each that it meets."""
-        for start in range(0, len(chosen), self._step):
-            yield chosen[start : start + self._step]
+    def chosen(self, part: np.ndarray) -> Pixels:
+        """The images that an index array picks, as they are stored."""
+        picked = np.empty((len(part), *self.shape[1:]), self.stored.dtype)
+        for start in range(0, len(part), _SCATTERED):
+            picked[start : start + _SCATTERED] = self.stored[part[start : start + _SCATTERED]]
+            let_go(self.stored)
+        return Pixels(picked)
 
     @property
-    def _step(self) -> int:
+    def most(self) -> int:
+        """The number of images in a part."""
         return max(1, PART // (4 * prod(self.shape[1:])))
 
 

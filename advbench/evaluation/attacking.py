@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain
@@ -15,29 +14,29 @@ import pandas as pd
 
 from advbench import metrics
 from advbench.data.pixels import room
+from advbench.evaluation import pieces
 from advbench.evaluation.battery import Attack
 from advbench.evaluation.budget import Budget
-from advbench.evaluation.finds import MEASURED, Finds
+from advbench.evaluation.finds import MEASURED, nothing_found
 from advbench.evaluation.options import Norm, number, stage_at
+from advbench.evaluation.pieces import Compute, Piece
 from advbench.evaluation.subject import Subject
 from advbench.metrics import sanity
 from advbench.progress import log, track
-from advbench.seeds import derive, own_global_state
+from advbench.seeds import derive
 from advbench.study.run import Run
 
 NEAREST = "all attacks"
 """In the rows of distances: the nearest image that any attack found."""
 
-_ORDER: dict[Norm, float] = {"linf": np.inf, "l2": 2, "l1": 1, "l0": 0}
-_SLACK = 1e-4  # of eps: x + delta is rounded in float32
-_ROUNDING = 1e-6
+_SINGLE_STEP = 2  # passes
 
 
 @dataclass(frozen=True)
 class Attempt:
     """What one attack did to all images.
 
-    :param eps: its bound; None for an attack that seeks the smallest perturbation.
+    :param eps: its bound; None for an attack that seeks the smallest perturbation, or whose one run counts at every bound.
     :param stage: of the run, which keeps its arrays.
     :param distance: float (N,): the norm of the perturbation that beat an image; infinite where none did.
     :param passes: forward and backward through the model, of all images together, (2,).
@@ -79,11 +78,17 @@ class Outcome:
 
 
 def attack_all(
-    run: Run, subject: Subject, attacks: Sequence[Attack], clean: np.ndarray, budget: Budget | None = None
+    run: Run,
+    subject: Subject,
+    attacks: Sequence[Attack],
+    clean: np.ndarray,
+    compute: Compute,
+    budget: Budget | None = None,
 ) -> Outcome:
     """Run every attack: within a bound on the images that are still right, the others on all that were right.
 
     :param clean: bool (N,): the images that are right without an attack.
+    :param compute: attacks the pieces.
     :param budget: of all norms; by default without a limit.
     """
     norm, bounds = subject.norm, subject.eps
@@ -94,13 +99,16 @@ def attack_all(
         (attack, eps if attack.bounded else None)
         for eps in bounds
         for attack in attacks
-        if attack.bounded or eps == bounds[0]
+        if eps == bounds[0] or (attack.bounded and not attack.once)
     ]
     for attack, eps in track(work, "attacks", len(work)):
         stage = attack_stage(attack, eps)
         left = clean
-        if eps is not None:  # as the table has it: beaten at a smaller eps, or by an attack above this one
-            above = {each.name for each in attacks[: list(attacks).index(attack)]}
+        if eps is not None:
+            # known to be beaten at this eps; but a single step, whose line of the table is read alone, sees whatever no
+            # attack above it beat
+            order = list(attacks)
+            above = {each.name for each in (order if attack.passes > _SINGLE_STEP else order[: order.index(attack)])}
             here = [each for each in attempts if each.attack.name in above and each.eps in (None, eps)]
             smaller = max((bound for bound in bounds if bound < eps), default=0.0)
             beaten = (_nearest(attempts, norm, len(clean)) <= smaller) | (_nearest(here, norm, len(clean)) <= eps)
@@ -108,8 +116,8 @@ def attack_all(
         fitted = budget.fitted(attack, left, "" if eps is None else f" at eps = {number(eps)}")
         if fitted is None:
             continue
-        attack, limit = fitted, budget.left(left) * max(1, left.sum())
-        make = partial(_attacked, subject, attack, eps, np.flatnonzero(left), derive(subject.seed, stage), limit)
+        attack = fitted
+        make = partial(_attacked, run, subject, compute, attack, eps, np.flatnonzero(left), stage, budget.left(left))
         arrays = run.arrays(stage, make)
         budget.charge(attack, left, np.isfinite(arrays["distance"]), arrays["passes"].sum())
         if arrays["stopped"]:
@@ -120,7 +128,9 @@ def attack_all(
             )
             log.warning("%s", notes[-1])
         found = {name: arrays[name] for name in MEASURED if name in arrays}
-        attempts.append(Attempt(attack, eps, stage, arrays["distance"], arrays["passes"], found))
+        attempts.append(
+            Attempt(attack, None if attack.once else eps, stage, arrays["distance"], arrays["passes"], found)
+        )
     return Outcome(attacks, norm, bounds, clean, attempts, notes)
 
 
@@ -142,52 +152,57 @@ def _nearest(attempts: Sequence[Attempt], norm: Norm, n: int) -> np.ndarray:
 
 
 def _attacked(
-    subject: Subject, attack: Attack, eps: float | None, todo: np.ndarray, seed: int, limit: float
+    run: Run,
+    subject: Subject,
+    compute: Compute,
+    attack: Attack,
+    eps: float | None,
+    todo: np.ndarray,
+    stage: str,
+    budget: float,
 ) -> dict[str, np.ndarray]:
     """The norms of the perturbations that beat the images ``todo``, and those that leave the bound, which do not count.
 
-    Whatever an attack returns is clipped to [0, 1]; the model judges it in float32.
+    What is found in a piece is kept: after a stop only the pieces in flight are computed again.
+
+    :param budget: the most passes an image.
     """
-    classifier, x, y = subject.classifier, subject.images.x, subject.images.y
-    distance, outside = np.full(len(x), np.inf), np.zeros(len(x), bool)
-    images = room((len(todo), *x.shape[1:]), np.float32) if subject.options.keep_images else None
-    made = attack.on(classifier, eps, seed)
-    finds = Finds(subject, attack.norm, eps)
-    with own_global_state(seed), metrics.counted(classifier, limit) as passes, suppress(metrics.OutOfPassesError):
-        for part in x.parts_of(np.arange(len(todo))):
-            for _ in range(attack.restarts):
-                left = part[np.isinf(distance[todo[part]])]
-                if not len(left):
-                    break
-                chosen = todo[left]
-                clean = x[chosen]
-                given, wrong = metrics.attacked(classifier, made, clean, y[chosen])
-                adversarial = np.clip(np.asarray(given, np.float32), 0, 1)
-                if not np.array_equal(adversarial, given):
-                    wrong = classifier.predict(adversarial).argmax(1) != y[chosen]
-                size = _size(adversarial - clean, attack.norm)
-                wrong = wrong & np.isfinite(size)
-                fits = wrong if eps is None else wrong & (size <= eps * (1 + _SLACK) + _ROUNDING)
-                outside[chosen] |= wrong & ~fits
-                distance[chosen[fits]] = size[fits] if eps is None else np.minimum(size[fits], eps)
-                if images is not None:
-                    images[left[fits]] = adversarial[fits]
-                with passes.paused():
-                    finds.take(chosen, adversarial, size, fits)
-    outside &= np.isinf(distance)
+    x, y, keep = subject.images.x, subject.images.y, subject.options.keep_images
+    distance, outside, stopped = np.full(len(x), np.inf), np.zeros(len(x), bool), False
+    passes, measured = np.zeros(2, np.int64), nothing_found(subject.classifier, len(x))
+    images = room((len(todo), *x.shape[1:]), np.float32) if keep else None
+    parts = pieces.split(len(todo), x.shape[1:], x.most, subject.classifier.device)
+    files = [run.pieces(stage) / f"{i}.npz" for i in range(len(parts))]
+    before = [pieces.kept(file, todo[part]) is not None for file, part in zip(files, parts, strict=True)]
+    ready = ((i, pieces.kept(files[i], todo[parts[i]]) or {}) for i, done in enumerate(before) if done)
+    missing = (
+        Piece(
+            number=i,
+            attack=attack,
+            eps=eps,
+            seed=derive(subject.seed, stage, i),
+            x=x.chosen(todo[part]),
+            y=y[todo[part]],
+            keep=keep,
+            bounds=tuple(subject.eps),
+            limit=budget * len(todo[part]),
+        )
+        for i, part in enumerate(parts)
+        if not before[i]
+    )
+    for i, found in track(chain(ready, compute(missing)), stage, len(parts)):
+        part = parts[i]
+        if not before[i] and len(parts) > 1:
+            pieces.keep(files[i], todo[part], found)
+        distance[todo[part]], outside[todo[part]] = found["distance"], found["outside"]
+        for name, values in measured.items():
+            values[todo[part]] = found[name]
+        passes, stopped = passes + found["passes"], stopped or bool(found["stopped"])
+        if images is not None:
+            images[part][np.isfinite(found["distance"])] = found["adversarial"]
     kept = {} if images is None else {"adversarial": images[np.isfinite(distance[todo])]}
-    return {
-        "distance": distance,
-        "outside": outside,
-        "stopped": np.array(passes.both > limit),
-        "passes": np.array([passes.forward, passes.backward]),
-        **finds.arrays,
-        **kept,
-    }
-
-
-def _size(delta: np.ndarray, norm: Norm) -> np.ndarray:
-    return np.linalg.norm(delta.reshape(len(delta), -1).astype(np.float64), ord=_ORDER[norm], axis=1)
+    result = {"distance": distance, "outside": outside, "stopped": np.array(stopped), "passes": passes}
+    return {**result, **measured, **kept}
 
 
 def accuracy_rows(outcome: Outcome) -> Iterator[dict[str, object]]:
@@ -214,7 +229,7 @@ def accuracy_rows(outcome: Outcome) -> Iterator[dict[str, object]]:
 
 def distance_rows(outcome: Outcome) -> Iterator[dict[str, object]]:
     """The median and the distribution of the distances that attacks without a bound found, as rows of results.csv."""
-    seeking = [each for each in outcome.attempts if each.eps is None]
+    seeking = [each for each in outcome.attempts if not each.attack.bounded]
     found = [(each.attack.name, each.attack.norm, np.where(outcome.clean, each.distance, 0)) for each in seeking]
     if len(outcome.attempts) > 1 and any(each.attack.norm == outcome.norm for each in seeking):
         found.append((NEAREST, outcome.norm, outcome.distance))

@@ -365,8 +365,8 @@ def _cost(run: Run, rows: pd.DataFrame, robustness: pd.DataFrame) -> None:
         "cost",
         "What the attacks cost",
         f"Forward and backward passes through the model, counted at the model, per image of all {int(rows.n.iloc[0])}: an "
-        "image that is beaten at this eps or a smaller one costs nothing more. An attack without an eps counts at each. The "
-        "chart shows the accuracy after each attack over the passes of all attacks so far.",
+        "image that is beaten at this eps or a smaller one costs nothing more. One run of DeepFool, FMN and FAB-T counts at "
+        "every eps. The chart shows the accuracy after each attack over the passes of all attacks so far.",
         charts.curves(_over_passes(rows, robustness), "passes an image", "accuracy", "eps", "accuracy", band=_ENDS),
         table=table.assign(both=table.forward + table.backward).round(1),
     )

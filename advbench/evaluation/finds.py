@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 import numpy as np
 
 from advbench.estimators import TorchClassifier, averaged_part, single_draws
 from advbench.evaluation.options import Norm
-from advbench.evaluation.subject import Subject
-from advbench.seeds import derive, own_global_state
+from advbench.seeds import own_global_state
 
 MEASURED = ("eps_in_8_bits", "draws")
 CHOOSING, JUDGING = 10, 10
@@ -18,20 +20,39 @@ _LENGTHENED = {"linf": np.inf, "l2": 2}
 """Norms in which a perturbation can be lengthened to a bound."""
 
 
+def nothing_found(classifier: TorchClassifier, n: int) -> dict[str, np.ndarray]:
+    """What :class:`Finds` has of n images that no attack was run on."""
+    arrays = {"eps_in_8_bits": np.full(n, np.inf)}
+    if averaged_part(classifier.model):
+        arrays["draws"] = np.ones((n, CHOOSING + JUDGING), bool)
+    return arrays
+
+
+@dataclass
 class Finds:
     """Measures each image that an attack returns.
 
+    :param x: the clean images, float (N, C, H, W).
+    :param y: their labels (N,).
+    :param bounds: of the evaluation, rising.
+    :param norm: in which the attack measures its perturbations.
+    :param eps: its bound, None where it seeks the smallest perturbation.
+    :param seed: of single draws.
     :ivar arrays: ``eps_in_8_bits``, float (N,), the smallest bound of the evaluation at which an image in 8 bits, as a file
         holds it, beats the model; infinite where none does. Of a random model also ``draws``, bool (N, draws): which single
         draws are right about the strongest image; True where none was found.
     """
 
-    def __init__(self, subject: Subject, norm: Norm, eps: float | None) -> None:
-        self.subject, self.norm, self.eps = subject, norm, eps
-        n = len(subject.images.x)
-        self.arrays = {"eps_in_8_bits": np.full(n, np.inf)}
-        if averaged_part(subject.classifier.model):
-            self.arrays["draws"] = np.ones((n, CHOOSING + JUDGING), bool)
+    classifier: TorchClassifier
+    x: np.ndarray
+    y: np.ndarray
+    bounds: Sequence[float]
+    norm: Norm
+    eps: float | None
+    seed: int
+
+    def __post_init__(self) -> None:
+        self.arrays = nothing_found(self.classifier, len(self.y))
 
     def take(self, chosen: np.ndarray, adversarial: np.ndarray, size: np.ndarray, beats: np.ndarray) -> None:
         """Measure images of an attack.
@@ -41,7 +62,7 @@ class Finds:
         :param size: the norms of the perturbations (n,).
         :param beats: bool (n,): which of them beat the model within the bound.
         """
-        with own_global_state(derive(self.subject.seed, "finds")):
+        with own_global_state(self.seed):
             self._round(chosen[beats], adversarial[beats], size[beats])
             if "draws" in self.arrays:
                 # an attack without a bound that does not succeed returns no image of any size
@@ -50,8 +71,8 @@ class Finds:
 
     def _round(self, chosen: np.ndarray, adversarial: np.ndarray, size: np.ndarray) -> None:
         """Each image as it is, then with its perturbation lengthened to each bound."""
-        clean, y = self.subject.images.x, self.subject.images.y
-        for bound in self.subject.eps:
+        clean, y = self.x, self.y
+        for bound in self.bounds:
             left = np.flatnonzero(
                 (size <= bound * (1 + _SLACK) + 1e-6) & np.isinf(self.arrays["eps_in_8_bits"][chosen])
             )
@@ -63,13 +84,13 @@ class Finds:
                     factor = (bound / np.maximum(size[left], 1e-12)).astype(np.float32)[:, None, None, None]
                     images = np.clip(clean[rows] + factor * (images - clean[rows]), 0, 1)
                 in_8_bits = (np.rint(images * 255) / 255).astype(np.float32)
-                beaten = self.subject.classifier.predict(in_8_bits).argmax(1) != y[rows]
+                beaten = self.classifier.predict(in_8_bits).argmax(1) != y[rows]
                 self.arrays["eps_in_8_bits"][rows[beaten]] = bound
                 left = left[~beaten]
 
     def _draw(self, chosen: np.ndarray, adversarial: np.ndarray) -> None:
         if len(chosen):
-            found = right_draws(self.subject.classifier, adversarial, self.subject.images.y[chosen])
+            found = right_draws(self.classifier, adversarial, self.y[chosen])
             better = found[:, :CHOOSING].sum(1) < self.arrays["draws"][chosen, :CHOOSING].sum(1)
             self.arrays["draws"][chosen[better]] = found[better]
 

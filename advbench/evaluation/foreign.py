@@ -47,6 +47,7 @@ class Foreign:
     kind: type
     given: dict[str, Any] = field(default_factory=dict)
     bounded: bool = True
+    once: bool = False
     restarts: int = 1
     passes: float = math.inf
 

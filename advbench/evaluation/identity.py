@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import hashlib
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from importlib.util import resolve_name
 from pathlib import Path
@@ -25,28 +25,38 @@ _PROBED = 16  # images
 _TOLERANCE = 1e-3  # of the largest output: other processors round otherwise
 
 
-def code(name: str, module: nn.Module) -> dict[str, str]:
-    """The first 16 hex digits of the SHA-256 of each file of the user's own that the model is made of, by module.
+def own_modules(name: str, module: nn.Module) -> dict[str, ModuleType]:
+    """The modules of the user's own that a model is made of, by the name that Python has for them.
 
     :param name: of the model, as the user wrote it; its file or package and what these import are followed, installed
         packages are not.
     """
     source = name.rpartition(":")[0]
-    is_file = source.endswith(".py")
-    first = f"advbench_file_{Path(source).stem}" if is_file else source  # as run_file names it
+    first = f"advbench_file_{Path(source).stem}" if source.endswith(".py") else source  # as run_file names it
     todo = [first, *(type(part).__module__ for part in module.modules())]
-    found: dict[str, str] = {}
+    found: dict[str, ModuleType] = {}
     while todo:
         each = sys.modules.get(todo.pop())
         if each is None or each.__name__ in found or (path := _own_file(each)) is None:
             continue
-        found[each.__name__] = hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+        found[each.__name__] = each
         todo += [each.__name__.rpartition(".")[0], *_imported(path, each.__package__ or "")]
         for value in list(vars(each).values()):
             other = value.__name__ if isinstance(value, ModuleType) else getattr(value, "__module__", None)
             if isinstance(other, str):
                 todo.append(other)
-    return {Path(source).name if is_file and name == first else name: digest for name, digest in sorted(found.items())}
+    return dict(sorted(found.items()))
+
+
+def code(own: Mapping[str, ModuleType]) -> dict[str, str]:
+    """The first 16 hex digits of the SHA-256 of each file of :func:`own_modules`; a file by its own name."""
+    found = {}
+    for name, each in own.items():
+        path = _own_file(each)
+        assert path is not None
+        shown = path.name if name.startswith("advbench_file_") else name
+        found[shown] = hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+    return found
 
 
 def _imported(path: Path, package: str) -> Iterator[str]:

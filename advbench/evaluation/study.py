@@ -10,6 +10,7 @@ from itertools import chain
 from math import prod
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,12 +22,13 @@ from advbench.data.find import Images
 from advbench.device import float32_by_default, resolve_device
 from advbench.errors import UsageError
 from advbench.estimators import SmoothedModel, TorchClassifier, contract
-from advbench.evaluation import afterwards, attacking, detection, exhibits, identity, labels
+from advbench.evaluation import afterwards, attacking, detection, exhibits, identity, labels, pieces
 from advbench.evaluation.battery import Attack, batteries, fitting
 from advbench.evaluation.budget import Budget
 from advbench.evaluation.certifying import certified_rows
 from advbench.evaluation.checking import run_checks
 from advbench.evaluation.options import Norm, Options, name_of
+from advbench.evaluation.pieces import Layout
 from advbench.evaluation.result import PER_IMAGE, Result, kept_in
 from advbench.evaluation.subject import Subject, find_images, find_model, unchanged, with_backward
 from advbench.files import write
@@ -73,6 +75,9 @@ def evaluate(
     device: str = "auto",
     seed: int = 0,
     data_dir: Path | str | None = None,
+    workers: int | None = None,
+    devices: int | None = None,
+    scheduler: str | None = None,
 ) -> Result:
     """How robust is a model? Attacks, the worst case for each image, and checks that the attacks worked.
 
@@ -99,6 +104,10 @@ def evaluate(
         gives gradients alone; or ``identity``, which puts the identity in the place of the gradient of these steps.
     :param out: a run directory to keep; the same call goes on there where it was stopped. By default nothing is kept but
         the result: see ``Result.save``.
+    :param workers: processes that share the images, on one thread each; any number gives the same figures. By default this
+        process does all with all its threads. A script needs ``if __name__ == "__main__":`` around the call.
+    :param devices: GPUs that share the images, each by a process of its own.
+    :param scheduler: the address of a Dask scheduler whose workers share the images.
     :raises UsageError: for a model, data or an option that cannot be used, in one line that names it.
     :raises DataUnavailable: where a named data set cannot be had.
     """
@@ -126,17 +135,24 @@ def evaluate(
     )
     temporary = None if out else TemporaryDirectory(prefix="advbench-")
     directory = Path(temporary.name, "run") if temporary else Path(str(out))
-    start(options, directory, device, seed, Path(data_dir) if data_dir else None)
+    layout = Layout(workers, devices, scheduler)
+    start(options, directory, device, seed, Path(data_dir) if data_dir else None, layout)
     return Result(directory, temporary)
 
 
 def start(
-    options: Options, out: Path | None = None, device: str = "auto", seed: int = 0, data_dir: Path | None = None
+    options: Options,
+    out: Path | None = None,
+    device: str = "auto",
+    seed: int = 0,
+    data_dir: Path | None = None,
+    layout: Layout | None = None,
 ) -> Run:
     """Evaluate a model to the end, or on from where it was stopped.
 
     :param out: the run directory, by default one under runs/ that is named after the model.
     :param data_dir: a folder that already holds a named data set.
+    :param layout: who computes; it changes no figure, and may be another one when an evaluation goes on.
     :raises UsageError: for a model, weights, data or an option that cannot be used; see the modules of this package.
     :raises DataUnavailable: where a named data set cannot be had.
     """
@@ -144,7 +160,7 @@ def start(
     where = resolve_device(device)
     found = find_model(options.model, options.weights)
     with unchanged(found.module), float32_by_default():
-        return _evaluated(options, wanted, found, where, out, seed, data_dir)
+        return _evaluated(options, wanted, found, where, out, seed, data_dir, layout or Layout())
 
 
 def _evaluated(
@@ -155,6 +171,7 @@ def _evaluated(
     out: Path | None,
     seed: int,
     data_dir: Path | None,
+    layout: Layout,
 ) -> Run:
     pictures = find_images(options, options.shape or found.shape, seed, data_dir)
     if options.shape not in (None, pictures.x.shape[1:]):
@@ -182,6 +199,7 @@ def _evaluated(
     if mean and not options.mean:
         published = [", ".join(f"{value:g}" for value in values) for values in (mean, std)]
         notes.append(f"normalised as {options.model} was published: mean {published[0]}, std {published[1]}")
+    own = _own_modules(options, found.module)
     config: dict[str, Any] = {
         "recipe": "evaluate",
         "preset": options.attacks,
@@ -193,7 +211,7 @@ def _evaluated(
         "config": {
             **options.model_dump(mode="json"),
             "weights_sha256": fingerprint(module),
-            **({"code": own} if (own := _code(options, found.module)) else {}),
+            **({"code": identity.code(own)} if own else {}),
             "images_sha256": pictures.fingerprint,
             **detection.fingerprint_of(detector),
         },
@@ -217,10 +235,13 @@ def _evaluated(
         # first: a reader learns early that attacks cannot work
         run.rows("checks", partial(run_checks, subject, wanted[norm]))
         budget = Budget(options.budget, len(pictures.x))
-        outcomes = [
-            attacking.attack_all(run, subject.within(norm), attacks, clean["correct"], budget)
-            for norm, attacks in wanted.items()
-        ]
+        every = [attack for attacks in wanted.values() for attack in attacks]
+        work = partial(pieces.operations, classifier, pictures.x, every, max(map(len, options.eps.values())))
+        with pieces.computed(classifier, list(own.values()), pictures.x, layout, work) as compute:
+            outcomes = [
+                attacking.attack_all(run, subject.within(norm), attacks, clean["correct"], compute, budget)
+                for norm, attacks in wanted.items()
+            ]
         for name, rows in (attacking.ROWS | afterwards.ROWS).items():
             run.rows(name, partial(attacking.of_each, rows, outcomes))
         for name, rows_of in (("draws", afterwards.draw_rows), ("certified", certified_rows)):
@@ -240,12 +261,12 @@ def _evaluated(
     return run
 
 
-def _code(options: Options, module: nn.Module) -> dict[str, str]:
-    """The user's own files that the model, its stand-in and its detector are made of, see :func:`advbench.evaluation.identity.code`."""
-    found = identity.code(name_of(options.model), module)
+def _own_modules(options: Options, module: nn.Module) -> dict[str, ModuleType]:
+    """The user's own modules that the model, its stand-in and its detector are made of."""
+    found = identity.own_modules(name_of(options.model), module)
     for given in (options.backward, options.detector):
         where = given if isinstance(given, str) else f"{getattr(given, '__module__', '')}:"
-        found |= identity.code(where, nn.Identity())
+        found |= identity.own_modules(where, nn.Identity())
     return found
 
 

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from threading import Lock
 from typing import Any
 
 import joblib
+import torch
 
 from advbench import progress
 from advbench.errors import AdvbenchError, UsageError, missing
-from advbench.study.workers import Item, one_thread
+from advbench.study.workers import AHEAD, Item, one_thread
 
 
 @dataclass(frozen=True)
@@ -50,28 +53,61 @@ class Cluster:
         """
         if not items:
             return
+        with connected(self.scheduler) as client, joblib.parallel_config("dask", client=client):
+            done = joblib.Parallel(batch_size=1, pre_dispatch="all", return_as="generator_unordered")(
+                joblib.delayed(_do)(self, work, item) for item in items
+            )
+            for _ in progress.track(done, "stages, on the cluster", len(items)):
+                pass
+
+
+@contextmanager
+def connected(scheduler: str) -> Iterator[Any]:
+    """A client of a Dask scheduler for as long as the context lasts.
+
+    :raises UsageError: if Dask is not installed, or no scheduler or no worker answers.
+    :raises AdvbenchError: if workers died over one piece again and again.
+    """
+    try:
+        from distributed import Client, KilledWorker
+    except ImportError as error:
+        raise missing("--scheduler needs Dask", "distributed") from error
+    try:
+        client = Client(scheduler, timeout=10)
+    except (OSError, ValueError) as error:
+        raise UsageError(f"no Dask scheduler answers at {scheduler}") from error
+    with client:
+        if not client.scheduler_info()["workers"]:
+            raise UsageError(f"the Dask scheduler at {scheduler} has no workers; dask worker {scheduler}")
         try:
-            from distributed import Client, KilledWorker
-        except ImportError as error:
-            raise missing("--scheduler needs Dask", "distributed") from error
-        try:
-            client = Client(self.scheduler, timeout=10)
-        except (OSError, ValueError) as error:
-            raise UsageError(f"no Dask scheduler answers at {self.scheduler}") from error
-        with client:
-            if not client.scheduler_info()["workers"]:
-                raise UsageError(f"the Dask scheduler at {self.scheduler} has no workers; dask worker {self.scheduler}")
-            try:
-                with joblib.parallel_config("dask", client=client):
-                    done = joblib.Parallel(batch_size=1, pre_dispatch="all", return_as="generator_unordered")(
-                        joblib.delayed(_do)(self, work, item) for item in items
-                    )
-                    for _ in progress.track(done, "stages, on the cluster", len(items)):
-                        pass
-            except KilledWorker as error:
-                raise AdvbenchError(
-                    "workers of the cluster died over one stage again and again; the same command goes on from here"
-                ) from error
+            yield client
+        except KilledWorker as error:
+            raise AdvbenchError(
+                "workers of the cluster died over one stage again and again; the same command goes on from here"
+            ) from error
+
+
+def results(
+    client: Any, context: Any, device: torch.device, work: Callable[[Any, Item], Any], items: Iterable[Item]
+) -> Iterator[Any]:
+    """What ``work(context, item)`` returns for every item, as they are done; ``AHEAD`` items a thread are in flight.
+
+    :param client: of :func:`connected`.
+    :param context: what ``client.scatter`` made of what all pieces need.
+    :param device: of every worker.
+    """
+    from distributed import as_completed
+
+    threads = sum(worker["nthreads"] for worker in client.scheduler_info(n_workers=-1)["workers"].values())
+    waiting = iter(items)
+
+    def begin(most: int) -> list[Any]:
+        return [client.submit(_compute, work, context, item, device, pure=False) for item in islice(waiting, most)]
+
+    running = as_completed(begin(AHEAD * threads))
+    for done in running:
+        yield done.result()
+        running.update(begin(1))
 
 
 _one_at_a_time = Lock()  # recipes seed generators of the whole process
@@ -83,6 +119,11 @@ def _do(cluster: Cluster, work: Callable[[Any, Item], Any], item: Item) -> None:
         study.run.take_in()
         with one_thread(study.device):
             work(study, item)
+
+
+def _compute(work: Callable[[Any, Item], Any], context: Any, item: Item, device: torch.device) -> Any:
+    with _one_at_a_time, one_thread(device):
+        return work(context, item)
 
 
 @lru_cache(maxsize=1)

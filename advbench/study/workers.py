@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 import pickle
 import signal
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from multiprocessing import active_children, get_context, parent_process
+from itertools import islice
+from multiprocessing import active_children, get_all_start_methods, get_context, parent_process
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 from threading import Thread
 from typing import Any, TypeVar
 
+import numpy as np
 import torch
 
 from advbench import progress
@@ -23,6 +26,11 @@ from advbench.errors import AdvbenchError
 
 Context = TypeVar("Context")
 Item = TypeVar("Item")
+AHEAD = 2
+"""Pieces in flight for each worker: one that it computes and one that waits."""
+
+_PRELOADED = ["art.attacks.evasion", "art.estimators.classification", "pandas", "advbench.study.execution"]
+"""What every worker needs and takes five seconds to import: one process imports it, and the workers are copies of that one."""
 
 
 class Workers:
@@ -32,10 +40,11 @@ class Workers:
     number of workers changes no result; and small networks gain little from a second one.
 
     :param count: how many; 1 for this process alone.
+    :param gpus: how many GPUs they share; each worker sees one of them alone. None for what this process sees.
     """
 
-    def __init__(self, count: int = 1) -> None:
-        self.count = count
+    def __init__(self, count: int = 1, gpus: int | None = None) -> None:
+        self.count, self.gpus = count, gpus
         self._pool: ProcessPoolExecutor | None = None
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -65,11 +74,30 @@ class Workers:
                 for item in progress.track(items, "stages", len(items)):
                     work(context, item)
             return
-        pool = self._started(context, device, log_to_file)
+        done = self.results(context, device, log_to_file, work, items)
+        for _ in progress.track(done, f"stages, {self.count} at a time", len(items), alone=False):
+            pass
+
+    def results(
+        self,
+        context: Context,
+        device: torch.device,
+        log_to_file: Callable[[], Any] | None,
+        work: Callable[[Context, Item], Any],
+        items: Iterable[Item],
+    ) -> Iterator[Any]:
+        """What ``work(context, item)`` returns for every item, as they are done; ``AHEAD`` items a worker are in flight.
+
+        The parameters and errors are those of :meth:`each`.
+        """
+        pool, waiting = self._started(context, device, log_to_file), iter(items)
+        running = {pool.submit(_work, work, item) for item in islice(waiting, AHEAD * self.count)}
         try:
-            running = [pool.submit(_work, work, item) for item in items]
-            for done in progress.track(running, f"stages, {self.count} at a time", len(items), alone=False):
-                done.result()
+            while running:
+                done, running = wait(running, return_when=FIRST_COMPLETED)
+                while done:
+                    yield done.pop().result()
+                    running |= {pool.submit(_work, work, item) for item in islice(waiting, 1)}
         except BrokenProcessPool as error:
             raise AdvbenchError("a worker process died; the same command goes on from here") from error
 
@@ -82,14 +110,31 @@ class Workers:
             self._pool = None
             self._file.unlink(missing_ok=True)
 
-    def _started(self, context: Any, device: torch.device, log_to_file: Callable[[], Any]) -> ProcessPoolExecutor:
+    def _started(
+        self, context: Any, device: torch.device, log_to_file: Callable[[], Any] | None
+    ) -> ProcessPoolExecutor:
         if self._pool is None:
             # by a file: a process that dies before it has read a long message leaves its parent writing for ever
             with NamedTemporaryFile(suffix=".study", delete=False) as file:
-                pickle.dump((context, device, log_to_file), file)
-            self._pool = ProcessPoolExecutor(self.count, get_context("spawn"), _begin, (file.name,))
+                _Pickler(file).dump((context, device, log_to_file))
+            method = "forkserver" if "forkserver" in get_all_start_methods() else "spawn"
+            processes: Any = get_context(method)
+            if method == "forkserver":
+                processes.set_forkserver_preload(_PRELOADED)
+            begin = file.name, processes.Value("i", 0), self.gpus
+            self._pool = ProcessPoolExecutor(self.count, processes, _begin, begin)
             self._file = Path(file.name)
         return self._pool
+
+
+class _Pickler(pickle.Pickler):
+    """Sends a mapped file by its place: every worker maps it, and they share its pages."""
+
+    def reducer_override(self, value: Any) -> Any:
+        if isinstance(value, np.memmap) and isinstance(value.base, mmap.mmap) and value.mode == "r" and value.filename:
+            order = "C" if value.flags.c_contiguous else "F"
+            return np.memmap, (value.filename, value.dtype, "r", value.offset, value.shape, order)
+        return NotImplemented
 
 
 def _functions(items: Sequence[Any]) -> Iterator[Callable]:
@@ -126,17 +171,31 @@ def one_thread(device: torch.device) -> Iterator[None]:
 _context: Any = None  # of this worker process
 
 
-def _begin(path: str) -> None:
+def _begin(path: str, number: Any, gpus: int | None) -> None:
     global _context
+    with number:
+        rank, number.value = number.value, number.value + 1
+    if gpus is not None:  # before CUDA starts
+        os.environ["CUDA_VISIBLE_DEVICES"] = gpu_of(rank, gpus, os.environ.get("CUDA_VISIBLE_DEVICES", ""))
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent is interrupted too, and ends its workers
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     Thread(target=_end_with_parent, daemon=True).start()
     with open(path, "rb") as stream:
         _context, device, log_to_file = pickle.load(stream)  # noqa: S301 the parent wrote it, for its own user
     progress.log_in_child()
-    log_to_file()
+    if log_to_file is not None:
+        log_to_file()
     if device.type == "cpu":
         torch.set_num_threads(1)
+
+
+def gpu_of(rank: int, gpus: int, visible: str) -> str:
+    """The GPU of a worker, as ``CUDA_VISIBLE_DEVICES`` names it.
+
+    :param visible: those that this machine lends, in the same form; empty for all.
+    """
+    names = visible.split(",") if visible else [str(number) for number in range(gpus)]
+    return names[rank % gpus]
 
 
 def _end_with_parent() -> None:
@@ -147,5 +206,5 @@ def _end_with_parent() -> None:
     os._exit(1)
 
 
-def _work(work: Callable[[Any, Item], Any], item: Item) -> None:
-    work(_context, item)
+def _work(work: Callable[[Any, Item], Any], item: Item) -> Any:
+    return work(_context, item)

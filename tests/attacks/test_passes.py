@@ -2,29 +2,12 @@
 
 import numpy as np
 import pytest
-from conftest import SHAPE, Linear
+from conftest import SHAPE, Counter, Linear
 from torch import nn
 
 from advbench import attacks, estimators, metrics
 from advbench.attacks.autoattack import COMPONENTS
-
-
-class Counter(nn.Module):
-    """A network that counts the images that pass it, forward and, by the gradients that reach its output, backward."""
-
-    def __init__(self, net):
-        super().__init__()
-        self.net, self.forwards, self.backwards = net, 0, 0
-
-    def forward(self, x):
-        self.forwards += len(x)
-        out = self.net(x)
-        if out.requires_grad:
-            out.register_hook(self._count)
-        return out
-
-    def _count(self, gradient):
-        self.backwards += len(gradient)
+from advbench.detectors import SubnetworkDetector
 
 
 def counting(net, classes=10):
@@ -123,3 +106,82 @@ def test_a_stock_classifier_is_counted_too(trained_net, digits):
         stock.predict(digits[2][:3])
         attacks.PGD(stock, np.inf, 0.1, 0.03, max_iter=2, verbose=False).generate(digits[2][:3], digits[3][:3])
     assert (count.forward, count.backward) == (9, 6)
+
+
+@pytest.fixture
+def first_layer(trained_net):
+    """A layer of the trained network that counts the images that pass it, however the network is computed."""
+    counter = Counter(nn.Identity())
+    handle = trained_net.stages[0][1].register_forward_hook(lambda layer, inputs, outputs: counter(outputs))
+    yield counter
+    handle.remove()
+
+
+@pytest.fixture(scope="module")
+def detector(classifier):
+    return SubnetworkDetector(classifier, 1, seed=0)
+
+
+STEPS = 6
+
+
+@pytest.mark.parametrize(
+    "make, wanted",
+    [
+        (lambda c, d: attacks.SelectivePGD(c, d, max_iter=STEPS), (STEPS + 1, STEPS)),  # the last iterate is judged
+        (lambda c, d: attacks.OrthogonalPGD(c, d, max_iter=STEPS), (STEPS + 1, 2 * STEPS)),
+        (lambda c, d: attacks.DynamicDetectorAttack(c, d, max_iter=STEPS), (STEPS, 2 * STEPS)),
+        (lambda c, d: attacks.DynamicDetectorAttack(c, d, max_iter=STEPS, sigma=0.0), (STEPS, STEPS)),
+        (lambda c, d: attacks.DynamicDetectorAttack(c, d, max_iter=STEPS, sigma=1.0), (STEPS, STEPS)),
+    ],
+)
+def test_a_step_on_classifier_and_detector_is_one_pass_forward_and_one_back_a_goal(
+    classifier, detector, digits, first_layer, make, wanted
+):
+    make(classifier, detector).generate(digits[2][:10], digits[3][:10])
+    assert (first_layer.forwards / 10, first_layer.backwards / 10) == wanted
+
+
+@pytest.mark.parametrize("norm", [np.inf, 2, 1, 0])
+def test_a_step_of_fmn_is_one_pass_forward_and_one_back(trained_net, digits, norm):
+    """The model predicts before and after; where it does not confirm what was found, it is attacked itself."""
+    classifier = counting(trained_net)
+    x, y = digits[2][:20], digits[3][:20]
+    right = classifier.predict(x).argmax(1) == y
+    classifier.model.forwards = 0
+    found = passes(classifier, attacks.FMN(classifier, norm, max_iter=STEPS), x[right], y[right])
+    assert found == (2 + STEPS, STEPS)
+
+
+def test_an_image_leaves_pgd_with_the_pass_that_sees_it_beaten(trained_net, digits):
+    """Each pass forward is one back, but for the two with which the model confirms: the find, and at the end the rest."""
+    classifier = counting(trained_net)
+    x, y = digits[2][:20], digits[3][:20]
+    attack = attacks.create("pgd", classifier, 0.3, max_iter=40)
+    _, beaten = attack.beat(x, y)
+    module = classifier.model
+    assert beaten.all() and module.backwards < 20 * 8 and module.forwards <= module.backwards + 20
+
+
+def test_a_learned_attack_costs_the_classifier_nothing(trained_net, digits):
+    classifier = counting(trained_net)
+    attack = attacks.GANAttack(classifier, t=0.3, width=4)
+    attack.finish_training()
+    assert passes(classifier, attack, digits[2][:10], None) == (0, 0)
+
+
+def test_hopskipjump_sees_labels_alone(trained_net, digits):
+    classifier = counting(trained_net)
+    attack = attacks.create("hopskipjump", classifier, max_iter=1)
+    attack.set_params(max_eval=40, init_eval=10, init_size=20)
+    forwards, backwards = passes(classifier, attack, digits[2][:2], digits[3][:2])
+    assert backwards == 0 and 10 < forwards < 400
+
+
+def test_every_attack_is_counted_here():
+    """Of the registry: each kind that computes; of the package: each class."""
+    counted = {"fgsm", "pgd", "hopskipjump", "autoattack", "deepfool", "fmn"}
+    assert {spec.kind.partition(":")[0].rpartition(".")[2] for spec in attacks.ATTACKS.values()} == counted
+    classes = {name for name in dir(attacks) if isinstance(getattr(attacks, name), type)} - {"AttackSpec"}
+    ours = {"SelectivePGD", "OrthogonalPGD", "AutoAttack", "CarliniWagnerL2", "DeepFool", "DynamicDetectorAttack"}
+    assert classes == {*ours, "FMN", "GANAttack", "PGD"}

@@ -24,7 +24,7 @@ def test_parts_make_up_the_whole_and_none_is_larger_than_said(monkeypatch):
         monkeypatch.setattr(pixels, "PART", size)
         parts = list(images.parts())
         assert len(parts) == wanted and np.concatenate([np.arange(10)[part] for part in parts]).tolist() == [*range(10)]
-        assert [len(part) for part in images.parts_of(np.arange(10))] == [part.stop - part.start for part in parts]
+        assert min(images.most, 10) == parts[0].stop
         assert all(images[part].nbytes <= max(size, 192) for part in parts)
 
 

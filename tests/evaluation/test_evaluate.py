@@ -130,7 +130,7 @@ def test_a_distance_is_never_above_the_smallest_eps_at_which_any_attack_beat_an_
     for eps in EPS:
         beaten = result.per_image[number(eps)].notna()
         assert (beaten == (result.per_image.distance <= eps)).all()
-        assert result.robust_accuracy[eps].value == 1 - beaten.mean()
+        assert result.robust_accuracy[eps].value == (~beaten).mean()
     assert (result.per_image["0.02"].notna() <= result.per_image["0.1"].notna()).all()
 
 

@@ -38,7 +38,7 @@ def project(tmp_path, monkeypatch):
 
 def code(project):
     name = f"{project}/net.py:make"
-    return identity.code(name, network.find(name).module)
+    return identity.code(identity.own_modules(name, network.find(name).module))
 
 
 def test_the_code_is_that_of_the_users_own_files(project):
@@ -80,7 +80,7 @@ def test_a_module_beside_it_in_a_package_is_part_of_the_code(project):
 
 
 def test_a_model_of_a_library_has_no_code_of_its_own():
-    assert identity.code("torchvision:resnet18", torch.nn.Linear(2, 2)) == {}
+    assert identity.own_modules("torchvision:resnet18", torch.nn.Linear(2, 2)) == {}
 
 
 @pytest.mark.parametrize("change", ["attribute", "list", "file"])

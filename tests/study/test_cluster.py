@@ -14,6 +14,9 @@ from tiny import TINY
 from work import killed_once
 
 from advbench.errors import UsageError
+from advbench.evaluation import Options
+from advbench.evaluation import start as evaluate
+from advbench.evaluation.pieces import Layout
 from advbench.study import configure, find, start
 from advbench.study.cluster import Cluster
 from advbench.study.execution import rebuild
@@ -84,6 +87,22 @@ def test_a_worker_that_is_killed_costs_its_stage_again_and_no_more(scheduler, tm
     assert begun == {"a": 1, "b": 1, "victim": 2, "c": 1, "d": 1}
     kept = [path.stem for path in (tmp_path / "store").rglob("stages/*.json")]
     assert sorted(kept) == ["a", "b", "c", "d", "victim"]
+
+
+def test_an_evaluation_on_a_cluster_gives_the_files_of_one_process(scheduler, tmp_path):
+    """The workers have neither the images nor the file of the network."""
+    (tmp_path / "net.py").write_text(
+        "import torch\n\ndef make():\n    return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 10))\n"
+    )
+    options = Options.parse(
+        model=f"{tmp_path}/net.py:make", data="digits", shape=(1, 8, 8), n=40, eps=0.1, attacks="pgd", checks=2
+    )
+    alone, shared = (
+        evaluate(options, tmp_path / name, "cpu", layout=layout)
+        for name, layout in (("alone", Layout(1)), ("shared", Layout(scheduler=scheduler)))
+    )
+    for name in ("results.csv", "per_image.csv", "arrays/pgd-0.1/distance.npy", "arrays/pgd-0.1/passes.npy"):
+        assert (shared.directory / name).read_bytes() == (alone.directory / name).read_bytes()
 
 
 @pytest.mark.parametrize("store, message", [(None, "--scheduler needs --store"), ("store", "needs a recipe that is")])
