@@ -23,14 +23,16 @@ bars_allowed = True
 _bars: Any = None  # the one live display of the process, shared by nested tracks
 
 
-def track(items: Iterable[T], label: str, total: int) -> Iterator[T]:
+def track(items: Iterable[T], label: str, total: int, alone: bool = True) -> Iterator[T]:
     """Yield the items and show the progress.
 
     :param total: the number of items, for the remaining time.
+    :param alone: whether no child process logs meanwhile: its lines would tear a bar, so there is none.
     """
     if bars_allowed and is_notebook():
         return _in_notebook(items, label, total)
-    return _on_terminal(items, label, total) if bars_allowed and sys.stderr.isatty() else _in_lines(items, label, total)
+    bar = bars_allowed and alone and sys.stderr.isatty()
+    return _on_terminal(items, label, total) if bar else _in_lines(items, label, total)
 
 
 @contextmanager

@@ -14,12 +14,13 @@ def test_every_item_comes_once_and_in_order_nested_too(monkeypatch, terminal):
     assert progress._bars is None
 
 
-def test_lines_tell_the_time_left(monkeypatch, caplog):
+@pytest.mark.parametrize("terminal", [True, False])
+def test_lines_tell_the_time_left_where_a_bar_would_be_torn_or_unseen(monkeypatch, caplog, terminal):
     clock = iter(range(0, 1000, 20))
     monkeypatch.setattr(progress.time, "monotonic", lambda: next(clock))
-    monkeypatch.setattr(sys.stderr, "isatty", lambda: False, raising=False)
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: terminal, raising=False)
     with caplog.at_level("INFO", "advbench"):
-        list(progress.track("abc", "work", 3))
+        list(progress.track("abc", "work", 3, alone=not terminal))  # a child process logs to the terminal
     assert caplog.messages == ["work: 1 of 3, about 40 s left", "work: 2 of 3, about 20 s left"]
 
 

@@ -2,6 +2,7 @@ from .adaptive import OrthogonalPGD as OrthogonalPGD
 from .adaptive import SelectivePGD as SelectivePGD
 from .autoattack import AutoAttack as AutoAttack
 from .carlini import CarliniWagnerL2 as CarliniWagnerL2
+from .ddn import DDN as DDN
 from .deepfool import DeepFool as DeepFool
 from .dynamic import DynamicDetectorAttack as DynamicDetectorAttack
 from .fmn import FMN as FMN
@@ -10,3 +11,5 @@ from .pgd import PGD as PGD
 from .registry import ATTACKS as ATTACKS
 from .registry import AttackSpec as AttackSpec
 from .registry import create as create
+from .sigma_zero import SigmaZero as SigmaZero
+from .sparse_rs import SparseRS as SparseRS

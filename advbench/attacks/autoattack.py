@@ -7,6 +7,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
+from math import ceil
 from typing import Any
 
 import numpy as np
@@ -23,10 +24,13 @@ from advbench.seeds import own_global_state
 COMPONENTS = {"apgd-ce": "APGD-CE", "apgd-t": "APGD-T", "fab-t": "FAB-T", "square": "Square"}
 """The attacks of version "standard" in their order, and how the authors write them."""
 
-_NORMS = {np.inf: "Linf", 2.0: "L2"}
+_NORMS = {np.inf: "Linf", 2.0: "L2", 1.0: "L1"}
 _TARGETS = 9
+_L1_TARGETS, _L1_RESTARTS = 5, 5  # of APGD in l1
+_L1_STAGES = ((3.0, 0.3), (2.0, 0.3), (1.0, 0.4))  # of APGD in l1: bounds as multiples of eps, and shares of the steps
 _STEPS, _QUERIES = 100, 5000
 _DLR_CLASSES = 4  # that the targeted DLR loss needs
+_ROUNDING = 1e-5  # of eps: a projection onto the l1 ball adds up all values
 _SAME = 1e-3  # of the spread of the logits: so close are two computations of one function
 _BY_SQUARE = 0.002  # the share of images above which the authors distrust the gradients
 
@@ -35,7 +39,8 @@ _BY_SQUARE = 0.002  # the share of images above which the authors distrust the g
 class AutoAttack(BatchedAttack):
     """APGD-CE, targeted APGD-DLR, targeted FAB and Square, each on the images that withstood the ones before.
 
-    The attacks are the authors' own code (package ``pyautoattack``) in version "standard". Their gradients and scores come
+    The attacks are the authors' own code (package ``pyautoattack``) in version "standard", which in l1 gives APGD-CE five
+    restarts and APGD-T five targets, and lets both start in larger balls (Croce & Hein, 2021). Their gradients and scores come
     from :func:`advbench.estimators.gradient_module` where that computes the model's logits for the batch at hand, and from
     the model itself elsewhere. Whatever they take for beaten is shown to ``predict``: an image that the model misclassifies
     costs no further pass, any other stays. A random model is judged once for each component.
@@ -43,10 +48,11 @@ class AutoAttack(BatchedAttack):
     After ``generate``, ``beaten`` holds for each component which images it beat, bool (N,): those that all before it had left.
 
     :param classifier: an ART PyTorch classifier that returns logits for images in [0, 1].
-    :param norm: ``inf`` or 2.
+    :param norm: ``inf``, 2 or 1.
     :param eps: the bound in that norm, for images in [0, 1].
     :param seed: of the random starts.
     :param batch_size: images at a time, by default :func:`advbench.device.images_at_a_time` with at most 250.
+    :param queries: of Square, an image; by default 5,000.
     :param components: names of ``COMPONENTS``, in their order; by default all, without APGD-T for fewer than four classes.
     :raises ValueError: for another norm, a non-positive eps, an unknown component, or APGD-T with fewer than four classes.
     """
@@ -57,6 +63,7 @@ class AutoAttack(BatchedAttack):
     seed: int = 0
     batch_size: int | None = None
     components: tuple[str, ...] | None = None
+    queries: int | None = None
 
     def __post_init__(self) -> None:
         self.beaten: dict[str, np.ndarray] = {}
@@ -71,9 +78,10 @@ class AutoAttack(BatchedAttack):
     def _check_params(self) -> None:
         self.norm = float(self.norm)
         if self.norm not in _NORMS:
-            raise ValueError(f"norm must be inf or 2, not {self.norm}")
+            raise ValueError(f"norm must be inf, 2 or 1, not {self.norm}")
         checks.positive(self.eps, "eps")
         checks.positive(self.batch_size or 0, "batch_size")
+        checks.positive(self.queries or _QUERIES, "queries")
         names = self.components or ()
         if not names or not set(names) <= set(COMPONENTS):
             raise ValueError(f"components must be some of {', '.join(COMPONENTS)}, not {', '.join(names) or 'none'}")
@@ -101,7 +109,7 @@ class AutoAttack(BatchedAttack):
         adversarial, right = x.copy(), logits.argmax(1) == y
         self.beaten = {}
         is_steady = True
-        with own_global_state(self.seed):
+        with own_global_state(self.seed), device.float32_by_default():
             for name in [known for known in COMPONENTS if known in self.components]:
                 self.beaten[name] = np.zeros(len(x), bool)
                 left = np.flatnonzero(right)
@@ -136,22 +144,35 @@ class AutoAttack(BatchedAttack):
     def _apgd_ce(self, batch: _Batch) -> None:
         from pyautoattack.autopgd_base import APGDAttack
 
-        attack = APGDAttack(batch.watched, n_iter=_STEPS, loss="ce", logger=_LOGGER, **self._settings())
+        attack = APGDAttack(self._watched(batch), n_iter=_STEPS, loss="ce", logger=_LOGGER, **self._settings())
         attack.init_hyperparam(batch.x)
-        batch.run(attack.attack_single_run)
+        for _ in range(_L1_RESTARTS if self.norm == 1 else 1):
+            batch.run(partial(self._climb, attack))
 
     def _apgd_t(self, batch: _Batch) -> None:
         from pyautoattack.autopgd_base import APGDAttack_targeted
 
-        attack = APGDAttack_targeted(batch.watched, n_iter=_STEPS, logger=_LOGGER, **self._settings())
+        attack = APGDAttack_targeted(self._watched(batch), n_iter=_STEPS, logger=_LOGGER, **self._settings())
         attack.init_hyperparam(batch.x)
 
         def towards(rank: int, x: Tensor, y: Tensor) -> None:
             attack.y_target = batch.ranked[batch.rows, -rank]
-            attack.attack_single_run(x, y)
+            self._climb(attack, x, y)
 
-        for rank in self._ranks():
+        for rank in self._ranks(_L1_TARGETS if self.norm == 1 else _TARGETS):
             batch.run(partial(towards, rank))
+
+    def _watched(self, batch: _Batch) -> Callable[[Tensor], Tensor]:
+        """The model for APGD, which leaves the bound in l1 alone."""
+        return partial(batch.watched, order=1, eps=self.eps) if self.norm == 1 else batch.watched
+
+    def _climb(self, attack: Any, x: Tensor, y: Tensor) -> None:
+        """One run of APGD."""
+        if self.norm == 1:
+            steps = [ceil(share * _STEPS) for _, share in _L1_STAGES[:-1]]
+            attack.decr_eps_pgd(x, y, [many * self.eps for many, _ in _L1_STAGES], [*steps, _STEPS - sum(steps)])
+        else:
+            attack.attack_single_run(x, y)
 
     def _fab_t(self, batch: _Batch) -> None:
         attack = _boundary_attack(batch, float(self.norm), n_iter=_STEPS, **self._settings())
@@ -160,17 +181,17 @@ class AutoAttack(BatchedAttack):
             attack.target_class, attack.at_clean = rank, True
             attack.attack_single_run(x, y, is_targeted=True)
 
-        for rank in self._ranks():
+        for rank in self._ranks(_TARGETS):
             batch.run(partial(towards, rank))
 
     def _square(self, batch: _Batch) -> None:
-        attack = _square_attack(batch, n_queries=_QUERIES, resc_schedule=False, **self._settings())
+        attack = _square_attack(batch, n_queries=self.queries or _QUERIES, resc_schedule=False, **self._settings())
         attack.init_hyperparam(batch.x)
         batch.run(lambda x, y: batch.offer(batch.rows, attack.attack_single_run(x, y)[1]))
 
-    def _ranks(self) -> range:
+    def _ranks(self, most: int) -> range:
         """The classes that are attacked, by their rank in the clean logits: 2 for the second most likely."""
-        return range(2, min(self.estimator.nb_classes - 1, _TARGETS) + 2)
+        return range(2, min(self.estimator.nb_classes - 1, most) + 2)
 
 
 _RUN = {
@@ -233,12 +254,19 @@ class _Batch:
         self._outputs = found.detach()
         return found
 
-    def watched(self, x: Tensor) -> Tensor:
-        """The same for an attack that stays within its bound; what it finds is offered to the model."""
+    def watched(self, x: Tensor, order: float = np.inf, eps: float | None = None) -> Tensor:
+        """The same; what it finds is offered to the model.
+
+        :param eps: the bound in the norm of this order; None for an attack that never leaves it.
+        """
         with gradient_autocast(self.estimator):
             found = self.logits(x)
-        self.find(x, found)
+        self.find(x, found, None if eps is None else self.distance(x.detach(), order) <= eps * (1 + _ROUNDING))
         return found
+
+    def distance(self, x: Tensor, order: float) -> Tensor:
+        """The norm (n,) of what iterates of all ``rows`` add to the images."""
+        return torch.linalg.vector_norm((x - self.x[self.rows]).flatten(1), order, dim=1)
 
     def find(self, x: Tensor, logits: Tensor, within: Tensor | None = None) -> None:
         """Offer iterates of all ``rows`` that are misclassified, and leave out those that the model misclassifies too.
@@ -304,8 +332,7 @@ def _boundary_attack(batch: _Batch, order: float, **settings: Any) -> Any:
                 return batch.y[batch.rows]
             with torch.no_grad():
                 logits = batch.logits(x)
-            size = torch.linalg.vector_norm((x - batch.x[batch.rows]).flatten(1), order, dim=1)
-            batch.find(x, logits, size <= self.eps)
+            batch.find(x, logits, batch.distance(x, order) <= self.eps)
             return logits.argmax(1)
 
         def get_diff_logits_grads_batch_targeted(

@@ -11,19 +11,18 @@ from art.estimators.classification import PyTorchClassifier
 from torch import Tensor, nn
 
 from advbench import checks
-from advbench.attacks.batched import BatchedAttack, images_to_move, in_batches, without_options
-from advbench.estimators import TorchClassifier, gradient_module, whole_model
+from advbench.attacks.minimum_norm import TINY, MinimumNorm, margin, norm, wide
 
+_CROSSED = 0.001  # the share of eps by which l-inf goes beyond the boundary; the clip takes nothing away there
 _DUAL = {0.0: 1.0, 1.0: np.inf, 2.0: 2.0, np.inf: 1.0}  # that of l0 is not used
-_TINY = 1e-12
 
 
 @dataclass(eq=False, repr=False)
-class FMN(BatchedAttack):
+class FMN(MinimumNorm):
     """The smallest perturbation that changes the prediction: gradient steps within a ball that grows and shrinks.
 
-    The ball's radius eps_k first jumps to the linearised decision boundary, here by gamma_k beyond it, for an iterate may
-    come near it for ever; once an image was beaten, eps_k shrinks by gamma_k while the iterate is adversarial and grows by
+    The ball's radius eps_k first jumps to the linearised decision boundary, here by gamma_k beyond it (in l-inf by 0.001), for
+    an iterate may come near it for ever; once an image was beaten, eps_k shrinks by gamma_k while the iterate is adversarial and grows by
     gamma_k while it is not (algorithm 1). Every iterate is projected onto the ball and clipped to [0, 1], and the smallest
     adversarial one is returned.
 
@@ -52,39 +51,10 @@ class FMN(BatchedAttack):
         for name in ("max_iter", "alpha", "gamma", "batch_size"):
             checks.positive(getattr(self, name), name)
 
-    def generate(self, x: np.ndarray, y: np.ndarray | None = None, **kwargs: object) -> np.ndarray:
-        """Perturb each image as little as possible so that the classifier's prediction for it changes.
-
-        :param x: float (N, C, H, W) in [0, 1].
-        :param y: true labels, indices or one-hot: an image that is already misclassified is returned unchanged.
-            Without labels every image is attacked from its predicted class.
-        :return: float32 (N, C, H, W) in [0, 1]; an image for which nothing was found is returned unchanged.
-        :raises ValueError: for images or labels out of range.
-        """
-        without_options(self, kwargs)
-        x, original, todo = images_to_move(self, x, y)
-        adversarial = x.copy()
-        if not len(todo):
-            return adversarial
-        adversarial[todo] = self._seek(gradient_module(self.estimator), x[todo], original[todo])
-        if isinstance(self.estimator, TorchClassifier):
-            # rounding moves the boundary, and the model has the last word
-            beaten = self.estimator.predict(adversarial[todo], batch_size=self.batch_size).argmax(1) != original[todo]
-            undone = todo[~beaten & (adversarial[todo] != x[todo]).any((1, 2, 3))]
-            if len(undone):
-                adversarial[undone] = self._seek(whole_model(self.estimator), x[undone], original[undone])
-        return adversarial
-
-    def _seek(self, module: nn.Module, x: np.ndarray, labels: np.ndarray) -> np.ndarray:
-        def perturb(x: Tensor, k0: Tensor) -> Tensor:
-            return self._descend(module, x, k0)
-
-        return in_batches(perturb, self.estimator.device, self.batch_size, x, labels)
-
     def _descend(self, module: nn.Module, x: Tensor, k0: Tensor) -> Tensor:
         """The smallest adversarial iterates for images x (N, C, H, W) of classes k0; an image without one itself."""
         p = float(self.norm)
-        farthest = _norm(torch.maximum(x, 1 - x), p)
+        farthest = norm(torch.maximum(x, 1 - x), p)
         delta, best, smallest = torch.zeros_like(x), x.clone(), farthest.clone()
         found = torch.zeros(len(x), dtype=torch.bool, device=x.device)
         eps = torch.full_like(farthest, float(p == 0))
@@ -93,52 +63,35 @@ class FMN(BatchedAttack):
             alpha = self.alpha * (0.01 + 0.99 * fall)
             gamma = 0.001 + (self.gamma - 0.001) * fall
             iterate = x + delta
-            margin, gradient = _margin(module, iterate, k0)
-            length = _norm(delta, p)
-            adversarial = margin < 0
+            distance, gradient = margin(module, iterate, k0)
+            length = norm(delta, p)
+            adversarial = distance < 0
             smaller = adversarial & (length < smallest)
             smallest = torch.where(smaller, length, smallest)
-            best = torch.where(_wide(smaller), iterate, best)
+            best = torch.where(wide(smaller), iterate, best)
             found |= adversarial
             if p == 0:
                 shrunk = torch.minimum(torch.minimum(eps - 1, (eps * (1 - gamma)).floor()), smallest)
                 grown = torch.maximum(eps + 1, (eps * (1 + gamma)).floor())
             else:
                 shrunk = torch.minimum(eps * (1 - gamma), smallest)
-                boundary = length + margin.abs() / _norm(gradient, _DUAL[p]).clamp_min(_TINY)
+                boundary = length + distance.abs() / norm(gradient, _DUAL[p]).clamp_min(TINY)
                 # beyond the boundary, and never less: what the clip takes away would be missing for ever
-                grown = torch.maximum(eps, torch.where(found, 0, boundary)) * (1 + gamma)
+                grown = torch.where(
+                    found, eps * (1 + gamma), torch.maximum(eps, boundary) * (1 + (_CROSSED if p == np.inf else gamma))
+                )
             eps = torch.minimum(torch.where(adversarial, shrunk, grown).clamp_min(0), farthest)
-            delta = delta - alpha * gradient / _wide(_norm(gradient, 2).clamp_min(_TINY))
+            delta = delta - alpha * gradient / wide(norm(gradient, 2).clamp_min(TINY))
             delta = (x + _projected(delta, eps, p)).clamp(0, 1) - x
         return best
-
-
-def _margin(module: nn.Module, x: Tensor, k0: Tensor) -> tuple[Tensor, Tensor]:
-    """The logit of class k0 less the largest other one (N,), and its gradient (N, C, H, W)."""
-    x = x.detach().requires_grad_(True)
-    with torch.enable_grad():
-        f = module(x).float()
-        own = f.gather(1, k0[:, None])[:, 0]
-        margin = own - f.scatter(1, k0[:, None], -torch.inf).amax(1)
-        (gradient,) = torch.autograd.grad(margin.sum(), x)
-    return margin.detach(), torch.nan_to_num(gradient)
-
-
-def _wide(values: Tensor) -> Tensor:
-    return values[:, None, None, None]
-
-
-def _norm(delta: Tensor, p: float) -> Tensor:
-    return torch.linalg.vector_norm(delta.flatten(1), ord=p, dim=1)
 
 
 def _projected(delta: Tensor, eps: Tensor, p: float) -> Tensor:
     """The nearest point (N, C, H, W) in l2 of the ball of radius eps (N,)."""
     if p == np.inf:
-        return torch.minimum(torch.maximum(delta, -_wide(eps)), _wide(eps))
+        return torch.minimum(torch.maximum(delta, -wide(eps)), wide(eps))
     if p == 2:
-        return delta * _wide((eps / _norm(delta, 2).clamp_min(_TINY)).clamp_max(1))
+        return delta * wide((eps / norm(delta, 2).clamp_min(TINY)).clamp_max(1))
     flat = delta.flatten(1)
     size, order = flat.abs().sort(dim=1, descending=True)
     if p == 0:

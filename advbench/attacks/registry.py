@@ -64,6 +64,12 @@ _COMPONENTS = {
 }
 
 
+_IN_L1 = {
+    "apgd-ce": "APGD on the cross-entropy with five restarts (Croce & Hein, 2021)",
+    "apgd-t": "APGD towards five classes on the DLR loss (Croce & Hein, 2021)",
+}
+
+
 def _deepfool(text: str, norm: Norm = "linf") -> AttackSpec:
     return AttackSpec(text, "advbench.attacks.deepfool:DeepFool", norm, bounded=False, max_iter=50)
 
@@ -88,14 +94,37 @@ ATTACKS = {
     "pgd-l2": _pgd("projected gradient descent, l2, random start; ART's", "l2", random_starts=1),
     "autoattack": _autoattack("AutoAttack standard, l-inf (Croce & Hein, 2020); the authors' code"),
     "autoattack-l2": _autoattack("AutoAttack standard, l2", "l2"),
+    "autoattack-l1": _autoattack("AutoAttack standard, l1 (Croce & Hein, 2021)", "l1"),
     **{name: _component(name, text) for name, text in _COMPONENTS.items()},
     **{f"{name}-l2": _component(name, text, "l2") for name, text in _COMPONENTS.items()},
+    **{f"{name}-l1": _component(name, text, "l1") for name, text in (_COMPONENTS | _IN_L1).items()},
     "deepfool-l2": _deepfool("DeepFool, l2 (Moosavi-Dezfooli et al., 2016), batched", "l2"),
     "deepfool-linf": _deepfool("DeepFool, l-inf, batched"),
     "fmn-linf": _fmn("linf"),
     "fmn-l2": _fmn("l2"),
     "fmn-l1": _fmn("l1"),
     "fmn-l0": _fmn("l0"),
+    "ddn-l2": AttackSpec(
+        "decoupled direction and norm, l2 (Rony et al., 2019), batched",
+        "advbench.attacks.ddn:DDN",
+        "l2",
+        bounded=False,
+        max_iter=100,
+    ),
+    "sigma-zero": AttackSpec(
+        "sigma-zero, l0 (Cinà et al., 2025), batched",
+        "advbench.attacks.sigma_zero:SigmaZero",
+        "l0",
+        bounded=False,
+        max_iter=1000,
+    ),
+    "sparse-rs": AttackSpec(
+        "sparse random search, l0, with 5,000 queries (Croce et al., 2022), batched",
+        "advbench.attacks.sparse_rs:SparseRS",
+        "l0",
+        access="scores",
+        max_iter=5000,
+    ),
     "hopskipjump": _hopskipjump("HopSkipJump, l-inf (Chen et al., 2020); ART's"),
     "hopskipjump-l2": _hopskipjump("HopSkipJump, l2; ART's", "l2"),
 }

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from advbench.cli import options
-from advbench.cli.terminal import Command, log_to_terminal, one_line, present, result_alone
+from advbench.cli.terminal import Command, loading, log_to_terminal, one_line, present, result_alone
 
 
 @click.command(cls=Command)
@@ -74,19 +74,16 @@ def recipe(name: str, settings: tuple[str, ...], classes: str | None, **given: A
 
 
 def _run_recipe(name: str, as_json: bool, tracker: str | None = None, **given: Any) -> None:
-    from advbench.study import configure, find
-
     with result_alone() as out:
-        found = find(name)
-        configure(found.preset(given["preset"]), given["settings"])  # before the data are loaded
-        if tracker is not None:
-            from advbench.report import check_tracker
+        with loading():
+            from advbench.report import check_tracker, track
+            from advbench.study import configure, find, start
 
-            check_tracker(tracker)
+            found = find(name)
+            configure(found.preset(given["preset"]), given["settings"])  # before the data are loaded
+            if tracker is not None:
+                check_tracker(tracker)
         log_to_terminal()
-        from advbench.report import track
-        from advbench.study import start
-
         run = start(found, **given)
         present(run, as_json, out)
         if tracker is not None:

@@ -179,6 +179,18 @@ def present(run: Run, as_json: bool, out: TextIO) -> None:
         show(run.directory, out, whole=False)
 
 
+@contextmanager
+def loading() -> Iterator[None]:
+    """A sign of life on a terminal for the seconds that torch and ART take to load."""
+    if not sys.stderr.isatty():
+        yield
+        return
+    from advbench.progress import console
+
+    with console().status("loading torch and ART"):
+        yield
+
+
 class _Line(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         return printable(super().format(record))

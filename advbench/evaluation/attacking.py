@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 
 import numpy as np
 import pandas as pd
@@ -14,6 +16,8 @@ import pandas as pd
 from advbench import metrics
 from advbench.data.pixels import room
 from advbench.evaluation.battery import Attack
+from advbench.evaluation.budget import Budget
+from advbench.evaluation.finds import MEASURED, Finds
 from advbench.evaluation.options import Norm, number, stage_at
 from advbench.evaluation.subject import Subject
 from advbench.metrics import sanity
@@ -37,6 +41,7 @@ class Attempt:
     :param stage: of the run, which keeps its arrays.
     :param distance: float (N,): the norm of the perturbation that beat an image; infinite where none did.
     :param passes: forward and backward through the model, of all images together, (2,).
+    :param found: what :class:`advbench.evaluation.finds.Finds` measured.
     """
 
     attack: Attack
@@ -44,6 +49,7 @@ class Attempt:
     stage: str
     distance: np.ndarray
     passes: np.ndarray
+    found: dict[str, np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -69,17 +75,21 @@ class Outcome:
     def within(self, eps: float) -> list[Attempt]:
         """The attempts that count at an eps: those with that bound, and those without one in the norm."""
         found = {each.attack.name: each for each in self.attempts if each.eps in (None, eps)}
-        return [found[attack.name] for attack in self.attacks if attack.norm == self.norm]
+        return [found[each.name] for each in self.attacks if each.norm == self.norm and each.name in found]
 
 
-def attack_all(run: Run, subject: Subject, attacks: Sequence[Attack], clean: np.ndarray) -> Outcome:
+def attack_all(
+    run: Run, subject: Subject, attacks: Sequence[Attack], clean: np.ndarray, budget: Budget | None = None
+) -> Outcome:
     """Run every attack: within a bound on the images that are still right, the others on all that were right.
 
     :param clean: bool (N,): the images that are right without an attack.
+    :param budget: of all norms; by default without a limit.
     """
-    norm, bounds = subject.options.norm, subject.options.eps
+    norm, bounds = subject.norm, subject.eps
     attempts: list[Attempt] = []
-    notes: list[str] = []
+    budget = budget or Budget(None, len(clean))
+    notes = budget.notes = []
     work = [
         (attack, eps if attack.bounded else None)
         for eps in bounds
@@ -87,27 +97,38 @@ def attack_all(run: Run, subject: Subject, attacks: Sequence[Attack], clean: np.
         if attack.bounded or eps == bounds[0]
     ]
     for attack, eps in track(work, "attacks", len(work)):
-        stage = attack_stage(attack.name, eps)
+        stage = attack_stage(attack, eps)
         left = clean
         if eps is not None:  # as the table has it: beaten at a smaller eps, or by an attack above this one
-            above = attacks[: list(attacks).index(attack)]
-            here = [each for each in attempts if each.attack in above and each.eps in (None, eps)]
+            above = {each.name for each in attacks[: list(attacks).index(attack)]}
+            here = [each for each in attempts if each.attack.name in above and each.eps in (None, eps)]
             smaller = max((bound for bound in bounds if bound < eps), default=0.0)
             beaten = (_nearest(attempts, norm, len(clean)) <= smaller) | (_nearest(here, norm, len(clean)) <= eps)
             left = clean & ~beaten
-        make = partial(_attacked, subject, attack, eps, np.flatnonzero(left), derive(subject.seed, stage))
+        fitted = budget.fitted(attack, left, "" if eps is None else f" at eps = {number(eps)}")
+        if fitted is None:
+            continue
+        attack, limit = fitted, budget.left(left) * max(1, left.sum())
+        make = partial(_attacked, subject, attack, eps, np.flatnonzero(left), derive(subject.seed, stage), limit)
         arrays = run.arrays(stage, make)
+        budget.charge(attack, left, np.isfinite(arrays["distance"]), arrays["passes"].sum())
+        if arrays["stopped"]:
+            notes.append(f"{attack.label} was stopped: its passes of --budget {subject.options.budget} were spent")
         if outside := int(arrays["outside"].sum()):
             notes.append(
                 f"{attack.label} left eps = {number(eps or 0)} for {outside} images, which do not count as beaten"
             )
             log.warning("%s", notes[-1])
-        attempts.append(Attempt(attack, eps, stage, arrays["distance"], arrays["passes"]))
+        found = {name: arrays[name] for name in MEASURED if name in arrays}
+        attempts.append(Attempt(attack, eps, stage, arrays["distance"], arrays["passes"], found))
     return Outcome(attacks, norm, bounds, clean, attempts, notes)
 
 
-def attack_stage(name: str, eps: float | None) -> str:
+def attack_stage(attack: Attack, eps: float | None) -> str:
     """The name of the stage of an attack, in letters that every file system takes."""
+    name = attack.name
+    if ":" in name:  # of another library, whose names may hold for several norms
+        name = f"{attack.norm} {name}"
     slug = re.sub(r"[^A-Za-z0-9.-]+", "-", name).strip("-")
     if slug != name:  # other parameters may lead to the same letters
         slug = f"{slug[:60]}-{hashlib.sha256(name.encode()).hexdigest()[:6]}"
@@ -121,7 +142,7 @@ def _nearest(attempts: Sequence[Attempt], norm: Norm, n: int) -> np.ndarray:
 
 
 def _attacked(
-    subject: Subject, attack: Attack, eps: float | None, todo: np.ndarray, seed: int
+    subject: Subject, attack: Attack, eps: float | None, todo: np.ndarray, seed: int, limit: float
 ) -> dict[str, np.ndarray]:
     """The norms of the perturbations that beat the images ``todo``, and those that leave the bound, which do not count.
 
@@ -131,7 +152,8 @@ def _attacked(
     distance, outside = np.full(len(x), np.inf), np.zeros(len(x), bool)
     images = room((len(todo), *x.shape[1:]), np.float32) if subject.options.keep_images else None
     made = attack.on(classifier, eps, seed)
-    with own_global_state(seed), metrics.counted(classifier) as passes:
+    finds = Finds(subject, attack.norm, eps)
+    with own_global_state(seed), metrics.counted(classifier, limit) as passes, suppress(metrics.OutOfPassesError):
         for part in x.parts_of(np.arange(len(todo))):
             for _ in range(attack.restarts):
                 left = part[np.isinf(distance[todo[part]])]
@@ -150,9 +172,18 @@ def _attacked(
                 distance[chosen[fits]] = size[fits] if eps is None else np.minimum(size[fits], eps)
                 if images is not None:
                     images[left[fits]] = adversarial[fits]
+                with passes.paused():
+                    finds.take(chosen, adversarial, size, fits)
     outside &= np.isinf(distance)
     kept = {} if images is None else {"adversarial": images[np.isfinite(distance[todo])]}
-    return {"distance": distance, "outside": outside, "passes": np.array([passes.forward, passes.backward]), **kept}
+    return {
+        "distance": distance,
+        "outside": outside,
+        "stopped": np.array(passes.both > limit),
+        "passes": np.array([passes.forward, passes.backward]),
+        **finds.arrays,
+        **kept,
+    }
 
 
 def _size(delta: np.ndarray, norm: Norm) -> np.ndarray:
@@ -203,7 +234,7 @@ def square_rows(outcome: Outcome) -> Iterator[dict[str, object]]:
     for eps in outcome.bounds:
         for i, attempt in enumerate(outcome.within(eps)):
             after = right & ~(attempt.distance <= eps)
-            if i and attempt.attack.label == "Square":
+            if i and attempt.attack.label.startswith("Square"):
                 made[eps] = sanity.square(right, after)
             right = after
     if made:
@@ -221,18 +252,40 @@ def cost_rows(outcome: Outcome) -> Iterator[dict[str, object]]:
             yield share.row(metric, exhibit="cost", attack=attack, norm=outcome.norm, eps=eps)
 
 
-def per_image(outcome: Outcome, labels: np.ndarray, predicted: np.ndarray) -> pd.DataFrame:
-    """One row an image: its label, the clean prediction, its distance, and for each eps the attack that beat it.
+def union_rows(outcomes: Sequence[Outcome]) -> Iterator[dict[str, object]]:
+    """The share of images that survive in every norm, each at its largest eps, where there are several norms."""
+    if len(outcomes) > 1:
+        survives = np.all([each.distance > max(each.bounds) for each in outcomes], axis=0)
+        yield metrics.proportion(int(survives.sum()), len(survives)).row("union_accuracy", exhibit="headline")
 
-    An image that is misclassified without an attack was beaten by ``clean``; one that no attack beat has no entry.
+
+def of_each(
+    rows: Callable[[Outcome], Iterator[dict[str, object]]], outcomes: Sequence[Outcome]
+) -> Iterator[dict[str, object]]:
+    """The rows of every outcome."""
+    return chain.from_iterable(map(rows, outcomes))
+
+
+ROWS = {"accuracy": accuracy_rows, "distance": distance_rows, "square": square_rows, "cost": cost_rows}
+"""What is told of the outcome in each norm, by stage."""
+
+
+def per_image(outcomes: Sequence[Outcome], labels: np.ndarray, predicted: np.ndarray) -> pd.DataFrame:
+    """One row an image: its label, the clean prediction, and in each norm its distance, and for each eps the attack that beat it.
+
+    An image that is misclassified without an attack was beaten by ``clean``; one that no attack beat has no entry. With
+    several norms the columns are named ``l2 distance`` and ``l2 0.5``.
     """
-    table = pd.DataFrame({"label": labels, "predicted": predicted, "distance": outcome.distance})
-    by = np.array([None if right else "clean" for right in outcome.clean], object)
-    for eps in outcome.bounds:
-        others = [each for each in outcome.attempts if each.attack.norm == outcome.norm]
-        for attempt in [*outcome.within(eps), *others]:
-            by[(by == None) & (attempt.distance <= eps)] = attempt.attack.label  # noqa: E711 of an array
-        table[number(eps)] = by.copy()
+    table = pd.DataFrame({"label": labels, "predicted": predicted})
+    for outcome in outcomes:
+        norm = f"{outcome.norm} " if len(outcomes) > 1 else ""
+        table[f"{norm}distance"] = outcome.distance
+        by = np.array([None if right else "clean" for right in outcome.clean], object)
+        for eps in outcome.bounds:
+            others = [each for each in outcome.attempts if each.attack.norm == outcome.norm]
+            for attempt in [*outcome.within(eps), *others]:
+                by[(by == None) & (attempt.distance <= eps)] = attempt.attack.label  # noqa: E711 of an array
+            table[f"{norm}{number(eps)}"] = by.copy()
     return table.rename_axis("image")
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -20,6 +22,11 @@ from advbench.metrics.sanity import Check
 from advbench.study.schema import read_results
 
 PER_IMAGE = "per_image.csv"
+
+
+def kept_in(norm: str, norms: Sequence[str]) -> str:
+    """The stage that keeps the adversarial images in one of the norms of an evaluation."""
+    return "adversarial" if len(norms) == 1 else f"adversarial-{norm}"
 
 
 class Result:
@@ -43,9 +50,36 @@ class Result:
             raise UsageError(f"{directory} is not the run directory of a finished evaluation") from error
 
     @property
-    def robust_accuracy(self) -> dict[float, Figure]:
-        """The share of images that no attack beat, by eps."""
-        return {float(row.eps): of_row(row) for _, row in where(self._rows, metric="robust_accuracy").iterrows()}
+    def norms(self) -> list[str]:
+        """The norms of the evaluation, one or several."""
+        found = self.config["config"]["norm"]
+        return [found] if isinstance(found, str) else found
+
+    @property
+    def robust_accuracy(self) -> dict[Any, Figure]:
+        """The share of images that no attack beat, by eps; with several norms by ``(norm, eps)``."""
+        return self._figures(where(self._rows, metric="robust_accuracy"))
+
+    @property
+    def in_8_bits(self) -> dict[Any, Figure]:
+        """The same where the images that were found are rounded to 8 bits, as a file holds them."""
+        return self._figures(where(self._rows, metric="accuracy_in_8_bits"))
+
+    @property
+    def certified(self) -> dict[Any, Figure]:
+        """The same as proven, with the best method; empty where none bounds the model."""
+        return self._figures(exhibits.proven(self._rows))
+
+    @property
+    def one_draw(self) -> dict[Any, Figure]:
+        """How often one answer of a random model is right about the strongest images, at eps 0 too; of others empty."""
+        return self._figures(where(self._rows, metric="one_draw_accuracy"))
+
+    @property
+    def union(self) -> Figure:
+        """The share of images that no attack beat in any norm, in each at its largest eps."""
+        rows = where(self._rows, metric="union_accuracy" if len(self.norms) > 1 else "robust_accuracy")
+        return of_row(rows.sort_values("eps", kind="stable").iloc[-1])
 
     @property
     def clean_accuracy(self) -> Figure:
@@ -54,10 +88,16 @@ class Result:
 
     @property
     def table(self) -> pd.DataFrame:
-        """The accuracy after each attack and all those above it, by eps, with n and 95 % interval."""
+        """The accuracy after each attack and all those above it, by norm where there are several, and eps, with n and 95 % interval."""
         rows = where(self._rows, exhibit="robustness")
-        table = rows.assign(eps=rows.eps.map(number)).rename(columns={"value": "accuracy"})
-        return table.set_index(["eps", "attack"])[["accuracy", "ci_low", "ci_high", "n"]].astype({"n": int})
+        if several := len(self.norms) > 1:
+            union = where(self._rows, metric="union_accuracy")
+            rows = pd.concat([rows, union.assign(norm="union", attack="all")])
+        table = rows.assign(eps=[number(eps) if eps == eps else "largest" for eps in rows.eps]).rename(
+            columns={"value": "accuracy"}
+        )
+        index = ["norm", "eps", "attack"] if several else ["eps", "attack"]
+        return table.set_index(index)[["accuracy", "ci_low", "ci_high", "n"]].astype({"n": int})
 
     @property
     def checks(self) -> list[Check]:
@@ -71,18 +111,26 @@ class Result:
         return [note for rows in found for (note,) in rows]
 
     @property
-    def adversarial(self) -> np.ndarray:
+    def adversarial(self) -> Any:
         """The nearest adversarial image of each, float32 (N, C, H, W): ``per_image.distance`` away; where there is none, itself.
+
+        With several norms they are in a dict, by norm.
 
         :raises UsageError: if the evaluation was not asked to keep them.
         """
-        path = self.directory / "arrays" / "adversarial" / "images.npy"
-        if not path.is_file():
+        paths = {norm: self.directory / "arrays" / kept_in(norm, self.norms) / "images.npy" for norm in self.norms}
+        if not all(path.is_file() for path in paths.values()):
             raise UsageError("the evaluation kept no adversarial images; give it keep_images=True (--keep-images)")
-        return np.load(path, mmap_mode="r")
+        found = {norm: np.load(path, mmap_mode="r") for norm, path in paths.items()}
+        return found if len(found) > 1 else found[self.norms[0]]
+
+    def _survives(self, norm: str, eps: float) -> np.ndarray:
+        """The images (N,) that no attack beat within eps."""
+        column = "distance" if len(self.norms) == 1 else f"{norm} distance"
+        return self.per_image[column].to_numpy() > eps
 
     def compare(self, other: Result) -> pd.DataFrame:
-        """Robust accuracy here and there on the same images, image by image, at each eps that both have.
+        """Robust accuracy here and there on the same images, image by image, at each eps that both have in a norm.
 
         ``difference`` is here less there with its 95 % interval for paired proportions; ``only_here`` and ``only_there`` count
         the images that are right in one alone, and ``p`` is McNemar's exact test of whether they are as many.
@@ -94,15 +142,25 @@ class Result:
             if here != there:
                 what = "norms" if name == "norm" else "images"
                 raise UsageError(f"the two evaluations are on different {what} ({here} and {there})")
-        if not (shared := [eps for eps in self.robust_accuracy if eps in other.robust_accuracy]):
+        bounds = [
+            {(row.norm, row.eps) for row in where(each._rows, metric="robust_accuracy").itertuples()}
+            for each in (self, other)
+        ]
+        if not (shared := bounds[0] & bounds[1]):
             raise UsageError("the two evaluations have no eps in common")
+        several = len(self.norms) > 1
+        masks = {"0": [each._survives(self.norms[0], 0) for each in (self, other)]}
+        for norm, eps in sorted(shared, key=lambda bound: (self.norms.index(bound[0]), bound[1])):
+            name = f"{norm} {number(eps)}" if several else number(eps)
+            masks[name] = [each._survives(norm, eps) for each in (self, other)]
+        if several and bounds[0] == bounds[1]:
+            masks["union"] = [np.all(each, axis=0) for each in zip(*list(masks.values())[1:], strict=True)]
         rows = []
-        for eps in (0.0, *shared):
-            here, there = (each.per_image.distance.to_numpy() > eps for each in (self, other))
+        for name, (here, there) in masks.items():
             difference = metrics.paired_difference(here, there)
             rows.append(
                 {
-                    "eps": number(eps),
+                    "eps": name,
                     "here": here.mean(),
                     "there": there.mean(),
                     "difference": difference.value,
@@ -140,13 +198,24 @@ class Result:
         lines = "".join(f"<p>{escape(sentence)}</p>" for sentence in self._sentences())
         return f"{lines}{self.table.to_html(float_format='{:.3f}'.format)}"
 
+    def _figures(self, rows: pd.DataFrame) -> dict[Any, Figure]:
+        """The figures of rows by eps; with several norms by ``(norm, eps)``."""
+        keys = rows.eps if len(self.norms) == 1 else zip(rows.norm, rows.eps, strict=True)
+        return dict(zip(keys, map(of_row, (row for _, row in rows.iterrows())), strict=True))
+
     def _sentences(self) -> list[str]:
         """What to know before the table: the figures, the failed checks and the notes."""
-        model, data, norm = (self.config["config"][name] for name in ("model", "data", "norm"))
-        figures = [f"{figure.value:.1%} at eps = {number(eps)}" for eps, figure in self.robust_accuracy.items()]
+        model, data = (self.config["config"][name] for name in ("model", "data"))
+        several = len(self.norms) > 1
+        figures = [
+            f"{row.value:.1%} at {f'{row.norm} ' * several}eps = {number(row.eps)}"
+            for row in where(self._rows, metric="robust_accuracy").itertuples()
+        ]
+        if several:
+            figures.append(f"{self.union.value:.1%} in all norms at once")
         clean = self.clean_accuracy
         return [
-            f"{model} on {clean.n} images of {data}, {norm}: clean accuracy {clean.value:.1%}, robust accuracy {', '.join(figures)}.",
+            f"{model} on {clean.n} images of {data}, {', '.join(self.norms)}: clean accuracy {clean.value:.1%}, robust accuracy {', '.join(figures)}.",
             *(
                 f"CHECK FAILED: {check.name}: {check.measured}; {check.means}. {check.do}."
                 for check in self.checks

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from itertools import chain
 from math import prod
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -13,18 +14,21 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from torch import nn
 
 from advbench.checkpoint import fingerprint
 from advbench.data.find import Images
-from advbench.device import resolve_device
+from advbench.device import float32_by_default, resolve_device
 from advbench.errors import UsageError
-from advbench.estimators import TorchClassifier, contract
-from advbench.evaluation import attacking, detection, exhibits, identity, labels
-from advbench.evaluation.battery import Attack, battery, fitting
+from advbench.estimators import SmoothedModel, TorchClassifier, contract
+from advbench.evaluation import afterwards, attacking, detection, exhibits, identity, labels
+from advbench.evaluation.battery import Attack, batteries, fitting
+from advbench.evaluation.budget import Budget
+from advbench.evaluation.certifying import certified_rows
 from advbench.evaluation.checking import run_checks
-from advbench.evaluation.options import Options, name_of
-from advbench.evaluation.result import PER_IMAGE, Result
-from advbench.evaluation.subject import Subject, find_images, find_model, unchanged
+from advbench.evaluation.options import Norm, Options, name_of
+from advbench.evaluation.result import PER_IMAGE, Result, kept_in
+from advbench.evaluation.subject import Subject, find_images, find_model, unchanged, with_backward
 from advbench.files import write
 from advbench.models.find import Network
 from advbench.progress import log
@@ -34,8 +38,9 @@ from advbench.study.run import Run
 from advbench.study.schema import About
 
 if TYPE_CHECKING:
+    from art.defences.detector.evasion import EvasionDetector
     from art.estimators.classification import PyTorchClassifier
-    from torch import Tensor, nn
+    from torch import Tensor
     from torch.utils.data import DataLoader, Dataset
 
 _LARGEST = {"linf": 0, "l2": 0.5, "l1": 1, "l0": 1}
@@ -45,8 +50,8 @@ _LARGEST = {"linf": 0, "l2": 0.5, "l1": 1, "l0": 1}
 def evaluate(
     model: nn.Module | PyTorchClassifier | str | Path,
     data: tuple[np.ndarray | Tensor, np.ndarray | Tensor] | Dataset | DataLoader | str | Path | Any,
-    eps: float | Sequence[float] | None = None,
-    norm: str | float = "linf",
+    eps: float | Sequence[float] | Mapping[str, float | Sequence[float]] | None = None,
+    norm: str | float | Sequence[str | float] = "linf",
     attacks: str = "standard",
     *,
     access: str = "gradients",
@@ -59,8 +64,11 @@ def evaluate(
     std: Sequence[float] | None = None,
     shape: tuple[int, int, int] | None = None,
     labels: Sequence[int] | None = None,
-    detector: Path | str | None = None,
+    detector: Callable[[np.ndarray], np.ndarray] | nn.Module | EvasionDetector | Path | str | None = None,
     detector_steps: int | None = None,
+    smoothing: float | None = None,
+    budget: int | None = None,
+    backward: Callable[[nn.Module, Tensor], Tensor] | str | None = None,
     out: Path | str | None = None,
     device: str = "auto",
     seed: int = 0,
@@ -74,14 +82,21 @@ def evaluate(
         command line: ``file.py:callable``, ``torchvision:NAME``, a run directory. It is given back in its mode, on its device.
     :param data: images and true labels: arrays or tensors ``(x, y)``, a ``Dataset`` of pairs, a ``DataLoader``, or a name,
         folder or archive as on the command line. Images are floats in [0, 1] or uint8.
-    :param eps: one or several bounds for images in [0, 1], by default as on the command line.
-    :param norm: ``linf``, ``l2``, ``l1`` or ``l0``, also as a number as in ART.
+    :param eps: one or several bounds for images in [0, 1], by default as on the command line; of several norms by their
+        names, such as ``{"linf": 8 / 255, "l2": [0.25, 0.5]}``.
+    :param norm: ``linf``, ``l2``, ``l1`` or ``l0``, also as a number as in ART; several for each and their union.
     :param attacks: ``standard``, ``fast``, or comma-separated names.
     :param access: what the attacker sees: ``gradients``, ``scores`` or ``labels``.
     :param n: the number of images, drawn at random; by default all that are given, and 1,000 of a named set or a folder.
     :param checks: the number of images for the checks; by default 64.
     :param keep_images: keep the adversarial images, for ``Result.adversarial``.
     :param mean: subtracted from images in front of the model, a number a channel; they are then divided by ``std``.
+    :param detector: of a run by its file, or any that :class:`advbench.detectors.ScoredDetector` takes: a function from images
+        to scores, a module, an ART detector.
+    :param smoothing: evaluate the model with Gaussian noise of this standard deviation on its images, and certify that.
+    :param budget: the most forward and backward passes an image, over all attacks.
+    :param backward: where steps of the model have no gradient, a differentiable stand-in (model, images) -> logits, which
+        gives gradients alone; or ``identity``, which puts the identity in the place of the gradient of these steps.
     :param out: a run directory to keep; the same call goes on there where it was stopped. By default nothing is kept but
         the result: see ``Result.save``.
     :raises UsageError: for a model, data or an option that cannot be used, in one line that names it.
@@ -105,6 +120,9 @@ def evaluate(
         labels=labels,
         detector=detector,
         detector_steps=detector_steps,
+        smoothing=smoothing,
+        budget=budget,
+        backward=backward,
     )
     temporary = None if out else TemporaryDirectory(prefix="advbench-")
     directory = Path(temporary.name, "run") if temporary else Path(str(out))
@@ -122,16 +140,16 @@ def start(
     :raises UsageError: for a model, weights, data or an option that cannot be used; see the modules of this package.
     :raises DataUnavailable: where a named data set cannot be had.
     """
-    wanted = battery(options.attacks, options.norm, options.access)
+    wanted = batteries(options.attacks, options.norm, options.access)
     where = resolve_device(device)
     found = find_model(options.model, options.weights)
-    with unchanged(found.module):
+    with unchanged(found.module), float32_by_default():
         return _evaluated(options, wanted, found, where, out, seed, data_dir)
 
 
 def _evaluated(
     options: Options,
-    wanted: tuple[Attack, ...],
+    wanted: dict[Norm, tuple[Attack, ...]],
     found: Network,
     where: torch.device,
     out: Path | None,
@@ -143,19 +161,24 @@ def _evaluated(
         raise UsageError(
             f"--shape {_size(options.shape)}: {name_of(options.data)} holds images of shape {_size(pictures.x.shape[1:])}"
         )
-    if (largest := max(options.eps)) >= prod(pictures.x.shape[1:]) ** _LARGEST[options.norm]:
-        way = f"; for grey levels write {largest:g}/255" if options.norm in ("linf", "l2") else ""
-        raise UsageError(f"--eps {largest:g}: within it any image may become any other{way}")
+    for norm, bounds in options.eps.items():
+        if (largest := max(bounds)) >= prod(pictures.x.shape[1:]) ** _LARGEST[norm]:
+            way = f"; for grey levels write {largest:g}/255" if norm in ("linf", "l2") else ""
+            raise UsageError(f"--eps {largest:g}: within it any image may become any other{way}")
     mean, std = (options.mean, options.std) if options.mean else (found.mean, found.std)
-    module = contract.normalised(found.module, mean, std, pictures.x.shape[1]) if mean else found.module
+    module = with_backward(found.module, options.backward)
+    module = contract.normalised(module, mean, std, pictures.x.shape[1]) if mean else module
+    module = SmoothedModel(module, options.smoothing) if options.smoothing else module
     here = os.getcwd()
     classifier, notes = contract.classifier(module, pictures, where, options.outputs)
     if os.getcwd() != here:  # a relative --out would be another folder
         os.chdir(here)
         raise UsageError("the model changes the working directory; take os.chdir out of its forward")
     detector = detection.load(options, classifier, len(pictures.x))
-    wanted, left_out = fitting(wanted, classifier.nb_classes)
-    notes = [*found.notes, *pictures.notes, *notes, *left_out]
+    notes = [*found.notes, *pictures.notes, *notes]
+    for norm, attacks in wanted.items():
+        wanted[norm], left_out = fitting(attacks, classifier.nb_classes)
+        notes += [note for note in left_out if note not in notes]
     if mean and not options.mean:
         published = [", ".join(f"{value:g}" for value in values) for values in (mean, std)]
         notes.append(f"normalised as {options.model} was published: mean {published[0]}, std {published[1]}")
@@ -170,15 +193,16 @@ def _evaluated(
         "config": {
             **options.model_dump(mode="json"),
             "weights_sha256": fingerprint(module),
-            **({"code": own} if (own := identity.code(name_of(options.model), found.module)) else {}),
+            **({"code": own} if (own := _code(options, found.module)) else {}),
             "images_sha256": pictures.fingerprint,
-            **({"detector_sha256": fingerprint(detector.subnetwork)} if detector else {}),
+            **detection.fingerprint_of(detector),
         },
     }
     name = re.sub(r"[^A-Za-z0-9]+", "-", Path(name_of(options.model)).name).strip("-")
     run = Run(out or Path("runs") / f"evaluate-{name}-{digest(config)}", config)
     question = f"How robust is {name_of(options.model)} on {pictures.name}, and did the attacks on it work?"
-    subject = Subject(classifier, pictures, options, seed, mean, std)
+    norm = next((norm for norm in options.norm if norm in ("linf", "l2")), options.norm[0])  # of the checks
+    subject = Subject(classifier, pictures, options, seed, mean, std, norm)
     with computing(run, About(question=question, command="evaluate"), where):
         size, directory = len(pictures.x), run.directory
         log.info(
@@ -190,21 +214,39 @@ def _evaluated(
         notes += filter(None, [labels.warning(clean["predicted"], pictures.y, classifier.nb_classes, folders)])
         for note in notes:
             log.warning("%s", note)
-        run.rows("checks", partial(run_checks, subject))  # first: a reader learns early that attacks cannot work
-        outcome = attacking.attack_all(run, subject, wanted, clean["correct"])
-        run.rows("accuracy", partial(attacking.accuracy_rows, outcome))
-        run.rows("distance", partial(attacking.distance_rows, outcome))
-        run.rows("square", partial(attacking.square_rows, outcome))
-        run.rows("cost", partial(attacking.cost_rows, outcome))
-        table = attacking.per_image(outcome, pictures.y, clean["predicted"])
+        # first: a reader learns early that attacks cannot work
+        run.rows("checks", partial(run_checks, subject, wanted[norm]))
+        budget = Budget(options.budget, len(pictures.x))
+        outcomes = [
+            attacking.attack_all(run, subject.within(norm), attacks, clean["correct"], budget)
+            for norm, attacks in wanted.items()
+        ]
+        for name, rows in (attacking.ROWS | afterwards.ROWS).items():
+            run.rows(name, partial(attacking.of_each, rows, outcomes))
+        for name, rows_of in (("draws", afterwards.draw_rows), ("certified", certified_rows)):
+            run.rows(name, partial(attacking.of_each, partial(rows_of, subject=subject), outcomes))
+        run.rows("union", partial(attacking.union_rows, outcomes))
+        table = attacking.per_image(outcomes, pictures.y, clean["predicted"])
         write(run.directory / PER_IMAGE, lambda stream: table.to_csv(stream))
         if options.keep_images:
-            run.arrays("adversarial", partial(attacking.adversarial_images, run, outcome, subject))
+            for outcome in outcomes:
+                run.arrays(
+                    kept_in(outcome.norm, options.norm), partial(attacking.adversarial_images, run, outcome, subject)
+                )
         if detector:
             run.rows("detector", partial(detection.rows, run, subject, detector))
-        exhibits.show(run, options.norm, [*notes, *outcome.notes])
+        exhibits.show(run, options.norm, [*notes, *chain.from_iterable(outcome.notes for outcome in outcomes)])
         run.record_answer(exhibits.answer(run.results()))
     return run
+
+
+def _code(options: Options, module: nn.Module) -> dict[str, str]:
+    """The user's own files that the model, its stand-in and its detector are made of, see :func:`advbench.evaluation.identity.code`."""
+    found = identity.code(name_of(options.model), module)
+    for given in (options.backward, options.detector):
+        where = given if isinstance(given, str) else f"{getattr(given, '__module__', '')}:"
+        found |= identity.code(where, nn.Identity())
+    return found
 
 
 def _size(shape: tuple[int, ...]) -> str:

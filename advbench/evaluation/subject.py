@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +16,8 @@ from torch.utils.data import DataLoader
 from advbench.data import find as images
 from advbench.data.find import Images
 from advbench.errors import UsageError
-from advbench.estimators import TorchClassifier, preprocessing_of, whole_model
-from advbench.evaluation.options import Options, name_of
+from advbench.estimators import BackwardModel, TorchClassifier, identity, preprocessing_of, whole_model
+from advbench.evaluation.options import Norm, Options, name_of
 from advbench.models import find as network
 from advbench.models.find import Network
 
@@ -28,6 +28,7 @@ _FORMS = "images and labels (x, y), a data set of (image, label), a DataLoader o
 class Subject:
     """The model, the images and the options of one evaluation.
 
+    :param norm: of the perturbations, one of those of the options.
     :param mean: subtracted from images in [0, 1] in front of the model, a number a channel; empty for nothing.
     :param std: they are then divided by it.
     """
@@ -38,6 +39,16 @@ class Subject:
     seed: int
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
+    norm: Norm = "linf"
+
+    @property
+    def eps(self) -> tuple[float, ...]:
+        """The bounds in the norm."""
+        return self.options.eps[self.norm]
+
+    def within(self, norm: Norm) -> Subject:
+        """The same in another norm of the options."""
+        return replace(self, norm=norm)
 
 
 def find_model(model: Any, weights: Path | None = None) -> Network:
@@ -64,6 +75,19 @@ def find_model(model: Any, weights: Path | None = None) -> Network:
     raise UsageError(
         f"model must be an nn.Module, an ART PyTorchClassifier or a name ({network.FORMS}), not {name_of(model)}"
     )
+
+
+def with_backward(module: nn.Module, given: Any) -> nn.Module:
+    """The module with the gradient of a stand-in: ``identity``, a name ``file.py:function`` or a function; None for none.
+
+    :raises UsageError: for a name of no function.
+    """
+    if given is None:
+        return module
+    function = identity if given == "identity" else network.member(given) if isinstance(given, str) else given
+    if not callable(function):
+        raise UsageError(f"--backward {name_of(given)} is no function (model, images) -> logits")
+    return BackwardModel(module, function, name_of(given))
 
 
 def find_images(options: Options, shape: tuple[int, int, int] | None, seed: int, data_dir: Path | None) -> Images:

@@ -2,7 +2,15 @@
 
 from advbench.metrics.certified import certified_accuracy, certified_radius
 from advbench.metrics.confidence import confidence, cross_entropy
-from advbench.metrics.detection import auc, detectability, detection_figures, sr_at, true_positive_rate
+from advbench.metrics.detection import (
+    auc,
+    average_precision,
+    detectability,
+    detection_figures,
+    fpr_at_tpr,
+    sr_at,
+    true_positive_rate,
+)
 from advbench.metrics.figures import (
     COLUMNS,
     Figure,
@@ -16,19 +24,34 @@ from advbench.metrics.figures import (
     paired_difference,
     percent,
     proportion,
+    share,
 )
-from advbench.metrics.passes import Passes, counted
+from advbench.metrics.passes import OutOfPassesError, Passes, counted
 from advbench.metrics.robustness import attacked, robust_accuracy, still_correct
-from advbench.metrics.rows import above, by_seed, highest_row, lead, lowest, lowest_row, over_seeds, spread, where
+from advbench.metrics.rows import (
+    above,
+    by_seed,
+    gained,
+    highest_row,
+    lead,
+    lowest,
+    lowest_row,
+    of_epochs,
+    over_seeds,
+    spread,
+    where,
+)
 
 __all__ = [
     "COLUMNS",
     "Figure",
+    "OutOfPassesError",
     "Passes",
     "above",
     "accuracy",
     "attacked",
     "auc",
+    "average_precision",
     "balanced",
     "by_seed",
     "certified_accuracy",
@@ -39,6 +62,8 @@ __all__ = [
     "detectability",
     "detection_figures",
     "difference",
+    "fpr_at_tpr",
+    "gained",
     "highest_row",
     "lead",
     "lowest",
@@ -46,12 +71,14 @@ __all__ = [
     "mcnemar",
     "mean",
     "median",
+    "of_epochs",
     "of_row",
     "over_seeds",
     "paired_difference",
     "percent",
     "proportion",
     "robust_accuracy",
+    "share",
     "spread",
     "sr_at",
     "still_correct",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import nan, sqrt
+from math import isnan, nan, sqrt
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -104,6 +104,13 @@ def proportion(hits: int, n: int) -> Figure:
 def percent(value: float) -> str:
     """A share as a person writes it: 93.1 % for 0.931."""
     return f"{100 * value:.1f} %"
+
+
+def share(figure: Figure | pd.Series) -> str:
+    """A figure, or a row of results.csv, as a share with its 95 % interval where it has one: 93.1 % (92.6 to 93.6)."""
+    if isnan(figure.ci_low):
+        return percent(figure.value)
+    return f"{percent(figure.value)} ({100 * figure.ci_low:.1f} to {100 * figure.ci_high:.1f})"
 
 
 def mean(values: np.ndarray, unit: Unit = "images") -> Figure:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from advbench.metrics.figures import Figure, difference, mean, of_row
+from advbench.metrics.figures import Figure, difference, mean, of_row, proportion
 
 
 def where(rows: pd.DataFrame, **columns: Any) -> pd.DataFrame:
@@ -53,6 +53,15 @@ def above(row: pd.Series, other: pd.Series) -> bool:
     return difference(of_row(row), of_row(other)).ci_low > 0
 
 
+def gained(row: pd.Series, other: pd.Series, least: float = 0.05) -> bool | None:
+    """Whether the first of two shares is larger beyond chance; None where the 95 % interval leaves that open.
+
+    :param least: a gain that is for certain smaller than this is none.
+    """
+    gain = difference(of_row(row), of_row(other))
+    return True if gain.ci_low > 0 else False if gain.ci_high < least else None
+
+
 def lead(first: pd.DataFrame, second: pd.DataFrame) -> Figure:
     """The value of the first rows less that of the second: in each seed, mean over the seeds; of one seed with its interval."""
     if len(first) == len(second) == 1:
@@ -63,6 +72,24 @@ def lead(first: pd.DataFrame, second: pd.DataFrame) -> Figure:
 def by_seed(rows: pd.DataFrame) -> pd.Series:
     """The values by seed: a difference is then between trainings from the same weights in the same order."""
     return rows.set_index("seed").value.sort_index()
+
+
+def of_epochs(histories: pd.DataFrame, metric: str, n: int) -> pd.DataFrame:
+    """The rows of a share of n images that trainings measured after each epoch, each with its 95 % interval.
+
+    :param histories: one row an epoch of each training, as ``Run.histories`` gives them; those that did not measure it are
+        left out.
+    """
+    histories = histories.dropna(subset=[metric])
+    figures = [proportion(round(value * n), n) for value in histories[metric]]
+    return histories.assign(
+        value=histories[metric],
+        ci_low=[figure.ci_low for figure in figures],
+        ci_high=[figure.ci_high for figure in figures],
+        n=n,
+        reported=np.nan,
+        attack=None,
+    )
 
 
 def spread(rows: pd.DataFrame, *by: str) -> pd.DataFrame:

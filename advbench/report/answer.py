@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
-from advbench.study.claims import WORST_FIRST, Finding, Verdict, by_claim
+from advbench.study.claims import NOT_MEASURED, WORST_FIRST, Finding, Verdict, by_claim
 
 _ARE = {"holds": ("holds", "hold"), "open": ("is open", "are open"), "missed": ("is missed", "are missed")}
 
@@ -29,23 +29,23 @@ def other_data(run: dict[str, Any]) -> list[str]:
 
 
 def _how_sure(run: dict[str, Any], found: list[Verdict], sentences: list[Finding]) -> str:
-    within, report = _within(run, sentences), run["about"]["report"]
+    intervals, report = _intervals(run, sentences), run["about"]["report"]
     if not found:
         return "The study compares no number with a report; its measurements are below."
     if all(verdict.note for verdict in found):
-        return f"Nothing is decided about {report or 'its claims'}: {found[0].note}{within}."
+        return f"Nothing is decided about {report or 'its claims'}: {found[0].note}{intervals}."
     count = Counter(by_claim(found).values())
-    words = [f"{count[word]} {_ARE[word][count[word] != 1]}" for word in reversed(WORST_FIRST) if word in _ARE]
-    if missing := count["not measured"]:
-        words.append(f"{missing} not measured by preset {run['config']['preset']}")
-    whose = f"the {count.total()} claims{f' of {report}' if report else ''}"
-    return f"Of {whose}, {', '.join(words[:-1])} and {words[-1]}{within}."
+    decided = [word for word in reversed(WORST_FIRST) if word in _ARE and count[word]]
+    missing, whose = f"not measured by preset {run['config']['preset']}", f" of {report}" if report else ""
+    if count.total() == 1:
+        return f"The claim{whose} {_ARE[decided[0]][0] if decided else f'is {missing}'}{intervals}."
+    words = [f"{count[word]} {_ARE[word][count[word] != 1]}" for word in decided]
+    words += [f"{count[NOT_MEASURED]} {missing}"] if count[NOT_MEASURED] else []
+    listed = " and ".join(filter(None, (", ".join(words[:-1]), words[-1])))
+    return f"Of the {count.total()} claims{whose}, {listed}{intervals}."
 
 
-def _within(run: dict[str, Any], sentences: list[Finding]) -> str:
-    """How far the figures of the sentences may lie from the truth: half of the widest of their 95 % intervals."""
-    rows = run["results"].iloc[
-        [sentence.line - 2 for sentence in sentences if 2 <= sentence.line < len(run["results"]) + 2]
-    ]
-    half = float(((rows.ci_high - rows.ci_low) / 2).max())
-    return f"; the linked figures are known to within {max(100 * half, 0.1):.1f} points (95 %)" if half == half else ""
+def _intervals(run: dict[str, Any], sentences: list[Finding]) -> str:
+    """What stands in the brackets of the sentences, where one rests on a figure that has an interval."""
+    lines = [sentence.line - 2 for sentence in sentences if 2 <= sentence.line < len(run["results"]) + 2]
+    return "; brackets hold 95 % intervals" if run["results"].ci_low.iloc[lines].notna().any() else ""

@@ -222,21 +222,26 @@ def heat_map(
     )
 
 
-def pairs(table: pd.DataFrame, y: str, before: str, after: str, colour: str, x_title: str) -> alt.LayerChart:
+def pairs(
+    table: pd.DataFrame, y: str, before: str, after: str, colour: str, x_title: str, errors: tuple[Ends, Ends]
+) -> alt.LayerChart:
     """One line a row from the share ``before`` (a ring) to the share ``after`` (a dot), in the order of the rows.
 
     :param colour: the column of the group; rows differ in ``y``.
+    :param errors: the columns of the intervals of both, drawn as broad pale lines.
     """
-    columns = [y, before, after, colour]
+    columns = [y, before, after, colour, *errors[0], *errors[1]]
     base = shown(table[columns], colour).encode(
         y=alt.Y(f"{y}:N", sort=list(dict.fromkeys(table[y])), title=None, axis=alt.Axis(labelLimit=200)),
         color=coloured(table, colour),
-        tooltip=[_tip(y), _tip(colour), *(_tip(column, ".3f") for column in (before, after))],
+        tooltip=[_tip(y), _tip(colour), *(_tip(c, ".3f") for c in (before, *errors[0], after, *errors[1]))],
     )
     scale = alt.Scale(domain=[-0.02, 1.02], nice=False)
     start = alt.X(f"{before}:Q", scale=scale, title=x_title, axis=alt.Axis(tickCount=6))
     end = alt.X(f"{after}:Q", scale=scale, title=x_title)
+    broad = base.mark_rule(strokeWidth=7, opacity=0.25)
     layers = [
+        *(broad.encode(x=alt.X(f"{low}:Q", scale=scale, title=x_title), x2=high) for low, high in errors),
         base.mark_rule().encode(x=start, x2=after),
         base.mark_point(size=70).encode(x=start),
         base.mark_point(filled=True, opacity=1, size=70).encode(x=end),

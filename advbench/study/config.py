@@ -29,7 +29,7 @@ Fraction = Annotated[float, BeforeValidator(_fraction), Field(allow_inf_nan=Fals
 
 def number(value: float) -> str:
     """The number as a person writes it: 8/255 for 0.0313725490196, 0.5/255 for half a grey level, 0 for 0.0."""
-    halves, plain = value * 510, repr(value) if value else "0"
+    halves, plain = value * 510, str(value) if value else "0"  # repr names the type of NumPy's numbers
     is_fraction = 0 < value < 1 and abs(halves - round(halves)) < 1e-9 and len(plain) > len("0.0125")
     return f"{round(halves) / 2:g}/255" if is_fraction else plain
 

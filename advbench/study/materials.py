@@ -19,6 +19,7 @@ from advbench.files import write
 from advbench.models import zoo
 from advbench.models.tapped import TappedModule
 from advbench.progress import log, track
+from advbench.seeds import derive, own_global_state
 from advbench.study.config import C
 from advbench.study.run import History, Training
 from advbench.study.study import Study
@@ -85,22 +86,24 @@ class Materials(Generic[C]):
     def trained(
         self,
         stage: str,
-        spec: models.ModelSpec,
+        spec: models.ModelSpec | Callable[[], models.ModelSpec],
         weights_seed: int,
         train: Callable[[TappedModule, Path], History],
         **columns: Any,
     ) -> Path:
         """The weights of a network, trained from freshly drawn ones where the run does not have them.
 
+        :param spec: or what makes it, where that takes long: it is called for a training alone.
         :param weights_seed: of the weights that it starts from.
         :param train: trains the module in place, on the study's device, given a checkpoint file.
         :param columns: what the rows of its history say of it.
         """
 
         def make(checkpoint: Path) -> Training:
-            module = models.create(spec, weights_seed).to(self.study.device)
+            known = spec() if callable(spec) else spec
+            module = models.create(known, weights_seed).to(self.study.device)
             history = train(module, checkpoint)
-            return partial(models.save, module=module, spec=spec), history
+            return partial(models.save, module=module, spec=known), history
 
         return self.weights_file(stage, make, **columns)
 
@@ -113,13 +116,29 @@ class Materials(Generic[C]):
         module, spec = models.load(self.run.directory / "models" / f"{stage}.safetensors")
         return self.wrapped(module, spec, precision=precision, **options)
 
-    def attacked(self, attack: EvasionAttack, images: Images, label: str, y: np.ndarray | None = None) -> np.ndarray:
+    def attacked(
+        self, attack: EvasionAttack, images: Images, label: str, y: np.ndarray | None = None, stage: str = ""
+    ) -> np.ndarray:
         """The attack on all images, a few at a time so that progress shows.
 
         :param y: in place of the images' labels.
+        :param stage: of the run that keeps the result: if it is killed meanwhile, the same command goes on with the images
+            that are left.
         """
         y = images.y if y is None else y
-        return in_parts(lambda part: attack.generate(images.x[part], y[part]), len(images.x), label)
+
+        def of_part(part: slice) -> np.ndarray:
+            return attack.generate(images.x[part], y[part])
+
+        def kept(part: slice) -> np.ndarray:
+            file = self.run.pieces(stage) / f"{part.start}.npy"
+            if not file.is_file():
+                with own_global_state(derive(self.study.seed, stage, part.start)):  # the same after an interruption
+                    piece = of_part(part)
+                write(file, partial(np.save, arr=piece))
+            return np.load(file)
+
+        return in_parts(kept if stage else of_part, len(images.x), label)
 
 
 def _from_zoo(name: str, _: Path) -> Training:

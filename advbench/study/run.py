@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -163,7 +164,12 @@ class Run:
             return paths
 
         files = self._stage(stage, keep)
+        shutil.rmtree(self.pieces(stage), ignore_errors=True)
         return {path.stem: np.load(path, mmap_mode="r") for path in files}
+
+    def pieces(self, stage: str) -> Path:
+        """The folder of what a stage has finished so far; it goes when the arrays of the stage are kept."""
+        return self.directory / "checkpoints" / stage
 
     def trained(self, stage: str, train: Callable[[Path], Training], **columns: Any) -> Path:
         """The weights file of a stage; its history, one row an epoch, is kept beside it.

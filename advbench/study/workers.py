@@ -68,7 +68,7 @@ class Workers:
         pool = self._started(context, device, log_to_file)
         try:
             running = [pool.submit(_work, work, item) for item in items]
-            for done in progress.track(running, f"stages, {self.count} at a time", len(items)):
+            for done in progress.track(running, f"stages, {self.count} at a time", len(items), alone=False):
                 done.result()
         except BrokenProcessPool as error:
             raise AdvbenchError("a worker process died; the same command goes on from here") from error

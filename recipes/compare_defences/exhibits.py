@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from advbench.metrics import highest_row, percent, where
+from advbench.metrics import highest_row, share, where
 from advbench.recipes.compare_defences.against import TEXTS
 from advbench.recipes.compare_defences.materials import ADAPTIVE, PLAIN, WORST
 from advbench.recipes.compare_defences.registry import DEFENCES
@@ -24,7 +24,8 @@ def comparison(rows: pd.DataFrame, made: Any) -> Iterator[Shown]:
     it had been trained like any other (naive); adaptive: every image under the attacks that are made for the defence;
     worst case: under all of the row, which is the defence's figure; gap: pgd minus adaptive, what a naive test overstates.
     """
-    for part, words, table in _bounds(rows):
+    for part, words, eps in _bounds(rows):
+        table = by_attack(rows, eps)
         detectors = DETECTORS if (table.kind == "detector").any() else ""
         note = " ".join(filter(None, (_sizes(rows), detectors)))
         yield Shown(table=table, note=note, part=part, title=f"Defences by attacks, {words}")
@@ -33,17 +34,22 @@ def comparison(rows: pd.DataFrame, made: Any) -> Iterator[Shown]:
 @exhibit("Robust accuracy once the attack knows the defence")
 def naive_adaptive(rows: pd.DataFrame, made: Any) -> Iterator[Shown]:
     """The ring is the robust accuracy under PGD that does not know the defence, the dot the worst case over all attacks,
-    adaptive ones included. A long line is a defence that was robust only because the attack did not know it."""
-    for part, words, table in _bounds(rows):
-        chart = charts.pairs(table, "defence", "pgd", WORST, "kind", "robust accuracy")
+    adaptive ones included; pale lines are their 95 % intervals. A long line is a defence that was robust only because the attack did not know it."""
+    for part, words, eps in _bounds(rows):
+        met, table, errors = where(rows, exhibit="comparison", eps=eps), by_attack(rows, eps), []
+        for attack in ("pgd", WORST):
+            errors.append((f"{attack} from", f"{attack} to"))
+            intervals = where(met, attack=attack).set_index("defence")[["ci_low", "ci_high"]]
+            table = table.join(intervals.set_axis(errors[-1], axis=1), on="defence")
+        chart = charts.pairs(table, "defence", "pgd", WORST, "kind", "robust accuracy", (errors[0], errors[1]))
         yield Shown(chart, part=part, title=f"Robust accuracy once the attack knows the defence, {words}")
 
 
-def _bounds(rows: pd.DataFrame) -> Iterator[tuple[str, str, pd.DataFrame]]:
-    """For each eps, its part of an exhibit's name, its words and its table."""
+def _bounds(rows: pd.DataFrame) -> Iterator[tuple[str, str, float]]:
+    """For each eps, its part of an exhibit's name, its words and itself."""
     for eps in sorted(where(rows, exhibit="comparison").eps.unique()):
         pixels = f"{eps * 255:.3g}"
-        yield pixels.replace(".", "-"), f"l-inf within {eps:.3g} ({pixels}/255)", by_attack(rows, eps)
+        yield pixels.replace(".", "-"), f"l-inf within {eps:.3g} ({pixels}/255)", float(eps)
 
 
 def _sizes(rows: pd.DataFrame) -> str:
@@ -122,22 +128,22 @@ def answer(rows: pd.DataFrame) -> Iterator[Finding]:
     part = where(rows, exhibit="comparison")
     part = part[part.eps == part.eps.min()]
     worst = where(part, attack=WORST)
-    naive, bare = where(part, attack="pgd").set_index("defence").value, where(worst, defence="none")
+    naive, bare = where(part, attack="pgd").set_index("defence"), where(worst, defence="none")
     tried = worst[worst.defence != "none"]
     best = highest_row(tried)
     if best is None or bare.empty:
         return
     yield Finding.at(
         best,
-        f"Of {len(tried)} defences, {best.defence} keeps most: {percent(best.value)} right in the worst case over all attacks "
-        f"within {best.eps:g}, without a defence {percent(bare.value.iloc[0])}.",
+        f"Of {len(tried)} defences, {best.defence} keeps most: {share(best)} right in the worst case over all attacks "
+        f"within {best.eps:g}, without a defence {share(bare.iloc[0])}.",
     )
-    lost = tried.assign(value=tried.defence.map(naive) - tried.value)
+    lost = tried.assign(value=tried.defence.map(naive.value) - tried.value)
     most = highest_row(lost)
     if most is not None:
         yield Finding.at(
             most,
             f"{(lost.value > 0.2).sum()} of them lose more than 20 points once the attack knows them, most of all "
-            f"{most.defence}: from {percent(naive[most.defence])} to {percent(worst.value[most.name])}.",
+            f"{most.defence}: from {share(naive.loc[most.defence])} to {share(worst.loc[most.name])}.",
             survives=True,
         )

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pandas as pd
 
-from advbench.metrics import highest_row, lowest_row, percent, where
+from advbench.metrics import highest_row, lowest_row, share, where
 from advbench.recipes.detector_adaptive.materials import Evasions
 from advbench.report import charts
 from advbench.study import Finding, Shown, exhibit
@@ -55,18 +55,20 @@ def answer(rows: pd.DataFrame) -> Iterator[Finding]:
     naive = where(rows, exhibit="naive", metric="detectability")
     least, most = lowest_row(naive), highest_row(naive)
     if least is not None and most is not None:
-        chance = ": no better than guessing, they learned too little" if most.value < 0.6 else ""
+        chance = ", so they learned too little" if most.value < 0.6 else ""
+        whose = share(most) if len(naive) == 1 else f"{share(least)} to {share(most)}"
         yield Finding.at(
             most,
-            f"The detectors tell {percent(least.value)} to {percent(most.value)} of clean and adversarial images apart, as "
-            f"long as the attack does not know them (guessing: 50 %){chance}.",
+            f"As long as the attack does not know the detector, it tells {whose} of clean and adversarial images "
+            f"apart; guessing is right about 50 %{chance}.",
         )
     evaded = where(rows, exhibit="adaptive", metric="sr_at_5")
-    static, dynamic = (highest_row(where(evaded, detector=kind)) for kind in ("static", "dynamic"))
-    if static is not None and dynamic is not None:
+    worst = {kind: highest_row(where(evaded, detector=kind)) for kind in ("static", "dynamic")}
+    met = {kind: row for kind, row in worst.items() if row is not None}
+    if met:
+        each = " and ".join(f"on {share(row)} of the images with the {kind} detector" for kind, row in met.items())
         yield Finding.at(
-            dynamic,
-            f"An attack that knows the detector fools the classifier unseen on {percent(static.value)} of the images with "
-            f"the static detector and on {percent(dynamic.value)} with the dynamic one, at 5 % false positives.",
+            list(met.values())[-1],
+            f"An attack that knows the detector fools the classifier unseen {each}, at 5 % false positives.",
             survives=True,
         )

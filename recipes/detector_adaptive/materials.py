@@ -16,8 +16,8 @@ from advbench.recipes.detector_adaptive.config import DetectorAdaptive
 from advbench.recipes.detector_cifar.adversaries import Adversary
 from advbench.recipes.detector_cifar.config import PRESETS as DETECTORS
 from advbench.recipes.detector_cifar.config import DetectorCifar
-from advbench.recipes.detector_cifar.materials import DYNAMIC, Detectors
 from advbench.recipes.detector_cifar.materials import PRETRAINED as DETECTORS_TRAINED
+from advbench.recipes.detector_cifar.materials import ZOO_EPS_FGSM, Detectors
 from advbench.report import Attacked, bundle
 from advbench.study import Materials, Pretrained, Study, once
 
@@ -48,7 +48,8 @@ class Evasions(Materials[DetectorAdaptive]):
     """The detectors of ``detector-cifar`` and the images that evade them.
 
     :ivar clean: the first test images that the classifier has right: an attack on another would be won before it began.
-    :ivar defenders: static detectors of FGSM and of the iterative method, and the dynamic one, all at AD(2).
+    :ivar defenders: static detectors of FGSM and of the iterative method, and the dynamic one, all at AD(2); of those
+        the ones that the study has.
     """
 
     columns = Detectors.columns
@@ -57,15 +58,14 @@ class Evasions(Materials[DetectorAdaptive]):
         super().__init__(study)
         config = self._detectors()
         self.base = base = Detectors(study.with_config(config))
-        images = base.clean["test"]
+        images = base.clean("test")
         right = np.flatnonzero(base.predicted(images.x) == images.y)[: self.config.images]
         self.clean = Images(images.x[right], images.y[right])
-        fgsm, bim = Adversary("fgsm", config.eps_fgsm[-1]), base.dynamic_base
-        self.defenders = [
-            Defender("static", fgsm, base.detector(fgsm, 2, 0)),
-            Defender("static", bim, base.detector(bim, 2, 0)),
-            Defender("dynamic", bim, base.dynamic_detector()),
-        ]
+        bim = base.dynamic_base
+        static = filter(base.has_detector, (Adversary("fgsm", config.eps_fgsm[-1]), bim))
+        self.defenders = [Defender("static", each, base.detector(each, 2, 0)) for each in static]
+        if "dynamic" in base.kinds:
+            self.defenders.append(Defender("dynamic", bim, base.dynamic_detector()))
 
     def knowledge(self, defender: Defender) -> tuple[Knowledge, ...]:
         """No second dynamic detector is trained, so none can stand in for the first; nor is one of every static detector."""
@@ -128,15 +128,17 @@ class Evasions(Materials[DetectorAdaptive]):
 
 
 PRETRAINED = Pretrained(
-    base=("classifier", "detector-fgsm-4-ad2-seed0", "detector-bim-1-ad2-seed0", DYNAMIC),
+    base=("classifier", Adversary("fgsm", ZOO_EPS_FGSM).detector_stage(2, 0)),
     training=("source", "detectors.weights", *(f"detectors.{name}" for name in DETECTORS_TRAINED.training)),
     quick={
-        "detectors": DETECTORS["quick"].model_copy(update={"test_images": 400, "validation_images": 1000}),
-        "images": 100,
-        "steps": 40,
-        "carlini_images": 50,
-        "carlini_steps": 150,
-        "carlini_adaptive_steps": 100,
+        "detectors": DETECTORS["quick"].model_copy(
+            update={"eps_fgsm": (ZOO_EPS_FGSM,), "test_images": 200, "validation_images": 500}
+        ),
+        "images": 60,
+        "steps": 30,
+        "carlini_images": 24,
+        "carlini_steps": 100,
+        "carlini_adaptive_steps": 200,
     },
     recipe="detector-cifar",
 )

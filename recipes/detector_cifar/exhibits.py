@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 import pandas as pd
 
-from advbench.metrics import above, highest_row, lowest_row, percent, where
+from advbench.metrics import gained, highest_row, lowest_row, share, where
 from advbench.recipes.detector_cifar.materials import Detectors
 from advbench.report import charts
 from advbench.study import Finding, Shown, exhibit
@@ -106,7 +106,7 @@ def between_adversaries(rows: pd.DataFrame, made: Detectors) -> Shown | None:
     """Detectability of a detector trained on one adversary (columns) on the images of another (rows), each at the smallest
     eps measured that leaves the classifier below 30 % accuracy."""
     part = where(rows, exhibit="between adversaries")
-    return None if part.empty else adversary_map(part)
+    return adversary_map(part) if part.fit_attack.nunique() > 1 else None
 
 
 @exhibit("Static and dynamic detector under the dynamic adversary (figure 5)", "M8", "M9")
@@ -151,16 +151,19 @@ def seen(rows: pd.DataFrame) -> Iterator[Finding]:
         if under is not None:
             yield Finding.at(
                 under,
-                f"The classifier is right about {percent(clean.value.iloc[0])} of the clean images and "
-                f"{percent(under.value)} under {under.attack}; no detector was met.",
+                f"The classifier is right about {share(clean.iloc[0])} of the clean images and {share(under)} under "
+                f"{under.attack}; no detector was met.",
             )
         return
-    chance = ": no better than guessing, these detectors learned too little" if most.value < 0.6 else ""
+    told = f"clean and {least.attack} images apart with {share(least)} accuracy"
+    if most.attack != least.attack:
+        told += f", and {most.attack} images, which they see best, with {share(most)}"
+    chance = ", so these detectors learned too little" if most.value < 0.6 else ""
+    whose = "its detectors tell" if len(detected) > 1 else "its detector tells"
     yield Finding.at(
         least,
-        f"The classifier is right about {percent(clean.value.iloc[0])} of the clean images, and its detectors tell "
-        f"{percent(least.value)} ({least.attack}) to {percent(most.value)} ({most.attack}) of clean and adversarial "
-        f"images apart (guessing: 50 %){chance}.",
+        f"The classifier is right about {share(clean.iloc[0])} of the clean images, and {whose} {told}; "
+        f"guessing is right about 50 %{chance}.",
     )
 
 
@@ -174,10 +177,11 @@ def answer(rows: pd.DataFrame) -> Iterator[Finding]:
     if dynamic.value < 0.6:
         meaning = "that is guessing, so it does not survive"
     else:
-        meaning = "so it survives better" if above(dynamic, static) else "which is no better"
+        words = {True: "so it survives better", False: "which is no better", None: "which may be better or not"}
+        meaning = words[gained(dynamic, static)]
     yield Finding.at(
         dynamic,
-        f"An adversary that knows the detector leaves {percent(static.value)} of the static one and "
-        f"{percent(dynamic.value)} of the one that was trained against it: {meaning}.",
+        f"An adversary that knows the detector leaves {share(static)} of the static one and "
+        f"{share(dynamic)} of the one that was trained against it: {meaning}.",
         survives=True,
     )

@@ -25,6 +25,9 @@ Kind = Literal["static", "dynamic"]
 DYNAMIC = "detector-dynamic"
 """The training of the dynamic detector."""
 
+ZOO_EPS_FGSM = 2 / 255
+"""At which the zoo's detector was trained: the smallest that leaves less than 30 %."""
+
 
 class Detectors(StaticDetectors[DetectorCifar]):
     """A ResNet-32, its static detectors and the dynamic one."""
@@ -36,15 +39,18 @@ class Detectors(StaticDetectors[DetectorCifar]):
     def __init__(self, study: Study[DetectorCifar]) -> None:
         super().__init__(study)
         self.classifier = self._classifier()
-        self.clean = {
-            "train": self._images(study.train, self.split["train"], self.config.detector_images),
-            "validation": self._images(study.train, self.split["validation"], self.config.validation_images),
-            "test": self.test_images(self.config.test_images),
-        }
         self.dynamic_base = Adversary("bim", self.config.dynamic_eps)
         self.dynamic_step = alpha(self.steps["bim"], self.config.dynamic_eps)
         has: dict[Kind, bool] = {"static": self.has_detector(self.dynamic_base, 2), "dynamic": self.available(DYNAMIC)}
         self.kinds = [kind for kind in has if has[kind]]
+
+    @once
+    def clean(self, part: str) -> Images:
+        """The clean images of a part of the data."""
+        if part == "test":
+            return self.test_images(self.config.test_images)
+        n = {"train": self.config.detector_images, "validation": self.config.validation_images}[part]
+        return self._images(self.study.train, self.split[part], n)
 
     def test_images(self, n: int | None) -> Images:
         return self._images(self.study.test, np.arange(len(self.study.test)), n)
@@ -64,12 +70,15 @@ class Detectors(StaticDetectors[DetectorCifar]):
         chosen, validation = self._drawn(self.split["train"], n, "classifier", "subset"), self.split["validation"]
         if n is not None and len(chosen) < len(self.split["train"]):
             validation = validation[: max(n // 8, 1)]
-        x, y = data.x[chosen], data.y[chosen]
-        moments = x.mean(axis=(0, 2, 3), dtype=np.float64), x.std(axis=(0, 2, 3), dtype=np.float64)
-        mean, std = (tuple((moment / 255).round(4).tolist()) for moment in moments)
-        spec = models.ModelSpec("resnet32", x.shape[1:], len(data.classes), mean, std)
+
+        def spec() -> models.ModelSpec:
+            x = data.x[chosen]
+            moments = x.mean(axis=(0, 2, 3), dtype=np.float64), x.std(axis=(0, 2, 3), dtype=np.float64)
+            mean, std = (tuple((moment / 255).round(4).tolist()) for moment in moments)
+            return models.ModelSpec("resnet32", x.shape[1:], len(data.classes), mean, std)
+
         schedule = config.classifier_schedule
-        batch = min(schedule.batch_size, max(len(x) // 30, 16))  # few images still make some steps an epoch
+        batch = min(schedule.batch_size, max(len(chosen) // 30, 16))  # few images still make some steps an epoch
         batch -= batch % config.devices  # which share it equally
         schedule = replace(
             schedule,
@@ -80,9 +89,9 @@ class Detectors(StaticDetectors[DetectorCifar]):
         seed = self.study.seed_of("classifier")
 
         def train(module: TappedModule, checkpoint: Path) -> History:
-            held_out = data.x[validation], data.y[validation]
+            images, held_out = ((data.x[part], data.y[part]) for part in (chosen, validation))
             return train_classifier(
-                module, (x, y), held_out, schedule, seed, self.study.device, checkpoint, config.devices
+                module, images, held_out, schedule, seed, self.study.device, checkpoint, config.devices
             )
 
         self.trained("classifier", spec, seed, train)
@@ -94,25 +103,27 @@ class Detectors(StaticDetectors[DetectorCifar]):
     @once
     def crafted(self, adversary: Adversary | None, part: str) -> np.ndarray:
         """The images of a part of the data, clean or adversarial, crafted with the true labels."""
-        images = self.clean[part]
+        images = self.clean(part)
         if adversary is None:
             return images.x
-        label = f"{adversary.label} on {part}"
-        return self.run.arrays(
-            f"adversarial-{adversary.label}-{part}", lambda: {"x": self.attacked(self.attack(adversary), images, label)}
-        )["x"]
+        label, stage = f"{adversary.label} on {part}", f"adversarial-{adversary.label}-{part}"
+
+        def make() -> dict[str, np.ndarray]:
+            return {"x": self.attacked(self.attack(adversary), images, label, stage=stage)}
+
+        return self.run.arrays(stage, make)["x"]
 
     def inputs(self, part: str, *adversaries: Adversary | None) -> np.ndarray:
         return np.concatenate([self.crafted(adversary, part) for adversary in adversaries])
 
     @once
     def wrong(self, adversary: Adversary) -> np.ndarray:
-        return self.predicted(self.crafted(adversary, "test")) != self.clean["test"].y
+        return self.predicted(self.crafted(adversary, "test")) != self.clean("test").y
 
     @once
     def dynamic_detector(self) -> SubnetworkDetector:
         """Trained at AD(2) against the dynamic adversary, which attacks it as it learns (section 3.3)."""
-        detector, images = self.untrained(2, 0), self.clean["train"]
+        detector, images = self.untrained(2, 0), self.clean("train")
 
         def fit(checkpoint: Path) -> History:
             if self.config.dynamic_start == "static":
@@ -133,7 +144,7 @@ class Detectors(StaticDetectors[DetectorCifar]):
 
     def explorer(self) -> dict[str, bytes]:
         """Test images for the page under every adversary."""
-        images = self.clean["test"]
+        images = self.clean("test")
         attacked = [self.explored(adversary, self.crafted(adversary, "test")) for adversary in self.adversaries]
         return bundle(images.x, images.y, self.study.test.classes, attacked)
 
@@ -158,14 +169,14 @@ PRETRAINED = Pretrained(
         *("detector_epochs", "detector_lr", "detector_batch", "detector_decay", "detector_bfloat16"),
     ),
     quick={
-        "eps_fgsm": (2 / 255,),  # at which the zoo's detector was trained: the smallest that leaves less than 30 %
-        "test_images": 1000,
+        "eps_fgsm": (ZOO_EPS_FGSM,),
+        "test_images": 400,
         "clean_images": None,
-        "validation_images": 1000,
+        "validation_images": 500,
         "sigmas": (0, 0.25, 0.5, 1),
-        "sigma_images": 400,
+        "sigma_images": 150,
         "check_iterations": 20,
-        "min_successes": 50,
+        "min_successes": 30,
     },
     measured=measured,
 )

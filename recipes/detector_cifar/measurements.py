@@ -81,7 +81,7 @@ def depth(made: Detectors) -> Rows:
 def clean_accuracy(made: Detectors) -> Rows:
     """The classifier on test images, by default all, and on those that are attacked."""
     whole = made.test_images(made.config.clean_images)
-    for metric, images in (("accuracy", whole), ("accuracy_on_attacked", made.clean["test"])):
+    for metric, images in (("accuracy", whole), ("accuracy_on_attacked", made.clean("test"))):
         yield metrics.accuracy(made.predicted(images.x), images.y).row(metric)
 
 
@@ -101,7 +101,7 @@ def finer_steps(made: Detectors) -> Rows:
 
 
 def _under_dynamic_adversary(made: Detectors, kind: Kind, sigma: float, alpha: float, steps: int) -> Rows:
-    config, images = made.config, made.clean["test"]
+    config, images = made.config, made.clean("test")
     images = images.first(config.sigma_images or len(images.x))
     detector = made.dynamic_detector() if kind == "dynamic" else made.detector(made.dynamic_base, 2, 0)
     attack = DynamicDetectorAttack(made.classifier, detector, config.dynamic_eps, alpha, steps, sigma=sigma)

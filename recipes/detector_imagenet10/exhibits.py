@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 import pandas as pd
 
-from advbench.metrics import lowest_row, percent, where
+from advbench.metrics import lowest_row, share, where
 from advbench.recipes.detector_cifar.exhibits import adversary_map, eps_maps, in_pixels, marks, seen
 from advbench.recipes.detector_imagenet10.claims import TOLERANCE
 from advbench.recipes.detector_imagenet10.materials import Detectors
@@ -88,8 +88,8 @@ def answer(rows: pd.DataFrame) -> Iterator[Finding]:
         yield Finding.at(
             least,
             f"A detector that meets another adversary than its own may be no help: one trained on {least.fit_attack} is "
-            f"right about {percent(least.value)} of {least.attack}."
+            f"right about {share(least)} of {least.attack}."
             if least.value < 0.6
             else f"A detector also sees adversaries that it was not trained on: one trained on {least.fit_attack} is right "
-            f"about {percent(least.value)} of {least.attack}, the least of all.",
+            f"about {share(least)} of {least.attack}, the least of all.",
         )

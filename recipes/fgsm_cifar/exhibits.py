@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 import pandas as pd
 
-from advbench.metrics import above, percent, spread, where
+from advbench.metrics import above, gained, of_epochs, share, spread, where
 from advbench.recipes.compare_defences.future import FUTURE_EXHIBITS
 from advbench.recipes.fgsm_cifar.claims import best_reading, distances, transfer
 from advbench.recipes.fgsm_cifar.materials import STANDARD, Networks
@@ -124,11 +124,14 @@ def autoattack(rows: pd.DataFrame, made: Networks) -> Shown | None:
 
 @exhibit("Training curves")
 def curves(rows: pd.DataFrame, made: Networks) -> Shown:
-    """Accuracy on the first test images after each epoch, mean over the seeds; nothing is selected by it. An epoch of a
-    defended network holds every image twice, clean and adversarial. The table also holds the training loss."""
-    histories = made.run.histories()
-    means = histories.groupby(["training", "epoch"], as_index=False)[["loss", "watched_accuracy"]].mean()
-    return Shown(charts.curves(means, "epoch", "watched_accuracy", "training", "accuracy"), means)
+    """Accuracy on the first test images after each epoch, mean over the seeds with the lowest and the highest, of one seed
+    with its 95 % interval; nothing is selected by it. An epoch of a defended network holds every image twice, clean and
+    adversarial. The table also holds the training loss."""
+    histories, by = made.run.histories(), ["training", "epoch"]
+    n = min(made.config.watched_images, len(made.study.test))
+    means = histories.groupby(by, as_index=False)[["loss", "watched_accuracy"]].mean()
+    table = means.merge(spread(of_epochs(histories, "watched_accuracy", n), *by)[[*by, *SPREAD]], "left", by)
+    return Shown(charts.curves(table, "epoch", "watched_accuracy", "training", "accuracy", band=SPREAD), table)
 
 
 EXHIBITS = (table, readings, columns, zero_gradient, picture, pooling, autoattack, *FUTURE_EXHIBITS, curves)
@@ -137,25 +140,30 @@ EXHIBITS = (table, readings, columns, zero_gradient, picture, pooling, autoattac
 def answer(rows: pd.DataFrame) -> Iterator[Finding]:
     """What the defence keeps on images of another network, and what under attack on itself; first seed, eps nearest 0.01."""
     rows, reading = where(rows, seed=rows.seed.min()), best_reading(rows)
-    strong = where(rows, exhibit="strong", attack="pgd", defence=reading)
+    strong = where(rows, exhibit="strong", attack="pgd", defence=reading or "none")
     if strong.empty:
         return
     own = strong.loc[(strong.eps - 0.01).abs().idxmin()]
-    bare, moved = transfer(rows, "none", own.eps).iloc[0], transfer(rows, reading, own.eps).iloc[0]
+    bare = transfer(rows, "none", own.eps).iloc[0]
     clean = where(rows, exhibit="clean", metric="accuracy", defence="none").iloc[0]
+    without = f"The network is right about {share(clean)} of the clean images and {share(bare)} of its FGSM images"
+    if not reading:
+        yield Finding.at(bare, f"{without} (eps {own.eps:g}); no network that trained on FGSM images was met.")
+        return
+    moved = transfer(rows, reading, own.eps).iloc[0]
     yield Finding.at(
-        moved,
-        f"The network is right about {percent(clean.value)} of the clean images and {percent(bare.value)} of its FGSM images "
-        f"(eps {own.eps:g}); trained on FGSM images it is right about {percent(moved.value)} of these.",
+        moved, f"{without} (eps {own.eps:g}); trained on FGSM images it is right about {share(moved)} of these."
     )
     undefended = where(rows, exhibit="strong", attack="pgd", defence="none", eps=float(own.eps)).iloc[0]
-    if above(own, undefended):
-        meaning = "part of the gain survives"
-    else:
-        meaning = "the gain is only against images of another network" if above(moved, bare) else "there is no gain"
+    nothing = "the gain is only against images of another network" if above(moved, bare) else "there is no gain"
+    meaning = {
+        True: "part of the gain survives",
+        False: nothing,
+        None: f"{own.n:.0f} images leave open whether any of the gain survives",
+    }[gained(own, undefended)]
     yield Finding.at(
         own,
-        f"Attacked itself, by PGD at the same eps, it keeps {percent(own.value)}, without the defence "
-        f"{percent(undefended.value)}: {meaning}.",
+        f"Attacked itself, by PGD at the same eps, it keeps {share(own)}, without the defence "
+        f"{share(undefended)}: {meaning}.",
         survives=True,
     )

@@ -235,9 +235,9 @@ PRETRAINED = Pretrained(
     quick={
         "seeds": 1,
         "pooling": False,
-        "test_images": 2000,
+        "test_images": 600,
         "readings": ("V1", "V2", "V3", "V1 dynamic"),
-        "strong_images": 100,
+        "strong_images": 40,
         "pgd_iterations": 20,
         # those that train nothing: other networks would need hours
         "future": PRESETS["quick"].future.quicker(defences=("none", "jpeg-compression"), test_images=60),

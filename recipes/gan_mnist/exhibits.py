@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from advbench.metrics import above, percent, spread, where
+from advbench.metrics import gained, share, spread, where
 from advbench.recipes.gan_mnist.materials import MODES, Game, Networks
 from advbench.report import charts, pictures
 from advbench.study import Finding, Shown, exhibit
@@ -138,14 +138,17 @@ def answer(rows: pd.DataFrame) -> Iterator[Finding]:
     little = ": it learned too little to hurt" if clean.value - learned.value < 0.05 else ""
     yield Finding.at(
         learned,
-        f"A learned attacker brings the classifier from {percent(clean.value)} to {percent(learned.value)} at t = {t:g}"
-        f"{little}; a classifier that learns along with it keeps {percent(apart.value)}.",
+        f"A learned attacker brings the classifier from {share(clean)} to {share(learned)} at t = {t:g}"
+        f"{little}; a classifier that learns along with it keeps {share(apart)}.",
     )
     bare, defended = (where(pgd, t=t, defence=name).iloc[0] for name in ("none", "alternating"))
-    meaning = "survives" if above(defended, bare) else "does not survive"
+    meaning = {
+        True: "the defence survives",
+        False: "the defence does not survive",
+        None: f"{defended.n:.0f} images leave open whether the defence survives",
+    }[gained(defended, bare)]
     yield Finding.at(
         defended,
-        f"PGD with the same bound leaves {percent(bare.value)} of the first and {percent(defended.value)} of the second: the "
-        f"defence {meaning}.",
+        f"PGD with the same bound leaves {share(bare)} of the first and {share(defended)} of the second: {meaning}.",
         survives=True,
     )

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pandas as pd
 
-from advbench.metrics import above, highest_row, percent, spread, where
+from advbench.metrics import gained, highest_row, of_epochs, share, spread, where
 from advbench.recipes.training_mnist.materials import Networks
 from advbench.report import charts
 from advbench.study import Finding, Shown, exhibit
@@ -58,11 +58,15 @@ def stronger(rows: pd.DataFrame, made: Networks) -> Shown:
 
 @exhibit("Training curves")
 def curves(rows: pd.DataFrame, made: Networks) -> Shown:
-    """Validation top-1 error an epoch, mean over the seeds. The table also holds the training loss (of a mixed batch or a
+    """Validation top-1 error an epoch, mean over the seeds with the lowest and the highest, of one seed with its 95 %
+    interval. The table also holds the training loss (of a mixed batch or a
     weighted sum where the regime has one), the validation objective and the top-5 error."""
     columns = ["loss", "validation_objective", "validation_top1_error", "validation_top5_error"]
-    table = made.run.histories().groupby(["training", "epoch"], as_index=False)[columns].mean()
-    chart = charts.curves(table, "epoch", "validation_top1_error", "training", "top-1 error, validation")
+    histories, by = made.run.histories(), ["training", "epoch"]
+    ends = spread(of_epochs(histories, "validation_top1_error", made.config.validation_images), *by)[[*by, *SPREAD]]
+    table = histories.groupby(by, as_index=False)[columns].mean().merge(ends, "left", by)
+    title = "top-1 error, validation"
+    chart = charts.curves(table, "epoch", "validation_top1_error", "training", title, band=SPREAD)
     return Shown(chart, table)
 
 
@@ -80,7 +84,7 @@ def answer(rows: pd.DataFrame) -> Iterator[Finding]:
         return
 
     def of(attack: str, defence: str) -> str:
-        return percent(accuracy[attack].value[defence])
+        return share(accuracy[attack].loc[defence])
 
     clean, fgsm, autoattack = ("clean", "standard"), ("fgsm", "standard"), ("autoattack", "standard")
     yield Finding.at(
@@ -90,8 +94,11 @@ def answer(rows: pd.DataFrame) -> Iterator[Finding]:
     )
     best = highest_row(where(part, attack="autoattack", defence=("mixed", "adversarial")))
     assert best is not None
-    real = above(best, where(part, attack="autoattack", defence="standard").iloc[0])
-    meaning = "part of the gain survives" if real else "nothing of the gain survives"
+    meaning = {
+        True: "part of the gain survives",
+        False: "nothing of the gain survives",
+        None: f"{best.n:.0f} images leave open whether any of the gain survives",
+    }[gained(best, where(part, attack="autoattack", defence="standard").iloc[0])]
     yield Finding.at(
         best,
         f"AutoAttack, which is stronger, leaves {of('autoattack', 'mixed')} and {of('autoattack', 'adversarial')}, without a "

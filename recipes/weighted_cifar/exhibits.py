@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 import pandas as pd
 
-from advbench.metrics import above, percent, spread, where
+from advbench.metrics import gained, lowest_row, of_epochs, share, spread, where
 from advbench.recipes.compare_defences.future import FUTURE_EXHIBITS
 from advbench.recipes.weighted_cifar.claims import CLEAN, LEAKING, best_reading, distances
 from advbench.recipes.weighted_cifar.materials import Networks
@@ -89,7 +89,7 @@ def alpha(rows: pd.DataFrame, made: Networks) -> Shown:
     fgsm = where(table, defence="fgsm").sort_values("alpha")
     varied = fgsm[(fgsm.groupby("eps").alpha.transform("nunique") > 1) & (fgsm.under != "pgd")]
     varied = varied.assign(line="eps " + _text(varied.eps) + ", " + varied.under)
-    chart = charts.curves(varied, "alpha", "mean", "line", "accuracy") if len(varied) else None
+    chart = charts.curves(varied, "alpha", "mean", "line", "accuracy", band=SPREAD) if len(varied) else None
     table = table.pivot_table("mean", ["defence", "alpha", "eps"], "under", sort=False).reset_index()
     return Shown(chart, table, note=f"PGD has {made.config.pgd_iterations} steps.")
 
@@ -135,15 +135,21 @@ def readings(rows: pd.DataFrame, made: Networks) -> Shown | None:
 @exhibit("Is the overfitting catastrophic?")
 def overfitting(rows: pd.DataFrame, made: Networks) -> Shown:
     """Accuracy on validation images under FGSM and PGD after each epoch of the networks trained on FGSM alone, mean over the
-    seeds. Where FGSM rises while PGD falls, the network learns to spoil the one step that it is trained on. The table has
+    seeds with the lowest and the highest, of one seed with its 95 % interval. Where FGSM rises while PGD falls, the network learns to spoil the one step that it is trained on. The table has
     every training."""
     histories, columns = made.run.histories(), ["training", "defence", "fit_eps", "alpha", "epoch"]
     watched = ["loss", "watched_clean", "watched_fgsm", "watched_pgd"]
     table = histories.groupby(columns, as_index=False, dropna=False)[watched].mean()
-    alone = where(table, **best_reading(rows)).rename(columns={"watched_fgsm": "fgsm", "watched_pgd": "pgd"})
-    long = alone.melt(["fit_eps", "epoch"], ["fgsm", "pgd"], "attack", "accuracy")
-    long = long.assign(line="eps " + _text(long.fit_eps) + ", " + long.attack)
-    return Shown(charts.curves(long, "epoch", "accuracy", "line", "accuracy"), table)
+    config, alone = made.config, where(histories, **best_reading(rows))
+    if alone.empty:
+        return Shown(table=table)
+    n = min(config.watched_images, config.validation_images)
+    met = [
+        of_epochs(alone, f"watched_{attack}", n).assign(line="eps " + _text(alone.fit_eps) + f", {attack}")
+        for attack in ("fgsm", "pgd")
+    ]
+    lines = spread(pd.concat(met), "line", "epoch")
+    return Shown(charts.curves(lines, "epoch", "mean", "line", "accuracy", band=SPREAD), table)
 
 
 EXHIBITS = (attacks, targeted, confusion, defence, readings, alpha, leak, autoattack, *FUTURE_EXHIBITS, overfitting)
@@ -155,29 +161,45 @@ def answer(rows: pd.DataFrame) -> Iterator[Finding]:
     alone = where(rows, seed=rows.seed.min(), metric="accuracy", **reading)
     defended, strong = where(alone, exhibit="defence"), where(alone, exhibit="strong", attack="pgd")
     if strong.empty:
+        bare = where(rows, exhibit="undefended", seed=rows.seed.min(), variant=None)
+        clean, under = where(bare, attack=None), lowest_row(where(bare, attack="pga"))
+        if under is not None:
+            yield Finding.at(
+                under,
+                f"The network is right about {share(clean.iloc[0])} of the clean images and {share(under)} under projected "
+                f"gradient ascent (eps {under.eps:g}); no network that trained on FGSM images was met.",
+            )
         return
     eps = strong.eps.max()
     clean, fgsm = (
         where(defended, eps=eps, attack=attack, variant=variant).iloc[0]
         for attack, variant in ((None, None), ("fgsm", LEAKING[reading["defence"]]))
     )
-    meaning = "the perturbation gives the label away" if fgsm.value > clean.value else "no label leaks here"
+    meaning = {
+        True: "the perturbation gives the label away",
+        False: "no label leaks here",
+        None: f"{fgsm.n:.0f} images leave open whether the label leaks",
+    }[gained(fgsm, clean, 0)]
     yield Finding.at(
         fgsm,
-        f"Trained on FGSM images alone (eps {eps:g}) the network is right about {percent(fgsm.value)} of FGSM images and "
-        f"{percent(clean.value)} of clean ones: {meaning}.",
+        f"Trained on FGSM images alone (eps {eps:g}) the network is right about {share(fgsm)} of FGSM images and "
+        f"{share(clean)} of clean ones: {meaning}.",
     )
     largest = where(strong, eps=float(eps)).iloc[0]
     bare = where(rows, exhibit="strong", attack="pgd", defence="standard", seed=rows.seed.min()).iloc[0]
     same_eps = where(strong, eps=float(bare.eps))
     if same_eps.empty:
-        yield Finding.at(largest, f"Under PGD at that eps it keeps {percent(largest.value)}.", survives=True)
+        yield Finding.at(largest, f"Under PGD at that eps it keeps {share(largest)}.", survives=True)
         return
     own = same_eps.iloc[0]
-    meaning = "part of the gain survives" if above(own, bare) else "nothing of the gain survives"
+    meaning = {
+        True: "part of the gain survives",
+        False: "nothing of the gain survives",
+        None: f"{own.n:.0f} images leave open whether any of the gain survives",
+    }[gained(own, bare)]
     yield Finding.at(
         own,
-        f"Under PGD at that eps it keeps {percent(largest.value)}; a network of eps {own.eps:g} keeps {percent(own.value)} at "
-        f"its own, without the defence {percent(bare.value)}: {meaning}.",
+        f"Under PGD at that eps it keeps {share(largest)}; a network of eps {own.eps:g} keeps {share(own)} at "
+        f"its own, without the defence {share(bare)}: {meaning}.",
         survives=True,
     )

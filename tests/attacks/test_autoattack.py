@@ -53,8 +53,13 @@ def by_the_authors(classifier, x, y, norm, eps, name):
     alone = pyautoattack.AutoAttack(model, eps=eps, norm=norm, seed=0, device="cpu", version="custom", attacks=[name])
     alone.apgd.n_restarts = alone.fab.n_restarts = 1  # as in version "standard"
     alone.square.n_queries = autoattack._QUERIES
+    options = {"norm": norm, "eps": eps, "seed": 0, "device": "cpu", "logger": alone.logger}
+    if norm == "L1":
+        options["use_largereps"] = True
     for each in (alone.apgd, alone.apgd_targeted):  # what the constructor derives from the number of steps
-        each.__init__(model, n_iter=autoattack._STEPS, norm=norm, eps=eps, seed=0, device="cpu", logger=alone.logger)
+        each.__init__(model, n_iter=autoattack._STEPS, **options)
+    if norm == "L1":
+        alone.apgd.n_restarts = alone.apgd_targeted.n_target_classes = 5
     alone.fab.n_iter = autoattack._STEPS
     _, predicted = alone.run_standard_evaluation(torch.from_numpy(x), torch.from_numpy(y))
     return predicted.numpy() == y, count
@@ -62,7 +67,7 @@ def by_the_authors(classifier, x, y, norm, eps, name):
 
 @pytest.mark.parametrize("gradients", ["model", "exact", "fast"])
 @pytest.mark.parametrize("name", COMPONENTS)
-@pytest.mark.parametrize("norm, eps", [("Linf", 0.07), ("L2", 0.4)])
+@pytest.mark.parametrize("norm, eps", [("Linf", 0.07), ("L2", 0.4), ("L1", 1.4)])
 def test_a_component_leaves_no_more_than_the_authors_code(
     trained_net, digits, norm, eps, name, gradients, short, monkeypatch
 ):
@@ -73,7 +78,8 @@ def test_a_component_leaves_no_more_than_the_authors_code(
     classifier = estimators.classifier(trained_net, SHAPE, 10, precision, device="cpu")
     x, y = digits[2][:16], digits[3][:16]
     x, y = (array[classifier.predict(x).argmax(1) == y] for array in (x, y))
-    attack = AutoAttack(classifier, 2 if norm == "L2" else "inf", eps, components=(name,))
+    order = {"Linf": np.inf, "L2": 2, "L1": 1}[norm]
+    attack = AutoAttack(classifier, order, eps, components=(name,))
     with metrics.counted(classifier) as passes:
         adversarial, beaten = attack.beat(x, y)
     left, theirs = by_the_authors(classifier, x, y, norm, eps, name)
@@ -83,7 +89,7 @@ def test_a_component_leaves_no_more_than_the_authors_code(
         assert passes.forward < theirs["forward"] and passes.backward <= theirs["backward"]
     np.testing.assert_array_equal(classifier.predict(adversarial).argmax(1) != y, beaten)
     np.testing.assert_array_equal(attack.beaten[name], beaten)
-    size = np.linalg.norm((adversarial - x).reshape(len(x), -1), 2 if norm == "L2" else np.inf, axis=1)
+    size = np.linalg.norm((adversarial - x).reshape(len(x), -1), order, axis=1)
     assert size.max() <= eps * (1 + 1e-5) and (size[~beaten] == 0).all()
 
 
@@ -151,17 +157,18 @@ def test_a_random_model_is_judged_once_for_each_component(trained_net, digits, m
     assert 0 < attack.beaten["apgd-ce"].sum() < 24
 
 
+@pytest.mark.parametrize("norm, order", [(np.inf, 1), (2, 2), (1, np.inf)])
 @pytest.mark.parametrize("classes", [2, 3])
-def test_with_few_classes_it_runs_without_the_loss_that_needs_four(interior, classes, short):
+def test_with_few_classes_it_runs_without_the_loss_that_needs_four(interior, classes, norm, order, short):
     classifier = estimators.classifier(Linear(classes).eval(), SHAPE, classes, device="cpu")
     y = classifier.predict(interior).argmax(1)
     logits = classifier.predict(interior)
     weights = classifier.model.layer.weight.detach().numpy()
     other = np.arange(classes)[None] != y[:, None]
     margin = (logits.max(1, keepdims=True) - logits)[other].reshape(len(y), -1)
-    dual = np.abs(weights[None] - weights[y][:, None]).sum(2)[other].reshape(len(y), -1)
+    dual = np.linalg.norm(weights[None] - weights[y][:, None], order, axis=2)[other].reshape(len(y), -1)
     nearest = (margin / dual).min(1)  # of a linear model
-    attack = AutoAttack(classifier, eps=float(np.median(nearest)))
+    attack = AutoAttack(classifier, norm, float(np.median(nearest)))
     np.testing.assert_array_equal(attack.beat(interior, y)[1], nearest < attack.eps)
     assert list(attack.beaten) == ["apgd-ce", "fab-t", "square"]
 

@@ -16,7 +16,8 @@ NAMES = sorted(attacks.ATTACKS)
 def attack(name, classifier):
     if name == "carlini":
         return attacks.CarliniWagnerL2(classifier, max_iter=2, binary_search_steps=1)
-    made = attacks.create(name, classifier, 0.1 if attacks.ATTACKS[name].bounded else None)
+    spec = attacks.ATTACKS[name]
+    made = attacks.create(name, classifier, (1 if spec.norm == "l0" else 0.1) if spec.bounded else None)
     made.set_params(batch_size=8)
     return made
 
@@ -86,3 +87,19 @@ def test_trainings_detectors_and_preprocessors_refuse_the_same(fitted, classifie
     for images in (grey, digits[0][:64], digits[0][:64].astype(np.float64)):
         with pytest.raises(ValueError, match="train must hold uint8 images in 0..255, .*not float"):
             trainers.train_classifier(make_small_net(), (images, y), (images, y), schedule)
+
+
+@pytest.mark.parametrize(
+    "name", ["fgsm", "pgd-l2", "deepfool-l2", "deepfool-linf", "fmn-l1", "apgd-ce", "fab-t", "carlini"]
+)
+def test_the_users_default_type_changes_nothing(classifier, digits, name):
+    found = []
+    for kind in (torch.float32, torch.float64):
+        np.random.seed(0)
+        torch.set_default_dtype(kind)
+        try:
+            found.append(attack(name, classifier).generate(digits[2][:3], digits[3][:3]))
+        finally:
+            torch.set_default_dtype(torch.float32)
+    assert found[1].dtype == np.float32
+    np.testing.assert_allclose(*found, atol=1e-5)

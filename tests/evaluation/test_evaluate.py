@@ -231,7 +231,7 @@ def test_nothing_is_left_behind_where_nothing_was_asked_for(trained_net, images,
 
 @pytest.mark.parametrize("norm, named", [(np.inf, "linf"), ("Linf", "linf"), (2, "l2"), ("L2", "l2")])
 def test_a_norm_is_written_as_in_other_libraries(norm, named):
-    assert advbench.evaluation.Options.parse(model="m", data="d", norm=norm).norm == named
+    assert advbench.evaluation.Options.parse(model="m", data="d", norm=norm).norm == (named,)
 
 
 @pytest.mark.parametrize(

@@ -2,13 +2,16 @@
 
 import re
 import sys
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
+from others import NETWORKS
 
 import advbench
+from advbench import estimators
 from advbench.cli import main
 from advbench.errors import UsageError
 from advbench.evaluation.attacking import attack_stage
@@ -84,7 +87,7 @@ def test_an_attack_by_name_leaves_what_it_leaves_in_its_library(trained_net, cla
     result = advbench.evaluate(trained_net, images, eps=eps, norm=norm, attacks=name, checks=2)
     right = classifier.predict(x).argmax(1) == y
     bounded = foreign(name, norm).bounded
-    with own_global_state(derive(0, attack_stage(name, eps if bounded else None))):
+    with own_global_state(derive(0, attack_stage(foreign(name, norm), eps if bounded else None))):
         adversarial = alone(classifier, trained_net, x[right], y[right])
     size = np.linalg.norm(
         (adversarial - x[right]).reshape(right.sum(), -1), ord={"linf": np.inf, "l2": 2}[norm], axis=1
@@ -93,6 +96,31 @@ def test_an_attack_by_name_leaves_what_it_leaves_in_its_library(trained_net, cla
     assert abs(result.robust_accuracy[eps].value - left.sum() / len(x)) <= 0.005
     assert 0 < left.sum() < right.sum()
     assert result.table.index.get_level_values("attack")[-1] == name
+
+
+@pytest.fixture(scope="module")
+def networks(digits):
+    with own_global_state(0):
+        return {name: fit(*digits[:2]).eval() for name, fit in NETWORKS.items()}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_on_five_networks_of_others_it_is_within_half_a_point_of_its_library(networks, images, name):
+    norm, eps, alone = CASES[name]
+    x, y = images
+    left = {}
+    for trained_by, net in networks.items():
+        classifier = estimators.classifier(net, (1, 8, 8), 10, device="cpu")
+        attack = foreign(name, norm)
+        made = attack.on(classifier, eps if attack.bounded else None, 0)
+        for library, run in (("advbench", made.generate), ("theirs", partial(alone, classifier, net))):
+            with own_global_state(0):
+                adversarial = run(x, y)
+            size = np.linalg.norm((adversarial - x).reshape(len(x), -1), {"linf": np.inf, "l2": 2}[norm], axis=1)
+            right = classifier.predict(adversarial).argmax(1) == y
+            left[trained_by, library] = (right | (size > eps * 1.0001 + 1e-6)).mean()
+        assert abs(left[trained_by, "advbench"] - left[trained_by, "theirs"]) <= 0.005
+    assert len(networks) == 5 and min(left.values()) < 0.95
 
 
 def test_several_libraries_are_one_worst_case(trained_net, images):

@@ -14,7 +14,7 @@ def test_strings_of_the_command_line_become_numbers():
     options = Options.parse(
         model="m.py:f", data="d.npz", eps="8/255, 2/255", mean="0.5", std="0.25", shape="3,8,9", n="5"
     )
-    assert options.eps == (2 / 255, 8 / 255) and options.shape == (3, 8, 9) and options.n == 5
+    assert options.eps == {"linf": (2 / 255, 8 / 255)} and options.shape == (3, 8, 9) and options.n == 5
     assert options.mean == (0.5,) and options.std == (0.25,)
 
 
@@ -39,6 +39,15 @@ def test_the_command_asks_the_same():
         ({"n": "0"}, "--n: "),
         ({"mean": "0.5"}, "--mean and --std belong together"),
         ({"eps": "8"}, "--eps 8: .*write 8/255"),
+        ({"norm": "linf,l2", "eps": "8/255"}, "--eps: several norms take theirs by name, such as linf:8/255,l2:0.5"),
+        ({"norm": "linf,l2", "eps": "l1:12"}, "--eps: l1 is not among the norms of --norm linf,l2"),
+        ({"norm": "linf,l2", "eps": "linf:2/255,l2:x"}, "--eps: Input should be a valid number, .*, got 'x'"),
+        ({"norm": "linf,l2", "eps": {"l2": []}}, "--eps: "),
+        ({"norm": "linf,l3"}, "--norm: Input should be 'linf', 'l2', 'l1' or 'l0', got 'l3'"),
+        ({"norm": ""}, "--norm: "),
+        ({"eps": ""}, "--eps: "),
+        ({"norm": "l2,linf", "eps": "linf:8"}, "--eps 8: .*write 8/255"),
+        ({"norm": "l2,l0", "eps": "l0:2.5"}, "--eps 2.5: in l0 it is a number of values"),
         ({"eps": "2/255,1"}, "--eps 1: .*write 1/255"),
         ({"mean": "0", "std": "1/0"}, "--std: '1/0' is not a fraction"),
         ({"mean": "nan", "std": "1"}, "--mean"),
@@ -64,10 +73,31 @@ def test_fractions_are_taken_wherever_numbers_of_grey_levels_are():
 
 
 def test_the_default_eps_fits_the_norm():
-    assert Options.parse(model="m", data="d").eps == (2 / 255, 8 / 255)
-    assert Options.parse(model="m", data="d", norm="l2").eps == (0.25, 0.5)
-    assert Options.parse(model="m", data="d", norm="l2", eps="3").eps == (3.0,)
+    assert Options.parse(model="m", data="d").eps == {"linf": (2 / 255, 8 / 255)}
+    assert Options.parse(model="m", data="d", norm="l2").eps == {"l2": (0.25, 0.5)}
+    assert Options.parse(model="m", data="d", norm="l2", eps="3").eps == {"l2": (3.0,)}
     assert "--eps 0.25,0.5" in Options.parse(model="m", data="d", norm="l2").command(0)
+
+
+@pytest.mark.parametrize(
+    "given, eps",
+    [
+        ({"norm": "linf,l2"}, {"linf": (2 / 255, 8 / 255), "l2": (0.25, 0.5)}),
+        ({"norm": "linf,l2", "eps": "l2:1,0.5,linf:4/255"}, {"linf": (4 / 255,), "l2": (0.5, 1.0)}),
+        ({"norm": ["L2", np.inf], "eps": {"Linf": 0.1}}, {"l2": (0.25, 0.5), "linf": (0.1,)}),
+        ({"norm": "l2", "eps": "l2:0.5"}, {"l2": (0.5,)}),
+        ({"norm": [1, 0], "eps": {"l1": ["24/2"], "l0": [4, 2]}}, {"l1": (12.0,), "l0": (2.0, 4.0)}),
+    ],
+)
+def test_each_of_several_norms_has_its_own_bounds(given, eps):
+    options = Options.parse(model="m", data="d", **given)
+    assert options.eps == eps and options.norm == tuple(eps)
+    words = shlex.split(options.command(0))
+    again = {key[2:]: value for key, value in zip(words[3::2], words[4::2], strict=True)}
+    assert Options.parse(model="m", **again).eps == eps
+    objects = Options.parse(model=test_each_of_several_norms_has_its_own_bounds, data=(1, 2), **given)
+    python = eval(f"dict({objects.command(0).rpartition('advbench.evaluate(')[2].split('), ', 1)[1]}", {"__builtins__": {"dict": dict}})  # fmt: skip
+    assert Options.parse(model="m", data="d", **python).eps == eps
 
 
 @pytest.mark.parametrize("text", ["robust_accuracy", "robust=0.4", "robust_accuracy=45", "clean_accuracy=x"])
@@ -77,12 +107,24 @@ def test_a_floor_is_a_known_name_and_a_share(text):
     assert floors(("robust_accuracy=0.45", "checks_passed=1")) == {"robust_accuracy": 0.45, "checks_passed": 1}
 
 
-@pytest.mark.parametrize("norm, names", [("linf", ["fgsm", "deepfool-linf"]), ("l2", ["bim-l2", "deepfool-l2"])])
+@pytest.mark.parametrize(
+    "norm, names",
+    [("linf", ["fgsm", "deepfool-linf", "fmn-linf"]), ("l2", ["bim-l2", "deepfool-l2", "fmn-l2", "ddn-l2"])],
+)
 def test_standard_is_the_issues_list_the_cheapest_first(norm, names):
     standard = battery("standard", norm)
     parts = [in_norm(name, norm) for name in ("apgd-ce", "pgd", "apgd-t", "fab-t", "square")]
-    assert [attack.name for attack in standard] == [*names, f"fmn-{norm}", *parts]
+    assert [attack.name for attack in standard] == [*names, *parts]
     assert [(attack.max_iter, attack.restarts) for attack in standard if attack.name[:3] == "pgd"] == [(50, 10)]
+
+
+def test_standard_in_l1_and_l0_is_the_authors_ensemble_and_the_sparse_attacks():
+    assert [each.label for each in battery("standard", "l1")] == ["FMN", "APGD-CE", "APGD-T", "FAB-T", "Square"]
+    assert [each.name for each in battery("standard", "l0")] == ["fmn-l0", "sigma-zero", "sparse-rs"]
+    assert [battery("standard", norm, "scores")[0].name for norm in ("l1", "l0")] == ["square-l1", "sparse-rs"]
+    left, notes = fitting(battery("standard", "l1"), 3)
+    assert [each.label for each in left] == ["FMN", "APGD-CE", "FAB-T", "Square"] and len(notes) == 1
+    assert fitting(battery("standard", "l0"), 3) == (battery("standard", "l0"), [])
 
 
 def test_named_attacks_run_in_the_order_of_their_cost():
@@ -91,12 +133,14 @@ def test_named_attacks_run_in_the_order_of_their_cost():
     assert [each.passes for each in found if each.bounded] == [2, 20, 5001, 9721]
 
 
-@pytest.mark.parametrize("name", ["fgsm", "bim-l2", "pgd", "apgd-ce", "apgd-t-l2", "fab-t", "square"])
+@pytest.mark.parametrize(
+    "name", ["fgsm", "bim-l2", "pgd", "apgd-ce", "apgd-t-l2", "fab-t", "square", "apgd-ce-l1", "apgd-t-l1", "sparse-rs"]
+)
 def test_the_cost_of_an_attack_is_what_an_image_that_withstands_it_pays(classifier, digits, name):
     x, y = digits[2][:1], digits[3][:1]
-    step = Own(name, max_iter=7 if ATTACKS[name].max_iter else None)
+    step = Own(name, max_iter=7 if ATTACKS[name].max_iter and ATTACKS[name].step else None)
     with metrics.counted(classifier) as passes:
-        step.on(classifier, 1e-6, 0).generate(x, y)
+        step.on(classifier, 1 if ATTACKS[name].norm == "l0" else 1e-6, 0).generate(x, y)
     assert step.passes <= passes.both <= step.passes + 3  # the clean image, and a last look
 
 

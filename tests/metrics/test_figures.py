@@ -200,3 +200,25 @@ def test_mcnemars_test_is_the_binomial_test_of_the_images_that_differ():
 def test_a_paired_difference_needs_the_same_images(first, second):
     with pytest.raises(ValueError, match="first has shape"):
         metrics.paired_difference(np.array(first, bool), np.array(second, bool))
+
+
+def test_a_share_is_written_with_its_interval_where_it_has_one():
+    assert metrics.share(metrics.Figure(0.931, 10)) == "93.1 %"
+    assert metrics.share(metrics.proportion(0, 100)) == "0.0 % (0.0 to 3.7)"  # Wilson: z^2 / (n + z^2)
+
+
+def test_a_share_after_each_epoch_has_the_interval_of_its_images():
+    histories = pd.DataFrame({"epoch": [1, 2], "watched": [0.3, np.nan]})
+    (row,) = metrics.of_epochs(histories, "watched", 10).itertuples()
+    assert (row.epoch, row.value, row.n) == (1, 0.3, 10)
+    assert metrics.of_row(pd.Series(row._asdict() | {"unit": "images"})) == metrics.proportion(3, 10)
+
+
+@pytest.mark.parametrize(
+    "hits, n, expected",
+    [((60, 30), 100, True), ((30, 60), 100, False), ((35, 30), 100, None), ((3500, 3500), 10_000, False)],
+)
+def test_a_gain_is_there_or_not_or_left_open(hits, n, expected):
+    """(0.35 - 0.30) +- 1.96 sqrt(0.35 0.65 / 100 + 0.3 0.7 / 100) is -0.08 to 0.18: neither."""
+    first, second = (pd.Series(metrics.proportion(k, n).row("accuracy")) for k in hits)
+    assert metrics.gained(first, second) is expected

@@ -52,5 +52,5 @@ def test_the_page_follows_a_changed_figure(page, tmp_path):
             table.loc[beaten, ["value", "ci_low", "ci_high"]] = (0.01, 0.005, 0.02)
         table.to_csv(tmp_path / recipe.name / "results.csv", index=False)
     changed = findings_page(RECIPES, tmp_path)
-    assert "part of the gain survives" in page and "leaves 1.0 % and 1.0 %" in changed
+    assert "part of the gain survives" in page and "leaves 1.0 % (0.5 to 2.0) and 1.0 % (0.5 to 2.0)" in changed
     assert "nothing of the gain survives" in changed

@@ -14,23 +14,35 @@ from advbench.report.source import read_run
 from advbench.study.claims import verdicts
 
 
-def said(directory, found=(), **changes):
-    """The sentences of a run whose study found these, with columns of its results changed."""
+def said(directory, found=(), claims=("M1", "M2", "M3", "M4"), **changes):
+    """The sentences of a run whose study found these and has these claims, with columns of its results changed."""
     run = read_run(directory)
-    run["results"] = run["results"].assign(**changes)
+    rows = run["results"].assign(**changes)
+    run["results"] = rows[rows.target.isna() | rows.target.isin(claims)]
     run["about"] |= {"report": "Meucci (2016)", "answer": list(found)}
     return [finding.text for finding in answer(run, verdicts(run["results"]))]
 
 
 def test_the_answer_ends_with_what_the_verdicts_say_and_how_sure_that_is(finished_run):
-    """The second row is 3 of 10: Wilson's interval is 0.108 to 0.603, half of which is 24.8 points."""
     found = {"text": "It flips 30.0 %.", "line": 3, "survives": True}
     first, sure = said(finished_run, [found])
     assert first == "It flips 30.0 %."
     assert sure == (
-        "Of the 4 claims of Meucci (2016), 1 holds, 1 is open, 1 is missed and 1 not measured by preset small; the linked "
-        "figures are known to within 24.8 points (95 %)."
+        "Of the 4 claims of Meucci (2016), 1 holds, 1 is open, 1 is missed and 1 not measured by preset small; brackets "
+        "hold 95 % intervals."
     )
+
+
+@pytest.mark.parametrize(
+    "claims, sentence",
+    [
+        (["M1", "M3"], "Of the 2 claims of Meucci (2016), 1 holds and 1 not measured by preset small."),
+        (["M1"], "The claim of Meucci (2016) holds."),
+        (["M3"], "The claim of Meucci (2016) is not measured by preset small."),
+    ],
+)
+def test_a_verdict_that_no_claim_has_is_not_counted(finished_run, claims, sentence):
+    assert said(finished_run, claims=claims) == [sentence]
 
 
 @pytest.mark.parametrize("reason", ["digits instead of cifar10", "the preset decides no claim"])
@@ -117,3 +129,9 @@ def test_a_run_of_many_rows_makes_a_page_of_bounded_size(tmp_path):
     text = page.read_text()
     assert f"The first 5000 of {many + 5} rows." in text and f"The first 5000 of {many} rows." in text
     assert set(re.findall(r'href="#(row-\d+)"', text)) <= set(re.findall(r'id="(row-\d+)"', text)) and "M9" in text
+
+
+def test_the_run_of_an_earlier_version_that_does_not_say_when_it_was_made_has_a_page(finished_run):
+    path = finished_run / "environment.json"
+    path.write_text(json.dumps({key: value for key, value in json.loads(path.read_text()).items() if key != "made"}))
+    assert ", made" not in write_report(finished_run).read_text()

@@ -246,14 +246,17 @@ def test_a_study_trains_where_the_zoo_has_nothing_for_it_and_says_so(own_zoo):
         (networks(is_own=False), "the zoo has none for these data"),
         (networks(seed=1), "no classifier of digits with seed 1"),
         (networks("test_images=3", "detector_lr=0.1"), "as --set detector_lr asks"),
-        (
-            networks(recipe=replace(study.find("detector-adaptive"), dataset="digits")),
-            "no detector-fgsm-4-ad2-seed0 of digits",
-        ),
     ):
         assert found == {} and reason in why
     with pytest.raises(UsageError, match="--set epochs is of the training that --set weights=zoo leaves out"):
         networks("weights=zoo", "epochs=3")
+
+
+def test_the_zoo_has_what_a_study_of_the_networks_of_another_one_stands_on():
+    for recipe in study.every():
+        if recipe.pretrained is not None and recipe.pretrained.recipe:
+            found = zoo.of_recipe(recipe.pretrained.recipe, recipe.dataset, 0)
+            assert set(recipe.pretrained.base) <= set(found), recipe.name
 
 
 def test_fields_of_training_are_fields_of_the_config():

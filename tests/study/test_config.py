@@ -1,7 +1,9 @@
+import numpy as np
 import pytest
 
 from advbench.errors import UsageError
 from advbench.study import configure, find
+from advbench.study.config import number
 
 
 @pytest.fixture(scope="module")
@@ -63,3 +65,9 @@ def test_the_paper_preset_is_the_papers():
         80,
     ]
     assert config.depths == (0, 1, 2, 3, 4) and config.sigmas == tuple(i / 10 for i in range(11))
+
+
+@pytest.mark.parametrize("kind", [float, np.float64])
+def test_a_number_is_written_as_a_person_does(kind):
+    written = [number(kind(value)) for value in (0, 0.5, 8 / 255, 0.5 / 255, 12, 0.031)]
+    assert written == ["0", "0.5", "8/255", "0.5/255", "12.0", "0.031"]

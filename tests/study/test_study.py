@@ -9,7 +9,8 @@ import pandas as pd
 import pytest
 import torch
 
-from advbench.study import Run, Shown, Study, exhibit, once
+from advbench.data import Images
+from advbench.study import Materials, Run, Shown, Study, exhibit, once
 from advbench.study.study import stage_name
 
 CONFIG = {"recipe": "r", "preset": "small", "dataset": "d", "seed": 0, "note": "", "settings": [], "config": {}}
@@ -122,3 +123,32 @@ def test_a_stage_that_asks_for_another_draws_on_as_if_that_had_been_finished(tmp
 
     second.arrays("inner", draws)
     np.testing.assert_array_equal(*(run.arrays("outer", lambda run=run: outer(run))["x"] for run in (first, second)))
+
+
+class _Noise:
+    """Adds noise to images; is killed when it has done so many parts."""
+
+    def __init__(self, until=None):
+        self.seen, self.until = [], until
+
+    def generate(self, x, y):
+        if len(self.seen) == self.until:
+            raise KeyboardInterrupt
+        self.seen.append(len(x))
+        return x + np.random.random(x.shape).astype(np.float32)
+
+
+def test_an_attack_that_was_killed_goes_on_with_the_images_that_are_left(tmp_path):
+    images = Images(np.zeros((1200, 1, 2, 2), np.float32), np.zeros(1200, int))
+
+    def crafted(directory, attack):
+        made = Materials(Study(None, Run(directory, CONFIG), None, None, torch.device("cpu"), 0))
+        return made.run.arrays("noise", lambda: {"x": made.attacked(attack, images, "noise", stage="noise")})["x"]
+
+    whole = crafted(tmp_path / "whole", _Noise())
+    with pytest.raises(KeyboardInterrupt):
+        crafted(tmp_path / "killed", _Noise(until=2))
+    rest = _Noise()
+    np.testing.assert_array_equal(crafted(tmp_path / "killed", rest), whole)
+    assert rest.seen == [200]
+    assert not list((tmp_path / "killed" / "checkpoints").iterdir())

@@ -123,7 +123,8 @@ def path(name: str, kind: Kind | None = None) -> Path:
         raise UsageError(f"{file} is missing; install advbench again")
     if sha256(file) != known[name]:
         raise UsageError(
-            f"{file} is refused: its SHA-256 is not that of {INDEX}, so it is damaged or another network's"
+            f"{file} is refused: its SHA-256 is not that of {INDEX}, so it is damaged or another network's; "
+            "install advbench again"
         )
     if kind is not None and (found := _read(file).kind) != kind:
         raise UsageError(f"{PREFIX}{name} is not a {kind}: its card says {found}")
