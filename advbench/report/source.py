@@ -74,7 +74,12 @@ def with_intervals(columns: Sequence[Any], rows: Sequence[Sequence[Any]]) -> tup
         kept = [row[i] for i in others]
         return [*kept[:place], interval, *kept[place:]]
 
-    texts = ["" if row[low] is None or row[low] != row[low] else f"{row[low]:.3f} to {row[high]:.3f}" for row in rows]
+    def text(row: Sequence[Any]) -> str:
+        if row[low] is None or row[low] != row[low]:
+            return ""
+        return f"{row[low]:.3f} to {'infinity' if row[high] is None else f'{row[high]:.3f}'}"  # JSON has no infinity
+
+    texts = [text(row) for row in rows]
     return joined(columns, "95 % interval"), [joined(row, text) for row, text in zip(rows, texts, strict=True)]
 
 
