@@ -109,7 +109,7 @@ class AutoAttack(BatchedAttack):
         adversarial, right = x.copy(), logits.argmax(1) == y
         self.beaten = {}
         is_steady = True
-        with own_global_state(self.seed):
+        with own_global_state(self.seed), device.float32_by_default():
             for name in [known for known in COMPONENTS if known in self.components]:
                 self.beaten[name] = np.zeros(len(x), bool)
                 left = np.flatnonzero(right)

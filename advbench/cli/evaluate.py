@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from advbench.cli import options
-from advbench.cli.terminal import loading, log_to_terminal, one_line, present, result_alone
+from advbench.cli.terminal import Command, loading, log_to_terminal, one_line, present, result_alone
 from advbench.errors import AdvbenchError, UsageError
 
 
@@ -18,7 +18,7 @@ class _Below(AdvbenchError):
     exit_code = 1
 
 
-class _Evaluate(click.Command):
+class _Evaluate(Command):
     """A command that also takes the fields of ``Options``, which are imported when the command is used."""
 
     def get_params(self, ctx: click.Context) -> list[click.Parameter]:
@@ -86,6 +86,7 @@ def evaluate(
     advbench evaluate runs/small --data cifar10 --fail-under robust_accuracy@2/255=0.6 --junit junit.xml --markdown summary.md
     advbench evaluate runs/small --data cifar10 --detector runs/small/models/detector-dynamic.safetensors
     advbench evaluate runs/small --data cifar10 --norm l2 --attacks "fmn-l2,foolbox:L2CarliniWagnerAttack(steps=1000)"
+    advbench evaluate runs/small --data cifar10 --norm linf,l2 --eps linf:2/255,8/255,l2:0.5
     advbench evaluate runs/small --data cifar10 --access labels --n 50
     advbench evaluate --config evaluation.toml
     """

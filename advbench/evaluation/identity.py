@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import sys
+from collections.abc import Iterator
+from contextlib import suppress
+from importlib.util import resolve_name
 from pathlib import Path
 from types import ModuleType
 
@@ -37,12 +41,23 @@ def code(name: str, module: nn.Module) -> dict[str, str]:
         if each is None or each.__name__ in found or (path := _own_file(each)) is None:
             continue
         found[each.__name__] = hashlib.sha256(path.read_bytes()).hexdigest()[:16]
-        todo.append(each.__name__.rpartition(".")[0])
+        todo += [each.__name__.rpartition(".")[0], *_imported(path, each.__package__ or "")]
         for value in list(vars(each).values()):
             other = value.__name__ if isinstance(value, ModuleType) else getattr(value, "__module__", None)
             if isinstance(other, str):
                 todo.append(other)
     return {Path(source).name if is_file and name == first else name: digest for name, digest in sorted(found.items())}
+
+
+def _imported(path: Path, package: str) -> Iterator[str]:
+    """The names in the import statements of a file: a constant that it takes from a module does not name that module."""
+    with suppress(SyntaxError, ImportError):  # of a file that has changed since it was imported
+        for node in ast.walk(ast.parse(path.read_bytes())):
+            if isinstance(node, ast.Import):
+                yield from (alias.name for alias in node.names)
+            elif isinstance(node, ast.ImportFrom):
+                source = resolve_name("." * node.level + (node.module or ""), package)
+                yield from (source, *(f"{source}.{alias.name}" for alias in node.names))
 
 
 def _own_file(module: ModuleType) -> Path | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 import tomllib
 from collections.abc import Collection, Mapping, Sequence
-from math import inf
+from math import inf, prod
 from numbers import Real
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -25,6 +25,7 @@ from pydantic import (
 )
 
 from advbench.errors import UsageError, did_you_mean
+from advbench.files import read_bytes
 from advbench.study.config import Fraction, number
 
 METRICS = (
@@ -37,6 +38,8 @@ METRICS = (
 
 DEFAULT_EPS = {"linf": (2 / 255, 8 / 255), "l2": (0.25, 0.5), "l1": (6.0, 12.0), "l0": (8.0, 24.0)}
 """Bounds by norm; those of l1 and l2 are common for 32 x 32 images."""
+
+_MOST_VALUES = 10**8  # of an image; a thousand of them would not fit on most disks
 
 Norm = Literal["linf", "l2", "l1", "l0"]
 Access = Literal["gradients", "scores", "labels"]
@@ -116,10 +119,10 @@ class Options(BaseModel):
     weights: Path | None = Field(
         None, description="A safetensors file or a state dict for the model; FILE:NAME for one of several."
     )
-    outputs: Literal["logits", "probabilities", "log-probabilities", "sigmoid"] | None = Field(
+    outputs: Literal["logits", "probabilities", "log-probabilities", "sigmoid", "log-sigmoid"] | None = Field(
         None,
-        description="What the model returns: logits (default), probabilities, log-probabilities or sigmoid (a probability "
-        "of its own a class); converted so that the figures are those of the logits.",
+        description="What the model returns: logits (default), probabilities, log-probabilities, sigmoid (a probability "
+        "of its own a class) or log-sigmoid (its logarithm); converted so that the figures are those of the logits.",
     )
     mean: Annotated[tuple[Fraction, ...], _LIST] = Field(
         (), description="Subtracted from images in [0, 1] in front of the model, such as 0.485,0.456,0.406."
@@ -204,17 +207,24 @@ class Options(BaseModel):
 
         :raises UsageError: for the first that is wrong, by its name.
         """
+        for name, value in given.items():
+            if isinstance(value, bool) and name in cls.model_fields and cls.model_fields[name].annotation is not bool:
+                raise UsageError(f"--{name.replace('_', '-')} is a number or a name, got {value}")
         try:
             parsed = cls(**{name: value for name, value in given.items() if value is not None})
         except ValidationError as error:
             first = error.errors()[0]
             name = f"--{str(first['loc'][0]).replace('_', '-')}"
-            if first["type"] == "missing":
+            if first["type"] == "missing" and len(first["loc"]) == 1:
                 raise UsageError(f"{'MODEL' if name == '--model' else name} is missing") from error
             message = f"{first['msg'].removeprefix('Value error, ')}, got {first['input']!r}"
             raise UsageError(f"{name}: {message}") from error
         if bool(parsed.mean) != bool(parsed.std):
             raise UsageError("--mean and --std belong together")
+        if parsed.shape and prod(parsed.shape) > _MOST_VALUES:
+            raise UsageError(
+                f"--shape {','.join(map(str, parsed.shape))}: an image of more than {_MOST_VALUES:,} values"
+            )
         if (largest := max(parsed.eps.get("linf", (0,)))) >= 1:
             raise UsageError(
                 f"--eps {largest:g}: within it any image in [0, 1] may become any other; for grey levels write {largest:g}/255"
@@ -280,10 +290,13 @@ def read_config(path: Path) -> dict[str, Any]:
     :raises UsageError: for a file that cannot be read, is no TOML, or has something that is no option.
     """
     try:
-        content = tomllib.loads(path.read_text())
+        content = tomllib.loads(read_bytes(path).decode())
     except (OSError, ValueError) as error:
         raise UsageError(f"--config {path} cannot be read: {error}") from error
     found = {name.replace("-", "_"): value for name, value in content.items()}
+    if len(found) < len(content):
+        twice = next(name for name in content if "-" in name and name.replace("-", "_") in content)
+        raise UsageError(f"--config {path} gives {twice} twice")
     if unknown := [name for name in found if name not in Options.model_fields]:
         raise did_you_mean(f"option in {path}", unknown[0], list(Options.model_fields))
     return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -17,7 +18,7 @@ from torch import nn
 
 from advbench.checkpoint import fingerprint
 from advbench.data.find import Images
-from advbench.device import resolve_device
+from advbench.device import float32_by_default, resolve_device
 from advbench.errors import UsageError
 from advbench.estimators import SmoothedModel, TorchClassifier, contract
 from advbench.evaluation import afterwards, attacking, detection, exhibits, identity, labels
@@ -142,7 +143,7 @@ def start(
     wanted = batteries(options.attacks, options.norm, options.access)
     where = resolve_device(device)
     found = find_model(options.model, options.weights)
-    with unchanged(found.module):
+    with unchanged(found.module), float32_by_default():
         return _evaluated(options, wanted, found, where, out, seed, data_dir)
 
 
@@ -168,7 +169,11 @@ def _evaluated(
     module = with_backward(found.module, options.backward)
     module = contract.normalised(module, mean, std, pictures.x.shape[1]) if mean else module
     module = SmoothedModel(module, options.smoothing) if options.smoothing else module
+    here = os.getcwd()
     classifier, notes = contract.classifier(module, pictures, where, options.outputs)
+    if os.getcwd() != here:  # a relative --out would be another folder
+        os.chdir(here)
+        raise UsageError("the model changes the working directory; take os.chdir out of its forward")
     detector = detection.load(options, classifier, len(pictures.x))
     notes = [*found.notes, *pictures.notes, *notes]
     for norm, attacks in wanted.items():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -120,7 +120,11 @@ def _pair(source: Any, n: int | None, seed: int) -> tuple[np.ndarray, np.ndarray
         x, y = _array(source.x), _array(source.y)
     elif isinstance(source, DataLoader):
         x, y = (np.concatenate(parts) for parts in _transposed(source))
-    elif hasattr(source, "__getitem__") and hasattr(source, "__len__") and not isinstance(source, (np.ndarray, Tensor)):
+    elif (
+        hasattr(source, "__getitem__")
+        and hasattr(source, "__len__")
+        and not isinstance(source, (np.ndarray, Tensor, Mapping))
+    ):
         chosen = images.choice(len(source), n, seed).tolist()
         x, y = (np.stack(parts) for parts in _transposed(source[i] for i in chosen))
     else:

@@ -128,6 +128,8 @@ def binarization_test(
                     images.append(image)
                     readouts.append((binarized.weight, binarized.bias))
                     break
+        if len({weight.shape for weight, _ in readouts}) > 1:
+            return None  # the model does not always come to its last linear layer
         found, together = 0, images_at_a_time(classifier.input_shape, classifier.device)
         for first in range(0, len(images), together):  # a batch, for the readouts belong to its rows
             part = slice(first, first + together)

@@ -8,6 +8,7 @@ classifier; the :class:`Rule` of a check has the accepted range, the meaning of 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import pairwise
 from math import inf, isnan, nan
@@ -18,6 +19,7 @@ import torch
 from art.attacks.attack import EvasionAttack
 from art.estimators.classification import PyTorchClassifier
 
+from advbench.estimators import gradient_and_outputs
 from advbench.metrics.causes import cause
 from advbench.metrics.figures import Figure, mean, proportion
 from advbench.metrics.robustness import attacked
@@ -234,9 +236,11 @@ def _gain(before: np.ndarray, after: np.ndarray) -> Figure:
 
 
 def gradients(classifier: PyTorchClassifier, x: np.ndarray, y: np.ndarray) -> Check:
-    """The share of images where the gradient of the cross-entropy is zero everywhere or not finite somewhere, and why."""
-    rows = classifier.loss_gradient(x, np.eye(classifier.nb_classes, dtype=np.float32)[y]).reshape(len(x), -1)
-    useless = ~np.isfinite(rows).all(1) | (rows == 0).all(1)
+    """The share of images where the gradient that attacks follow is zero everywhere or not finite somewhere, and why."""
+    labels = np.eye(classifier.nb_classes, dtype=np.float32)[y]
+    tensors = (torch.from_numpy(each).to(classifier.device) for each in (x, labels))
+    rows = gradient_and_outputs(classifier, *tensors)[0].flatten(1)
+    useless = ~rows.isfinite().all(1) | (rows == 0).all(1)
     reason = cause(classifier, x) if useless.any() else ""
     return Check("gradients", proportion(int(useless.sum()), len(x)), f" ({reason})" if reason else "")
 
@@ -395,13 +399,16 @@ def normalisation(
     alternatives: Mapping[str, Callable[[np.ndarray], np.ndarray]],
     given: np.ndarray | None = None,
 ) -> Check:
-    """How much better the model is when its images are preprocessed in another way.
+    """How much better the model is when its images are preprocessed in another way, where it takes them at all.
 
     :param alternatives: by name, functions of images in [0, 1].
     :param given: which images (N,) are right as they are, where that is known already.
     """
     if given is None:
         given = _correct(classifier, x, y)
-    gains = {name: _gain(given, _correct(classifier, change(x), y)) for name, change in alternatives.items()}
+    gains = {next(iter(alternatives)): _gain(given, given)}
+    for name, change in alternatives.items():
+        with suppress(Exception):  # a user's model may refuse images outside of [0, 1]
+            gains[name] = _gain(given, _correct(classifier, change(x), y))
     best = max(gains, key=lambda name: gains[name].value)
     return Check("normalisation", gains[best], best)

@@ -56,7 +56,7 @@ def find(name: str, weights: Path | None = None) -> Network:
         return _timm(part, weights)
     if source == "zoo":
         found = _of_file(zoo.path(part, "classifier"))
-    elif Path(name).is_dir():
+    elif name and Path(name).is_dir():
         found = _of_run(Path(name), "classifier")
     elif source and Path(source).is_dir():
         found = _of_run(Path(source), part)
@@ -66,9 +66,7 @@ def find(name: str, weights: Path | None = None) -> Network:
         raise UsageError(f"MODEL must be {FORMS}; found {name!r}")
     if weights is None:
         return found
-    state = read(weights)
-    fill(found.module, state, weights)
-    return replace(found, notes=state.notes)
+    return replace(found, notes=fill(found.module, read(weights), weights))
 
 
 def _torchvision(name: str, weights: Path | None) -> Network:
@@ -110,8 +108,7 @@ def _of_library(name: str, make: Callable[..., nn.Module], weights: Path | None)
             if part.lower().startswith("aux") and is_absent:  # a head that only a training uses
                 setattr(module, part, None)
                 setattr(module, "aux_logits", False)  # noqa: B010 a type checker takes it for a tensor
-        fill(module, state, weights)
-        return module, state.notes
+        return module, fill(module, state, weights)
     try:
         return make(), ()
     except Exception as error:  # every library has its own errors for a network that is not there
