@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 import sys
 from collections.abc import Sequence
-from math import floor, isfinite, log10, nan
+from math import floor, isfinite, log10
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -86,8 +86,13 @@ def with_intervals(columns: Sequence[Any], rows: Sequence[Sequence[Any]]) -> tup
         kept = [row[i] for i in others]
         return [*kept[:place], interval, *kept[place:]]
 
-    ends = [[row[end] if _is_number(row[end]) else nan for end in (low, high)] for row in rows]
-    texts = ["" if start != start else f"{start:.3f} to {end:.3f}" for start, end in ends]
+    def text(row: Sequence[Any]) -> str:
+        if not _is_number(row[low]) or row[low] != row[low]:
+            return ""
+        end = f"{row[high]:.3f}" if _is_number(row[high]) else "infinity"  # JSON has no infinity
+        return f"{row[low]:.3f} to {end}"
+
+    texts = [text(row) for row in rows]
     return joined(columns, "95 % interval"), [joined(row, text) for row, text in zip(rows, texts, strict=True)]
 
 
