@@ -13,6 +13,7 @@ from torch.overrides import TorchFunctionMode
 from advbench.errors import UsageError
 
 _PROBABILITIES = {"softmax", "log_softmax", "sigmoid", "logsigmoid", "expit", "exp"}
+_HALF = (torch.bfloat16, torch.float16)
 _PIXELS_ON_CPU, _PIXELS_ON_GPU = 8 * 224**2, 32 * 224**2
 
 
@@ -51,19 +52,28 @@ def has_bfloat16(device: torch.device) -> bool:
     return bool(has.get("amx_bf16") or has.get("avx512_bf16"))
 
 
-class _WideProbabilities(TorchFunctionMode):
-    """Softmax and sigmoid in float32, as autocast has it on a GPU; on a CPU it leaves them in bfloat16, and gradients vanish."""
+class WideProbabilities(TorchFunctionMode):
+    """Softmax and sigmoid in float32, as autocast has it on a GPU; on a CPU it leaves them in bfloat16, and gradients vanish.
+
+    :param rows_only: only those of matrices, such as the outputs of a model; not those within attention.
+    """
+
+    def __init__(self, rows_only: bool = False) -> None:
+        super().__init__()
+        self.rows_only = rows_only
 
     def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = dict(kwargs or {})
-        if getattr(function, "__name__", "") in _PROBABILITIES:
+        given = next((each for each in (*args, *kwargs.values()) if isinstance(each, torch.Tensor)), None)
+        is_meant = given is not None and not (self.rows_only and given.ndim != 2)
+        if is_meant and getattr(function, "__name__", "") in _PROBABILITIES:
             args = tuple(_wide(value) for value in args)
             kwargs = {name: _wide(value) for name, value in kwargs.items()}
         return function(*args, **kwargs)
 
 
 def _wide(value: Any) -> Any:
-    return value.float() if isinstance(value, torch.Tensor) and value.dtype is torch.bfloat16 else value
+    return value.float() if isinstance(value, torch.Tensor) and value.dtype in _HALF else value
 
 
 @contextmanager
@@ -72,8 +82,19 @@ def bfloat16(device: torch.device, wanted: bool = True) -> Iterator[None]:
     if not (wanted and has_bfloat16(device)):
         yield
         return
-    with torch.autocast(device.type, torch.bfloat16), _WideProbabilities():
+    with torch.autocast(device.type, torch.bfloat16), WideProbabilities():
         yield
+
+
+@contextmanager
+def float32_by_default() -> Iterator[None]:
+    """New tensors in float32, whatever type the user has made the default."""
+    default = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float32)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(default)
 
 
 def float32() -> AbstractContextManager:

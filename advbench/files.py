@@ -5,13 +5,16 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import signal
 import stat
 import sys
 import sysconfig
+import threading
 import traceback
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any, BinaryIO
@@ -30,16 +33,16 @@ def write(path: Path, content: Callable[[BinaryIO], Any]) -> None:
     :raises OSError: if it cannot be written; nothing is left of it then.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}{_PARTIAL}")
+    draft = path.with_name(f".{path.name}.{os.getpid()}{_PARTIAL}")
     try:
-        with open(partial, "wb") as stream:
+        with open(draft, "wb") as stream:
             content(stream)
             stream.flush()
             os.fsync(stream.fileno())
-        partial.replace(path)
+        draft.replace(path)
     except BaseException:
         with suppress(OSError):
-            partial.unlink(missing_ok=True)
+            draft.unlink(missing_ok=True)
         raise
 
 
@@ -55,8 +58,8 @@ def unfinished(path: Path) -> list[Path]:
 
 def sweep(directory: Path) -> None:
     """Remove what processes that were killed while they wrote have left below a directory."""
-    for partial in directory.rglob(f".*{_PARTIAL}"):
-        partial.unlink(missing_ok=True)
+    for left in directory.rglob(f".*{_PARTIAL}"):
+        left.unlink(missing_ok=True)
 
 
 def sha256(path: Path) -> str:
@@ -139,7 +142,7 @@ def user_code(name: str, failure: str = "fails") -> Iterator[None]:
     """A frame for code that a user wrote: it draws the same numbers every time, and leaves the process as it was.
 
     It does not see the arguments of our command line. What it switches for the whole process, such as gradients, the
-    default type of tensors, warnings or the folder, is switched back.
+    default type of tensors, warnings, the folder, or what a signal does, is switched back.
 
     :param name: of the file or the function, for the message.
     :param failure: what an error in it means, in the message.
@@ -153,21 +156,29 @@ def user_code(name: str, failure: str = "fails") -> Iterator[None]:
         (torch.set_default_dtype, torch.get_default_dtype()),
         (lambda settings: np.seterr(**settings), np.geterr()),
         (os.chdir, os.getcwd()),
+        *((partial(setattr, sys, name), getattr(sys, name)) for name in ("stdout", "stderr")),
+        *((partial(signal.signal, number), signal.getsignal(number)) for number in _stops()),
     ]
     arguments, sys.argv = sys.argv, [name]
     try:
         with warnings.catch_warnings(), own_global_state():
             yield
-    except AdvbenchError:
+    except (AdvbenchError, KeyboardInterrupt):
         raise
     except SystemExit as error:
         raise UsageError(f"{name} ends the program: {place(error)}; take that out, or do it in a main guard") from error
-    except Exception as error:
+    except BaseException as error:  # classes of a user's own, too
         raise UsageError(f"{name} {failure}: {place(error)}") from error
     finally:
         sys.argv = arguments
         for restore, value in before:
             restore(value)
+
+
+def _stops() -> list[signal.Signals]:
+    """The signals that stop us, where this thread may set their handlers."""
+    is_main = threading.current_thread() is threading.main_thread()
+    return [each for each in (signal.SIGINT, signal.SIGTERM) if is_main and signal.getsignal(each) is not None]
 
 
 def first_line(error: BaseException) -> str:

@@ -111,6 +111,18 @@ def test_a_wrong_command_or_option_is_exit_code_2(arguments):
     assert call(*arguments).exit_code == 2
 
 
+@pytest.mark.parametrize("command", [("evaluate", "net.py:make", "--data", "digits"), ("recipe", "training-mnist")])
+def test_an_option_with_two_values_is_refused(offline, command):
+    result = call(*command, "--seed", "1", "--out", "r", "--seed", "2")
+    assert result.exit_code == 2 and "--seed is given twice" in result.stderr
+
+
+def test_a_pipe_in_place_of_a_config_does_not_wait(offline, tmp_path):
+    os.mkfifo(tmp_path / "f.toml")
+    result = call("evaluate", "--config", str(tmp_path / "f.toml"))
+    assert result.exit_code == 2 and "is not a regular file" in result.stderr
+
+
 def test_missing_data_is_exit_code_3_with_both_ways_out(offline):
     for preset, dataset in (("quick", "cifar10"), ("paper", "auto")):
         result = call("recipe", "training-mnist", "--preset", preset, "--dataset", dataset)
@@ -157,6 +169,8 @@ def test_an_interrupt_says_how_to_go_on(offline, monkeypatch, sent, code):
         (SystemExit("enough"), 2, "must not end the program"),
         (ZeroDivisionError("nothing\nmore"), 1, "ZeroDivisionError: nothing (test_cli.py, line"),
         (RecursionError(), 1, "RecursionError"),
+        (GeneratorExit(), 1, "GeneratorExit"),
+        (type("Own", (BaseException,), {})("x"), 1, "Own: x"),
         (FileNotFoundError(2, "No such file", "x.pt"), 1, "x.pt"),
     ],
 )

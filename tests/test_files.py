@@ -1,5 +1,6 @@
 import os
 import random
+import signal
 import socket
 import sys
 import warnings
@@ -123,6 +124,8 @@ def written(tmp_path, code):
             r"own.py ends the program: SystemExit: 2 \(own.py, line 4\)",
         ),
         ("import torch\ntorch.zeros(2) @ torch.zeros(3)", r"does not import: RuntimeError: .*\(own.py, line 2\)"),
+        ("raise GeneratorExit", r"does not import: GeneratorExit: GeneratorExit \(own.py, line 1\)"),
+        ("class Own(BaseException): pass\nraise Own('x')", r"does not import: Own: x \(own.py, line 2\)"),
         ("import json\n\njson.loads('{')", r"does not import: JSONDecodeError: .*\(own.py, line 3\)"),
     ],
 )
@@ -146,12 +149,14 @@ def test_a_file_does_not_see_our_arguments(tmp_path, monkeypatch):
 @pytest.mark.parametrize("fails", ["", "\n1 / 0"])
 def test_what_a_file_switches_is_switched_back(tmp_path, fails):
     def state():
-        return torch.is_grad_enabled(), torch.get_default_dtype(), np.geterr(), os.getcwd(), warnings.filters[:]
+        switches = torch.is_grad_enabled(), torch.get_default_dtype(), np.geterr(), os.getcwd(), warnings.filters[:]
+        return *switches, signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT), sys.stdout, sys.stderr
 
     before = state()
     code = (
         "import os, warnings, numpy, torch\ntorch.set_grad_enabled(False)\ntorch.set_default_dtype(torch.float64)\n"
-        "numpy.seterr(all='raise')\nos.chdir('/')\nwarnings.simplefilter('error')"
+        "numpy.seterr(all='raise')\nos.chdir('/')\nwarnings.simplefilter('error')\nimport signal, sys\n"
+        "signal.signal(signal.SIGTERM, signal.SIG_IGN)\nsignal.signal(signal.SIGINT, print)\nsys.stdout = sys.stderr = None"
     )
     with suppress(UsageError):
         files.run_file(written(tmp_path, code + fails))

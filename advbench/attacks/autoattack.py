@@ -52,6 +52,7 @@ class AutoAttack(BatchedAttack):
     :param eps: the bound in that norm, for images in [0, 1].
     :param seed: of the random starts.
     :param batch_size: images at a time, by default :func:`advbench.device.images_at_a_time` with at most 250.
+    :param queries: of Square, an image; by default 5,000.
     :param components: names of ``COMPONENTS``, in their order; by default all, without APGD-T for fewer than four classes.
     :param farther: whether FAB, which seeks the smallest perturbation, keeps the nearest that it meets beyond eps, too: at a
         larger eps it would take the same steps.
@@ -64,6 +65,7 @@ class AutoAttack(BatchedAttack):
     seed: int = 0
     batch_size: int | None = None
     components: tuple[str, ...] | None = None
+    queries: int | None = None
     farther: bool = False
 
     def __post_init__(self) -> None:
@@ -82,6 +84,7 @@ class AutoAttack(BatchedAttack):
             raise ValueError(f"norm must be inf, 2 or 1, not {self.norm}")
         checks.positive(self.eps, "eps")
         checks.positive(self.batch_size or 0, "batch_size")
+        checks.positive(self.queries or _QUERIES, "queries")
         names = self.components or ()
         if not names or not set(names) <= set(COMPONENTS):
             raise ValueError(f"components must be some of {', '.join(COMPONENTS)}, not {', '.join(names) or 'none'}")
@@ -109,7 +112,7 @@ class AutoAttack(BatchedAttack):
         adversarial, right = x.copy(), logits.argmax(1) == y
         self.beaten = {}
         is_steady = True
-        with own_global_state(self.seed):
+        with own_global_state(self.seed), device.float32_by_default():
             for name in [known for known in COMPONENTS if known in self.components]:
                 self.beaten[name] = np.zeros(len(x), bool)
                 left = np.flatnonzero(right)
@@ -187,7 +190,7 @@ class AutoAttack(BatchedAttack):
             batch.take_farther()
 
     def _square(self, batch: _Batch) -> None:
-        attack = _square_attack(batch, n_queries=_QUERIES, resc_schedule=False, **self._settings())
+        attack = _square_attack(batch, n_queries=self.queries or _QUERIES, resc_schedule=False, **self._settings())
         attack.init_hyperparam(batch.x)
         batch.run(lambda x, y: batch.offer(batch.rows, attack.attack_single_run(x, y)[1]))
 

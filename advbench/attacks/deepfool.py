@@ -18,7 +18,8 @@ from advbench.estimators import TorchClassifier, gradient_module, whole_model
 
 _SLACK = 1e-4  # added to every step, as foolbox does: an image whose pixels meet the clip creeps on instead of stalling
 
-_MARGIN = 1e-4  # by which another logit must win, so that rounding in another batch cannot undo it
+_MARGIN = 1e-4  # by which another logit must win, so that rounding in another batch cannot undo it; of small logits
+_SHARE = 1e-5  # this share of their spread
 
 
 @dataclass(eq=False, repr=False)
@@ -81,7 +82,7 @@ class DeepFool(BatchedAttack):
         device = self.estimator.device
         waiting = list(todo[::-1])
         index = np.empty(0, dtype=np.int64)
-        x0 = r = torch.empty(0, *x.shape[1:], device=device)
+        x0 = r = torch.empty(0, *x.shape[1:], dtype=torch.float32, device=device)
         labels = steps = torch.empty(0, dtype=torch.long, device=device)
         while waiting or len(index):
             free = min(self.batch_size - len(index), len(waiting))
@@ -112,8 +113,8 @@ class DeepFool(BatchedAttack):
             f = module(x).float()
         others = f.detach().scatter(1, k0[:, None], -torch.inf)
         classes = others.topk(min(self.candidates or f.shape[1] - 1, f.shape[1] - 1)).indices
-        distance = torch.full((len(x),), torch.inf, device=x.device)
-        best_w, best_f = torch.zeros_like(x), torch.zeros(len(x), device=x.device)
+        distance, best_f = x.new_full((len(x),), torch.inf), x.new_zeros(len(x))
+        best_w = torch.zeros_like(x)
         for j in range(classes.shape[1]):
             margin = (f.gather(1, classes[:, j : j + 1]) - f.gather(1, k0[:, None]))[:, 0]
             (w,) = torch.autograd.grad(margin.sum(), x, retain_graph=j + 1 < classes.shape[1])
@@ -132,4 +133,5 @@ class DeepFool(BatchedAttack):
 def _has_left(module: nn.Module, x: Tensor, k0: Tensor) -> Tensor:
     """Whether another logit than that of class k0 wins."""
     f = module(x).float()
-    return f.scatter(1, k0[:, None], -torch.inf).amax(1) > f.gather(1, k0[:, None])[:, 0] + _MARGIN
+    margin = (_SHARE * (f.amax(1) - f.amin(1))).clamp_max(_MARGIN)
+    return f.scatter(1, k0[:, None], -torch.inf).amax(1) > f.gather(1, k0[:, None])[:, 0] + margin

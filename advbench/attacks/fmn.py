@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from advbench import checks
 from advbench.attacks.minimum_norm import TINY, MinimumNorm, margin, norm, wide
 
+_CROSSED = 0.001  # the share of eps by which l-inf goes beyond the boundary; the clip takes nothing away there
 _DUAL = {0.0: 1.0, 1.0: np.inf, 2.0: 2.0, np.inf: 1.0}  # that of l0 is not used
 
 
@@ -20,8 +21,8 @@ _DUAL = {0.0: 1.0, 1.0: np.inf, 2.0: 2.0, np.inf: 1.0}  # that of l0 is not used
 class FMN(MinimumNorm):
     """The smallest perturbation that changes the prediction: gradient steps within a ball that grows and shrinks.
 
-    The ball's radius eps_k first jumps to the linearised decision boundary, here by gamma_k beyond it, for an iterate may
-    come near it for ever; once an image was beaten, eps_k shrinks by gamma_k while the iterate is adversarial and grows by
+    The ball's radius eps_k first jumps to the linearised decision boundary, here by gamma_k beyond it (in l-inf by 0.001), for
+    an iterate may come near it for ever; once an image was beaten, eps_k shrinks by gamma_k while the iterate is adversarial and grows by
     gamma_k while it is not (algorithm 1). Every iterate is projected onto the ball and clipped to [0, 1], and the smallest
     adversarial one is returned.
 
@@ -76,7 +77,9 @@ class FMN(MinimumNorm):
                 shrunk = torch.minimum(eps * (1 - gamma), smallest)
                 boundary = length + distance.abs() / norm(gradient, _DUAL[p]).clamp_min(TINY)
                 # beyond the boundary, and never less: what the clip takes away would be missing for ever
-                grown = torch.maximum(eps, torch.where(found, 0, boundary)) * (1 + gamma)
+                grown = torch.where(
+                    found, eps * (1 + gamma), torch.maximum(eps, boundary) * (1 + (_CROSSED if p == np.inf else gamma))
+                )
             eps = torch.minimum(torch.where(adversarial, shrunk, grown).clamp_min(0), farthest)
             delta = delta - alpha * gradient / wide(norm(gradient, 2).clamp_min(TINY))
             delta = (x + _projected(delta, eps, p)).clamp(0, 1) - x

@@ -187,6 +187,8 @@ class Ascent:
             direction = gradient.sign()
         else:
             length = _lengths(gradient)
+            is_exact = (length > 1e-15) & (length < 1e15)  # else squares of float32 may be 0 or infinite
+            length = length.where(is_exact, _lengths(gradient.double()).float())
             direction = gradient * length.where(length == 0, 1 / length)
         x = x + (self.step * (-direction if self.targeted else direction)).nan_to_num(0.0, torch.inf, -torch.inf)
         delta = (x if clip is None else x.clamp(*clip)) - x0

@@ -13,7 +13,7 @@ from advbench import checks
 from advbench.attacks.batched import BatchedAttack, checked, in_batches, one_logit_a_class, without_options
 from advbench.seeds import own_global_state
 
-_SCHEDULE = ((0, 1), (50, 2), (200, 4), (500, 5), (1000, 6), (2000, 8), (4000, 10), (6000, 12), (8000, 15))
+_SCHEDULE = ((50, 2), (200, 4), (500, 5), (1000, 6), (2000, 8), (4000, 10), (6000, 12), (8000, 15))
 """Up to which step of 10,000 the first share of exchanged values is divided by what; 20 after them (appendix A.1)."""
 
 

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from math import nan
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from advbench.cli import options
-from advbench.cli.terminal import loading, log_to_terminal, one_line, present, result_alone
+from advbench.cli.terminal import Command, loading, log_to_terminal, one_line, present, result_alone
 from advbench.errors import AdvbenchError, UsageError
-
-if TYPE_CHECKING:
-    from advbench.study import Run
 
 
 class _Below(AdvbenchError):
@@ -22,7 +18,7 @@ class _Below(AdvbenchError):
     exit_code = 1
 
 
-class _Evaluate(click.Command):
+class _Evaluate(Command):
     """A command that also takes the fields of ``Options``, which are imported when the command is used."""
 
     def get_params(self, ctx: click.Context) -> list[click.Parameter]:
@@ -61,14 +57,16 @@ class _Evaluate(click.Command):
     "floors",
     multiple=True,
     metavar="NAME=NUMBER",
-    help="Exit code 1 where robust_accuracy or joint_accuracy (at the largest eps), clean_accuracy or checks_passed is "
-    "lower; repeatable.",
+    help="Exit code 1 where a figure is lower: robust_accuracy, clean_accuracy, checks_passed, joint_accuracy, "
+    "accuracy_in_8_bits, one_draw_accuracy or an attack of the table; at the largest eps, or NAME@EPS=NUMBER; repeatable.",
 )
 @click.option(
     "--despite-checks",
     is_flag=True,
     help="Let --fail-under pass although a check failed, which means that the figures are not to be trusted.",
 )
+@click.option("--junit", type=options.folder, help="Write each figure, check and floor as a test case, in JUnit XML.")
+@click.option("--markdown", type=options.folder, help="Write a summary, such as for the page of a CI step.")
 @options.rows_as_json
 @one_line
 def evaluate(
@@ -82,6 +80,8 @@ def evaluate(
     scheduler: str | None,
     floors: tuple[str, ...],
     despite_checks: bool,
+    junit: Path | None,
+    markdown: Path | None,
     as_json: bool,
     **given: Any,
 ) -> None:
@@ -94,46 +94,40 @@ def evaluate(
     advbench evaluate net.py:make --weights net.safetensors --data cifar10 --attacks fast
     advbench evaluate torchvision:resnet18 --data photos/ --labels 0,217,482 --eps 1/255,4/255
     advbench evaluate runs/small --data cifar10 --fail-under robust_accuracy=0.45 --fail-under checks_passed=1
+    advbench evaluate runs/small --data cifar10 --fail-under robust_accuracy@2/255=0.6 --junit junit.xml --markdown summary.md
     advbench evaluate runs/small --data cifar10 --detector runs/small/models/detector-dynamic.safetensors
     advbench evaluate runs/small --data cifar10 --norm l2 --attacks "fmn-l2,foolbox:L2CarliniWagnerAttack(steps=1000)"
+    advbench evaluate runs/small --data cifar10 --norm linf,l2 --eps linf:2/255,8/255,l2:0.5
     advbench evaluate runs/small --data cifar10 --access labels --n 50
     advbench evaluate runs/small --data cifar10 --workers 8
     advbench evaluate --config evaluation.toml
     """
+    from advbench.evaluation.battery import labels_of
     from advbench.evaluation.options import Options, read_config
     from advbench.evaluation.options import floors as parse_floors
 
     given = {name: value for name, value in given.items() if value is not None}
     parsed = Options.parse(**{**(read_config(config) if config else {}), **given})  # before the slow imports
-    wanted = parse_floors(floors)
-    if "joint_accuracy" in wanted and parsed.detector is None:
+    wanted = parse_floors(floors, labels_of(parsed), [eps for bounds in parsed.eps.values() for eps in bounds])
+    if any(name.startswith("joint_accuracy") for name in wanted) and parsed.detector is None:
         raise UsageError("--fail-under joint_accuracy needs a --detector")
+    for option, path in (("--junit", junit), ("--markdown", markdown)):
+        if path is not None and path.is_dir():
+            raise UsageError(f"{option} {path} is a folder; name a file")
     log_to_terminal()
     with loading():
-        from advbench.evaluation import start
+        from advbench.evaluation import gate, start
         from advbench.evaluation.pieces import Layout
+        from advbench.files import write, write_text
 
     with result_alone() as result:
         layout = Layout("auto" if workers is None else workers, devices, scheduler)
         run = start(parsed, out, device, seed, data_dir, layout)
         present(run, as_json, result)
-    _hold(run, wanted, despite_checks)
-
-
-def _hold(run: Run, floors: dict[str, float], despite_checks: bool) -> None:
-    """Fail where a figure is missing, below its floor, or not to be trusted."""
-    from advbench.evaluation.exhibits import checks, figures
-
-    found = figures(run)
-    problems = []
-    for name, floor in floors.items():
-        value = found.get(name, nan)
-        if not value >= floor:  # nor is a figure that is not a number
-            problems.append(f"{name} is {value:.4f}, below {floor:g}")
-    failed = [check.name for check in checks(run.results()) if not check.passed]
-    if failed and floors.keys() - {"checks_passed"} and not despite_checks:
-        problems.append(
-            f"{', '.join(failed)} failed: the figures are not to be trusted, see the checks (--despite-checks lets them pass)"
-        )
-    if problems:
+    found = gate.cases(run, wanted, despite_checks)
+    if junit is not None:
+        write(junit, lambda stream: stream.write(gate.junit(run, found)))
+    if markdown is not None:
+        write_text(markdown, gate.markdown(run, found))
+    if problems := gate.problems(found):
         raise _Below("; ".join(problems))

@@ -9,10 +9,10 @@ from typing import Any
 import click
 
 from advbench.cli import options
-from advbench.cli.terminal import loading, log_to_terminal, one_line, present, result_alone
+from advbench.cli.terminal import Command, loading, log_to_terminal, one_line, present, result_alone
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("name")
 @click.option(
     "--preset",

@@ -33,6 +33,17 @@ class Group(click.Group):
         return super().resolve_command(ctx, args)
 
 
+class Command(click.Command):
+    """A command that takes no option twice: which of two values is meant is not known."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        order = self.make_parser(ctx).parse_args(args=list(args))[2]
+        for each in order:
+            if isinstance(each, click.Option) and not (each.multiple or each.is_flag) and order.count(each) > 1:
+                raise click.UsageError(f"{each.opts[0]} is given twice", ctx)
+        return super().parse_args(ctx, args)
+
+
 def one_line(command: Callable) -> Callable:
     """Print whatever stops a command as one line, with its exit code; only a command that came to its end exits with 0."""
 
@@ -51,7 +62,7 @@ def one_line(command: Callable) -> Callable:
             _end("stopped; the same command goes on from here", 128 + getattr(interrupt, "number", signal.SIGINT))
         except SystemExit as error:  # a forward may call exit(0)
             _end(f"{_place(error)}; code that advbench runs must not end the program", 2)
-        except Exception as error:
+        except BaseException as error:  # a forward may raise anything
             if sys.flags.dev_mode:
                 raise
             _end(f"{_place(error)}; 'python -X dev -m advbench ...' shows the whole traceback", 1)
@@ -141,12 +152,15 @@ def result_alone() -> Iterator[TextIO]:
             yield shown
         return
     own.flush()
-    with os.fdopen(os.dup(1), "w", encoding=own.encoding, errors=own.errors) as result:
+    text: Any = {"encoding": own.encoding, "errors": own.errors}
+    noise = os.fdopen(os.dup(2), "w", 1, **text)  # a stream of its own, for a model may close it
+    with os.fdopen(os.dup(1), "w", **text) as result:
         os.dup2(2, 1)
         try:
-            with redirect_stdout(sys.stderr):
+            with redirect_stdout(noise):
                 yield result
         finally:
+            noise.close()
             own.flush()
             result.flush()
             os.dup2(result.fileno(), 1)

@@ -66,7 +66,7 @@ def find(
     """
     path = Path(source)
     is_archive = path.suffix.lower() == ".npz"
-    is_folder = not is_archive and path.is_dir()
+    is_folder = source != "" and not is_archive and path.is_dir()
     if labels and not is_folder:
         raise UsageError(f"--labels names the output of each class folder; {source} has labels of its own")
     if data_dir is not None and (is_archive or is_folder):

@@ -1,6 +1,11 @@
 from .averaged import AveragedModel as AveragedModel
 from .averaged import ExpectationClassifier as ExpectationClassifier
+from .averaged import SmoothedModel as SmoothedModel
+from .averaged import averaged_part as averaged_part
 from .averaged import expectation as expectation
+from .averaged import single_draws as single_draws
+from .backward import BackwardModel as BackwardModel
+from .backward import identity as identity
 from .fast import GradientModel as GradientModel
 from .fast import calling_model as calling_model
 from .fast import training_format as training_format

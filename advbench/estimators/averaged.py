@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -32,6 +34,40 @@ class AveragedModel(nn.Module):
     def _draw(self, x: Tensor) -> Tensor:
         with calling_model():
             return self.module(x)
+
+
+class SmoothedModel(nn.Module):
+    """A module whose images get Gaussian noise, a draw each call (Cohen et al., 2019, https://arxiv.org/abs/1902.02918).
+
+    :param sigma: the standard deviation of the noise, for images in [0, 1].
+    """
+
+    def __init__(self, module: nn.Module, sigma: float) -> None:
+        super().__init__()
+        self.module, self.sigma = module, sigma
+
+    def forward(self, x: Tensor) -> Tensor:
+        with calling_model():
+            return self.module(x + self.sigma * torch.randn_like(x))
+
+
+def averaged_part(module: nn.Module) -> AveragedModel | None:
+    """The mean over draws inside of a module; None where the module is not taken for random."""
+    return next((part for part in module.modules() if isinstance(part, AveragedModel)), None)
+
+
+@contextmanager
+def single_draws(module: nn.Module) -> Iterator[None]:
+    """Inside, a random module answers as each of its users sees it, with one draw."""
+    part = averaged_part(module)
+    if part is None:
+        yield
+        return
+    draws, part.draws = part.draws, 1
+    try:
+        yield
+    finally:
+        part.draws = draws
 
 
 class ExpectationClassifier(TorchClassifier):

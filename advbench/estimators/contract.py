@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
+from contextlib import nullcontext
 from functools import partial
 from typing import Literal, Self
 
@@ -14,19 +15,22 @@ from torch._dynamo.eval_frame import OptimizedModule
 
 from advbench import checks, estimators
 from advbench.data.find import Images
-from advbench.device import images_at_a_time
+from advbench.device import WideProbabilities, images_at_a_time
 from advbench.errors import UsageError
 from advbench.estimators.averaged import DRAWS, AveragedModel
+from advbench.estimators.backward import check_backward
 from advbench.estimators.fast import GradientModel, calling_model, logits
 from advbench.files import first_line
 from advbench.models.tapped import Normalize
+from advbench.seeds import own_global_state
 
-Outputs = Literal["logits", "probabilities", "log-probabilities", "sigmoid"]
-"""What a model returns: a number a class; ``sigmoid`` for a probability of its own a class."""
+Outputs = Literal["logits", "probabilities", "log-probabilities", "sigmoid", "log-sigmoid"]
+"""What a model returns: a number a class; ``sigmoid`` for a probability of its own a class, ``log-sigmoid`` for its logarithm."""
 
+_FEW = 8  # images that are predicted again and again
 _TINY = torch.finfo(torch.float32).tiny
 _NEAREST_TO_ONE = 2**-25  # closer to 1 than any other float32
-_RESHAPING = (
+_SAME_KIND = (
     *(
         "View",
         "UnsafeView",
@@ -41,9 +45,18 @@ _RESHAPING = (
         "ToCopy",
     ),
     *("Mean", "AvgPool", "AdaptiveAvgPool", "NativeDropout"),
+    *("Mul", "Div", "Add0", "AddBackward", "Sub", "Rsub", "Neg"),
 )
-"""Starts of the names of PyTorch's backward functions that change the shape of values and not their kind."""
-_LAST = ("Relu", "LeakyRelu", "Hardtanh", "Addmm", "Mm", "Linear", "Convolution", "MkldnnConvolution")
+"""Starts of the names of PyTorch's backward functions that change the shape or the scale of values and not their kind."""
+_KINDS = {
+    **dict.fromkeys(
+        ("Relu", "LeakyRelu", "Hardtanh", "Addmm", "Mm", "Linear", "Convolution", "MkldnnConvolution"), "linear"
+    ),
+    **dict.fromkeys(("Softmax", "SafeSoftmax"), "softmax"),
+    **dict.fromkeys(("Sigmoid", "Hardsigmoid"), "sigmoid"),
+    **dict.fromkeys(("LogSigmoid", "Softplus"), "log-sigmoid"),
+    "Tanh": "tanh",
+}
 _WAY_OUT = "--outputs {} converts them, with the figures of the logits; {}"
 
 
@@ -51,18 +64,22 @@ class AsLogits(nn.Module):
     """A model whose outputs are made logits, of which the model's probabilities are the softmax or the sigmoid.
 
     Two logits, (0, z), come from one output of a model for two classes. Probabilities may have any common factor.
+
+    :param is_wide: whether the model's softmax or sigmoid of rows is in float32, where the model has it in half precision.
     """
 
-    def __init__(self, module: nn.Module, outputs: Outputs) -> None:
+    def __init__(self, module: nn.Module, outputs: Outputs, is_wide: bool = False) -> None:
         super().__init__()
-        self.module, self.outputs = module, outputs
+        self.module, self.outputs, self.is_wide = module, outputs, is_wide
 
     def forward(self, x: Tensor) -> Tensor:
-        with calling_model():
+        with calling_model(), WideProbabilities(rows_only=True) if self.is_wide else nullcontext():
             out = self.module(x).float()
         out = out[:, None] if out.ndim == 1 else out
         if self.outputs == "sigmoid" or (self.outputs == "probabilities" and out.shape[1] == 1):
             out = out.clamp_min(_TINY).log() - (1 - out).clamp_min(_NEAREST_TO_ONE).log()
+        elif self.outputs == "log-sigmoid":
+            out = out - (-out.expm1()).clamp_min(_TINY).log()
         elif self.outputs == "probabilities":
             out = out.clamp_min(_TINY).log()
         return torch.cat([torch.zeros_like(out), out], 1) if out.shape[1] == 1 else out
@@ -132,18 +149,19 @@ def classifier(
     notes = _prepare(module, device, first)
     raw = _outputs(module, first)
     module = _regular(module, first[:1])
-    notes += _compare_outputs(raw.double().cpu().numpy(), outputs, partial(_ends_in_logits, module, first[:1]))
+    notes += _compare_outputs(raw.double().cpu().numpy(), outputs, partial(_last_function, module, first[:1]))
     _compare_classes(max(2, raw.shape[1]), images)
-    if outputs in ("probabilities", "sigmoid") or raw.shape[1] == 1:
-        module = AsLogits(module, outputs or "logits")
+    if outputs in ("probabilities", "sigmoid", "log-sigmoid") or raw.shape[1] == 1:
+        kind = outputs or "logits"
+        module = AsLogits(module, kind, is_wide=_runs(AsLogits(module, kind, is_wide=True), first))
     found = _outputs(module, first)
     classes = found.shape[1]
-    if not torch.allclose(found, _outputs(module, first), rtol=1e-4, atol=1e-4):
+    if _is_random(module, first, found):
         module = AveragedModel(module)
         notes.append(
             f"two predictions of the same images differ: evaluated, and its gradients taken, as the mean of {DRAWS} draws"
         )
-    module, more = _differentiable(module, first[:2])
+    module, more = _differentiable(module, first[:8])
     notes += more
     estimator = estimators.classifier(module, images.x.shape[1:], classes, device=device)
     broken = saturated = 0
@@ -159,6 +177,17 @@ def classifier(
             "return the logits before them"
         )
     return estimator, notes
+
+
+def _is_random(module: nn.Module, x: Tensor, found: Tensor) -> bool:
+    """Whether further predictions of images x, or of the first of them, differ from the ones found.
+
+    Several, for a model that draws one of a few transformations for a whole batch may draw the same again.
+    """
+    few = min(len(x), _FEW)
+    return any(
+        not torch.allclose(found[:n], _outputs(module, x[:n]), rtol=1e-4, atol=1e-4) for n in (len(x), *(few,) * 7)
+    )
 
 
 class RegularModel(nn.Module):
@@ -190,6 +219,8 @@ def _prepare(module: nn.Module, device: torch.device, x: Tensor) -> list[str]:
     notes = []
     tensors = list(itertools.chain(module.parameters(), module.buffers()))
     elsewhere = {str(t.device) for t in tensors if t.device.type != device.type}
+    if "meta" in elsewhere:
+        raise UsageError("the model has weights without values, on the device 'meta': make it on the cpu, and fill it")
     if elsewhere:
         notes.append(f"the model was on {', '.join(sorted(elsewhere))}: moved to {device}")
     module.to(device)
@@ -235,6 +266,8 @@ def _outputs(module: nn.Module, x: Tensor) -> Tensor:
         raise UsageError(
             f"the model was given images on {x.device} and answers on {out.device}; take .to() and .cuda() out of its forward"
         )
+    if out.is_complex():
+        raise UsageError("the model returns complex numbers, not logits; return their real part or their size")
     if out.shape == (len(x),):
         return out[:, None]
     if out.ndim != 2 or len(out) != len(x):
@@ -261,16 +294,29 @@ def _compare_classes(classes: int, images: Images) -> None:
 
 def _differentiable(module: nn.Module, x: Tensor) -> tuple[nn.Module, list[str]]:
     """The module, or one of the same outputs and the gradient zero where none reaches images x, and a note on that."""
+    check_backward(module, x)
     _outputs(module, x)  # a model that refuses so few images is not one without a gradient
     why = "detach, NumPy or no_grad in the model"
     try:
         if _passes_gradient(GradientModel(module), x):
-            return module, []
+            if isinstance(module, AveragedModel) or _is_the_same_for_gradients(module, x):
+                return module, []
+            why = "while gradients are computed, the model returns other outputs"
     except Exception as error:  # a user's model may raise anything
         why = first_line(error)
     return ZeroGradientModel(module), [
         f"NO GRADIENT reaches the images ({why}): only attacks without gradients do anything"
     ]
+
+
+def _is_the_same_for_gradients(module: nn.Module, x: Tensor) -> bool:
+    """Whether the outputs for images x, of the same random draws, are those of a call for gradients, up to a rounding."""
+    found = []
+    for enabled in (False, True):
+        with own_global_state(0), torch.set_grad_enabled(enabled), calling_model():
+            found.append(logits(module(x.detach().clone().requires_grad_(enabled).clone()), len(x)).detach().double())
+    spread = found[0].amax(1) - found[0].amin(1)
+    return bool(((found[1] - found[0]).abs().amax(1) <= 1e-2 * spread + 1e-5 * found[0].abs().amax(1)).all())
 
 
 def _passes_gradient(module: nn.Module, x: Tensor) -> bool:
@@ -280,38 +326,66 @@ def _passes_gradient(module: nn.Module, x: Tensor) -> bool:
         return outputs.requires_grad and torch.autograd.grad(outputs.sum(), x, allow_unused=True)[0] is not None
 
 
-def _ends_in_logits(module: nn.Module, x: Tensor) -> bool:
-    """Whether the last function of the model is known and is no sigmoid: a rectifier, a linear layer or a convolution."""
-    with torch.enable_grad(), calling_model():
-        outputs = module(x.detach().clone().requires_grad_(True))
-    last = outputs.grad_fn
-    while last is not None and last.name().startswith(_RESHAPING):
-        last = last.next_functions[0][0]
-    return last is not None and last.name().startswith(_LAST)
+def _last_function(module: nn.Module, x: Tensor) -> str:
+    """What the outputs are, up to their shape and scale: of ``_KINDS`` the last function that PyTorch recorded, or nothing."""
+    try:
+        with torch.enable_grad(), calling_model():
+            last = module(x.detach().clone().requires_grad_(True).clone()).grad_fn
+    except Exception:  # of a model that has no gradient
+        return ""
+    is_log = False
+    while last is not None:
+        name = last.name()
+        is_log |= name.startswith("LogBackward")
+        before = [each for each, _ in last.next_functions if each is not None and "AccumulateGrad" not in each.name()]
+        if not (is_log or name.startswith(_SAME_KIND)) or len(before) != 1:
+            break
+        last = before[0]
+        if is_log and last.name().startswith("Sigmoid"):
+            return "log-sigmoid"
+    name = "" if last is None else last.name()
+    return next((kind for start, kind in _KINDS.items() if name.startswith(start)), "")
 
 
-def _compare_outputs(found: np.ndarray, named: Outputs | None, ends_in_logits: Callable[[], bool]) -> list[str]:
+def _compare_outputs(found: np.ndarray, named: Outputs | None, last_function: Callable[[], str]) -> list[str]:
     """Notes on outputs (N, classes), or (N, 1), that are no plain logits.
 
-    :param ends_in_logits: whether the model is known to end in no sigmoid; asked only where values could be its.
+    :param last_function: the model's, in the words of ``_KINDS``; asked only where nothing is named.
     :raises UsageError: if they are not what was named, or, where nothing was, if they are evidently no logits.
     """
     low, high, totals = found.min(), found.max(), found.sum(1)
     single = found.shape[1] == 1
-    is_unit = low >= 0 and high <= 1 + checks.ROUNDING and not (named is None and ends_in_logits())
+    last = last_function() if named is None else ""
+    is_unit = low >= 0 and high <= 1 + checks.ROUNDING and last != "linear"
     shares = not single and low >= 0 and _have_one_total(found)
-    with np.errstate(over="ignore"):
-        logs = not single and high <= 0 and np.allclose(np.log(np.exp(found).sum(1)), 0, atol=2e-2)
+    logs = not single and high <= 0 and _have_one_total_of_exp(found)
     if named is None:
         _refuse_unnamed(single, is_unit, shares, float(np.median(totals)))
+        if not single and low >= 0 and _have_one_total_of_exp(-found):
+            raise UsageError("the model returns negative log-probabilities: change their sign, which makes them logits")
         if logs:
             return [
                 "the model returns log-probabilities: taken as logits, which is exact (softmax leaves them as they are)"
             ]
-        if low >= 0:
+        if last == "log-sigmoid" and high <= 0:
+            raise UsageError(
+                "the model returns the logarithm of a sigmoid a class, whose gradients vanish; "
+                + _WAY_OUT.format("log-sigmoid", "or return the logits before it")
+            )
+        if last in ("softmax", "sigmoid"):
+            raise UsageError(
+                f"the model's outputs ({low:.3g}..{high:.3g}) are a {last} up to scale: behind it gradients vanish and attacks "
+                "fail for no good reason; return the logits before it, or --outputs logits takes them as they are"
+            )
+        if last == "tanh":
             return [
-                f"the model returns no negative number ({low:.3g}..{high:.3g}): taken as logits; if they are not, say what "
-                "they are with --outputs"
+                f"THE MODEL ENDS IN A TANH ({low:.3g}..{high:.3g}), taken as logits: behind it gradients vanish and attacks "
+                "fail for no good reason; return what goes into it"
+            ]
+        if low >= 0 or high <= 0:
+            return [
+                f"the model returns no {'negative' if low >= 0 else 'positive'} number ({low:.3g}..{high:.3g}): taken as "
+                "logits; if they are not, say what they are with --outputs"
             ]
         return []
     fits = {
@@ -319,6 +393,7 @@ def _compare_outputs(found: np.ndarray, named: Outputs | None, ends_in_logits: C
         "probabilities": shares or (single and is_unit),
         "log-probabilities": logs,
         "sigmoid": is_unit,
+        "log-sigmoid": high <= 0,
     }
     if not fits[named]:
         raise UsageError(
@@ -330,6 +405,7 @@ def _compare_outputs(found: np.ndarray, named: Outputs | None, ends_in_logits: C
         "probabilities": "probabilities: evaluated by their logarithm",
         "log-probabilities": "log-probabilities: taken as logits, which is exact (softmax leaves them as they are)",
         "sigmoid": "a sigmoid a class: evaluated by the logits before it",
+        "log-sigmoid": "the logarithm of a sigmoid a class: evaluated by the logits before it",
     }
     return [f"--outputs {named}: the model returns {taken[named]}"]
 
@@ -359,8 +435,14 @@ def _have_one_total(found: np.ndarray) -> bool:
     total = np.median(totals)
     if np.allclose(totals, 1, atol=1e-4):
         return True
-    is_constant = total > 0 and np.abs(totals - total).max() <= 0.01 * total
+    is_constant = total > 0 and np.abs(totals - total).max() <= 0.05 * total  # probabilities may be rounded or clipped
     return bool(is_constant and totals.std() < 0.1 * found.std(0).mean())  # not of a network that answers all alike
+
+
+def _have_one_total_of_exp(found: np.ndarray) -> bool:
+    """Whether the rows are logarithms of probabilities."""
+    with np.errstate(over="ignore"):
+        return np.allclose(np.log(np.exp(found).sum(1)), 0, atol=2e-2)
 
 
 def _is_saturated(logits: np.ndarray, outputs: Outputs | None) -> np.ndarray:
@@ -368,4 +450,6 @@ def _is_saturated(logits: np.ndarray, outputs: Outputs | None) -> np.ndarray:
     ordered = np.sort(logits, 1)
     if outputs == "probabilities":
         return ordered[:, -2] <= np.log(_TINY) + 1e-3
+    if outputs == "log-sigmoid":
+        return ordered[:, -1] >= -np.log(_TINY) - 1e-3
     return ordered[:, -1] >= -np.log(_NEAREST_TO_ONE) - 1e-3 if outputs == "sigmoid" else np.zeros(len(logits), bool)

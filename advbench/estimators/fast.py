@@ -29,7 +29,15 @@ _LAYERS = (
 )
 """Kinds whose result does not depend on the memory format, and whose bfloat16 is accurate enough for a gradient."""
 
-_FORWARD = {kind: kind.forward for kind in (*_LAYERS, Composite)}
+_CALLED = ("__call__", "_call_impl", "forward", "_conv_forward")
+
+
+def _called(kind: type) -> tuple[Any, ...]:
+    """What a call of a layer runs, which a user may replace in its class."""
+    return tuple(getattr(kind, name, None) for name in _CALLED)
+
+
+_AS_IMPORTED = {kind: _called(kind) for kind in (*_LAYERS, Composite)}
 
 
 class GradientModel(nn.Module):
@@ -98,7 +106,7 @@ def _chain(layers: Iterable[nn.Module], x: Tensor) -> Tensor:
     waiting = list(layers)
     while waiting:
         layer = waiting.pop(0)
-        if waiting and _folds(layer, waiting[0]):
+        if waiting and type(x) is Tensor and _folds(layer, waiting[0]):
             x = _convolve(layer, x, waiting.pop(0))
         else:
             x = _compute(layer, x)
@@ -107,7 +115,7 @@ def _chain(layers: Iterable[nn.Module], x: Tensor) -> Tensor:
 
 def _compute(layer: nn.Module, x: Tensor) -> Tensor:
     """The layer's output: computed here where its kind is known, otherwise by calling it as PyTorch does."""
-    if not _is_known(layer):
+    if not (type(x) is Tensor and _is_known(layer)):  # a subclass may compute in another way
         return _call(layer, x)
     if isinstance(layer, nn.Sequential):
         return _chain(layer, x)
@@ -160,12 +168,19 @@ def _is_known(layer: nn.Module) -> bool:
         return False
     if layer._forward_hooks or layer._forward_pre_hooks or layer._backward_hooks or layer._backward_pre_hooks:
         return False
-    if kind in _FORWARD:
-        return kind.forward is _FORWARD[kind]
-    composite = issubclass(kind, Composite) and kind.forward is Composite.forward is _FORWARD[Composite]
+    if not all(map(_is_plain, (*layer._parameters.values(), *layer._buffers.values()))):
+        return False
+    if kind in _AS_IMPORTED:
+        return _called(kind) == _AS_IMPORTED[kind]
+    composite = issubclass(kind, Composite) and _called(kind) == _AS_IMPORTED[Composite]
     if composite and issubclass(kind, TappedModule):
         return kind.features is TappedModule.features and kind.forward_from is TappedModule.forward_from
     return composite or kind.__module__.startswith("advbench.models.")
+
+
+def _is_plain(tensor: Tensor | None) -> bool:
+    """Whether it is a dense tensor, and of no subclass, which may compute in another way."""
+    return tensor is None or (type(tensor) in (Tensor, nn.Parameter) and tensor.layout is torch.strided)
 
 
 @cache

@@ -21,6 +21,8 @@ from advbench.models import zoo
 
 Precision = Literal["exact", "fast"]
 
+_ROUNDED = 2**-14  # of the softmax: there float32 still has it to a thousandth
+
 
 def classifier(
     module: nn.Module,
@@ -129,8 +131,9 @@ def gradient_autocast(estimator: PyTorchClassifier) -> AbstractContextManager:
 
 
 def gradient_and_outputs(estimator: PyTorchClassifier, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor | None]:
-    """The estimator's ``loss_gradient`` at images (N, C, H, W), and the outputs (N, classes) of the same pass.
+    """The direction of the estimator's ``loss_gradient`` at images (N, C, H, W), and the outputs (N, classes) of the same pass.
 
+    It is that gradient up to a positive factor an image: cross-entropy is differentiated where float32 rounds it to zero.
     The outputs are None where the estimator has a loss gradient of its own kind, such as a mean over draws.
 
     :param y: labels in a form that ``loss_gradient`` takes.
@@ -138,7 +141,7 @@ def gradient_and_outputs(estimator: PyTorchClassifier, x: Tensor, y: Tensor) -> 
     usual = getattr(estimator.loss_gradient, "__func__", None) is TorchClassifier.loss_gradient
     if usual and not (estimator.is_rnn or estimator._use_amp):
         try:
-            return estimator._pass(x, y)
+            return estimator._pass(x, y, is_direction=True)
         except _NoInputGradient:
             pass
     return estimator.loss_gradient(x=x, y=y), None
@@ -231,15 +234,22 @@ class TorchClassifier(PyTorchClassifier):
             return super().loss_gradient(x, _one_hot(y, self.nb_classes), training_mode, **kwargs)
         return gradient if isinstance(x, Tensor) else gradient.cpu().contiguous().numpy()
 
-    def _pass(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        """The gradient of the loss and the outputs, of one forward and one backward pass."""
+    def _pass(self, x: Tensor, y: Tensor, is_direction: bool = False) -> tuple[Tensor, Tensor]:
+        """The gradient of the loss and the outputs, of one forward and one backward pass.
+
+        :param is_direction: whether only the direction of the gradient of each image matters.
+        """
         inputs = x.detach().requires_grad_(True)
         with torch.enable_grad(), gradient_autocast(self):
             outputs = gradient_module(self)(inputs)
+        leaf = outputs.detach().requires_grad_(True)
         with torch.enable_grad():
-            loss = loss_of(self, outputs, y)
+            loss = loss_of(self, leaf, y)
         try:
-            (gradient,) = torch.autograd.grad(loss, inputs)
+            (of_outputs,) = torch.autograd.grad(loss, leaf)
+            if is_direction and type(self.loss) is nn.CrossEntropyLoss and not self.loss.label_smoothing:
+                of_outputs = _unrounded(of_outputs, leaf.detach(), y)
+            (gradient,) = torch.autograd.grad(outputs, inputs, of_outputs)
         except RuntimeError as error:
             raise _NoInputGradient from error
         return gradient, outputs.detach()
@@ -248,6 +258,23 @@ class TorchClassifier(PyTorchClassifier):
         """The type in which the model takes images: float32, or float64 if it has such parameters."""
         double = x.dtype == np.float64 and any(p.dtype is torch.float64 for p in self.model.parameters())
         return x.dtype if double or x.dtype == object else np.dtype(np.float32)
+
+
+def _unrounded(gradient: Tensor, logits: Tensor, y: Tensor) -> Tensor:
+    """The gradient of cross-entropy at logits (N, classes), where float32 rounds it divided by the share of the other classes.
+
+    That gradient is the softmax less the label. Where the softmax is 1 up to a rounding, the label's own logit drops out of
+    the gradient, and then all of it.
+
+    :param y: indices (N,), or rows (N, classes); those that are not one-hot keep their gradient.
+    """
+    label = (F.one_hot(y.long(), logits.shape[1]) if y.ndim == 1 else y).to(logits.dtype)
+    if label.shape != logits.shape:
+        return gradient
+    others = logits.masked_fill(label > 0, -torch.inf)
+    share = (others.logsumexp(1) - logits.logsumexp(1)).exp()  # of the other classes, the rest of 1
+    is_rounded = (share < _ROUNDED) & (label.amax(1) == 1) & ((label > 0).sum(1) == 1)
+    return torch.where(is_rounded[:, None], others.softmax(1) - label, gradient)
 
 
 def _one_hot(y: np.ndarray | Tensor, classes: int) -> np.ndarray | Tensor:

@@ -8,8 +8,6 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain
-from pathlib import Path
-from shutil import rmtree
 
 import numpy as np
 import pandas as pd
@@ -18,6 +16,8 @@ from advbench import metrics
 from advbench.data.pixels import room
 from advbench.evaluation import pieces
 from advbench.evaluation.battery import Attack
+from advbench.evaluation.budget import Budget
+from advbench.evaluation.finds import MEASURED, nothing_found
 from advbench.evaluation.options import Norm, number, stage_at
 from advbench.evaluation.pieces import Compute, Piece
 from advbench.evaluation.subject import Subject
@@ -40,6 +40,7 @@ class Attempt:
     :param stage: of the run, which keeps its arrays.
     :param distance: float (N,): the norm of the perturbation that beat an image; infinite where none did.
     :param passes: forward and backward through the model, of all images together, (2,).
+    :param found: what :class:`advbench.evaluation.finds.Finds` measured.
     """
 
     attack: Attack
@@ -47,6 +48,7 @@ class Attempt:
     stage: str
     distance: np.ndarray
     passes: np.ndarray
+    found: dict[str, np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -72,18 +74,27 @@ class Outcome:
     def within(self, eps: float) -> list[Attempt]:
         """The attempts that count at an eps: those with that bound, and those without one in the norm."""
         found = {each.attack.name: each for each in self.attempts if each.eps in (None, eps)}
-        return [found[attack.name] for attack in self.attacks if attack.norm == self.norm]
+        return [found[each.name] for each in self.attacks if each.norm == self.norm and each.name in found]
 
 
-def attack_all(run: Run, subject: Subject, attacks: Sequence[Attack], clean: np.ndarray, compute: Compute) -> Outcome:
+def attack_all(
+    run: Run,
+    subject: Subject,
+    attacks: Sequence[Attack],
+    clean: np.ndarray,
+    compute: Compute,
+    budget: Budget | None = None,
+) -> Outcome:
     """Run every attack: within a bound on the images that are still right, the others on all that were right.
 
     :param clean: bool (N,): the images that are right without an attack.
     :param compute: attacks the pieces.
+    :param budget: of all norms; by default without a limit.
     """
     norm, bounds = subject.norm, subject.eps
     attempts: list[Attempt] = []
-    notes: list[str] = []
+    budget = budget or Budget(None, len(clean))
+    notes = budget.notes = []
     work = [
         (attack, eps if attack.bounded else None)
         for eps in bounds
@@ -96,20 +107,30 @@ def attack_all(run: Run, subject: Subject, attacks: Sequence[Attack], clean: np.
         if eps is not None:
             # known to be beaten at this eps; but a single step, whose line of the table is read alone, sees whatever no
             # attack above it beat
-            above = attacks if attack.passes > _SINGLE_STEP else attacks[: list(attacks).index(attack)]
-            here = [each for each in attempts if each.attack in above and each.eps in (None, eps)]
+            order = list(attacks)
+            above = {each.name for each in (order if attack.passes > _SINGLE_STEP else order[: order.index(attack)])}
+            here = [each for each in attempts if each.attack.name in above and each.eps in (None, eps)]
             smaller = max((bound for bound in bounds if bound < eps), default=0.0)
             beaten = (_nearest(attempts, norm, len(clean)) <= smaller) | (_nearest(here, norm, len(clean)) <= eps)
             left = clean & ~beaten
-        make = partial(_attacked, run, subject, compute, attack, eps, np.flatnonzero(left), stage)
+        fitted = budget.fitted(attack, left, "" if eps is None else f" at eps = {number(eps)}")
+        if fitted is None:
+            continue
+        attack = fitted
+        make = partial(_attacked, run, subject, compute, attack, eps, np.flatnonzero(left), stage, budget.left(left))
         arrays = run.arrays(stage, make)
-        rmtree(_pieces_of(run, stage), ignore_errors=True)
+        budget.charge(attack, left, np.isfinite(arrays["distance"]), arrays["passes"].sum())
+        if arrays["stopped"]:
+            notes.append(f"{attack.label} was stopped: its passes of --budget {subject.options.budget} were spent")
         if outside := int(arrays["outside"].sum()):
             notes.append(
                 f"{attack.label} left eps = {number(eps or 0)} for {outside} images, which do not count as beaten"
             )
             log.warning("%s", notes[-1])
-        attempts.append(Attempt(attack, None if attack.once else eps, stage, arrays["distance"], arrays["passes"]))
+        found = {name: arrays[name] for name in MEASURED if name in arrays}
+        attempts.append(
+            Attempt(attack, None if attack.once else eps, stage, arrays["distance"], arrays["passes"], found)
+        )
     return Outcome(attacks, norm, bounds, clean, attempts, notes)
 
 
@@ -131,21 +152,41 @@ def _nearest(attempts: Sequence[Attempt], norm: Norm, n: int) -> np.ndarray:
 
 
 def _attacked(
-    run: Run, subject: Subject, compute: Compute, attack: Attack, eps: float | None, todo: np.ndarray, stage: str
+    run: Run,
+    subject: Subject,
+    compute: Compute,
+    attack: Attack,
+    eps: float | None,
+    todo: np.ndarray,
+    stage: str,
+    budget: float,
 ) -> dict[str, np.ndarray]:
     """The norms of the perturbations that beat the images ``todo``, and those that leave the bound, which do not count.
 
     What is found in a piece is kept: after a stop only the pieces in flight are computed again.
+
+    :param budget: the most passes an image.
     """
     x, y, keep = subject.images.x, subject.images.y, subject.options.keep_images
-    distance, outside, passes = np.full(len(x), np.inf), np.zeros(len(x), bool), np.zeros(2, np.int64)
+    distance, outside, stopped = np.full(len(x), np.inf), np.zeros(len(x), bool), False
+    passes, measured = np.zeros(2, np.int64), nothing_found(subject.classifier, len(x))
     images = room((len(todo), *x.shape[1:]), np.float32) if keep else None
     parts = pieces.split(len(todo), x.shape[1:], x.most, subject.classifier.device)
-    files = [_pieces_of(run, stage) / f"{i}.npz" for i in range(len(parts))]
+    files = [run.pieces(stage) / f"{i}.npz" for i in range(len(parts))]
     before = [pieces.kept(file, todo[part]) is not None for file, part in zip(files, parts, strict=True)]
     ready = ((i, pieces.kept(files[i], todo[parts[i]]) or {}) for i, done in enumerate(before) if done)
     missing = (
-        Piece(i, attack, eps, derive(subject.seed, stage, i), x.chosen(todo[part]), y[todo[part]], keep)
+        Piece(
+            number=i,
+            attack=attack,
+            eps=eps,
+            seed=derive(subject.seed, stage, i),
+            x=x.chosen(todo[part]),
+            y=y[todo[part]],
+            keep=keep,
+            bounds=tuple(subject.eps),
+            limit=budget * len(todo[part]),
+        )
         for i, part in enumerate(parts)
         if not before[i]
     )
@@ -154,15 +195,14 @@ def _attacked(
         if not before[i] and len(parts) > 1:
             pieces.keep(files[i], todo[part], found)
         distance[todo[part]], outside[todo[part]] = found["distance"], found["outside"]
-        passes += found["passes"]
+        for name, values in measured.items():
+            values[todo[part]] = found[name]
+        passes, stopped = passes + found["passes"], stopped or bool(found["stopped"])
         if images is not None:
             images[part][np.isfinite(found["distance"])] = found["adversarial"]
     kept = {} if images is None else {"adversarial": images[np.isfinite(distance[todo])]}
-    return {"distance": distance, "outside": outside, "passes": passes, **kept}
-
-
-def _pieces_of(run: Run, stage: str) -> Path:
-    return run.directory / "checkpoints" / stage
+    result = {"distance": distance, "outside": outside, "stopped": np.array(stopped), "passes": passes}
+    return {**result, **measured, **kept}
 
 
 def accuracy_rows(outcome: Outcome) -> Iterator[dict[str, object]]:
@@ -209,7 +249,7 @@ def square_rows(outcome: Outcome) -> Iterator[dict[str, object]]:
     for eps in outcome.bounds:
         for i, attempt in enumerate(outcome.within(eps)):
             after = right & ~(attempt.distance <= eps)
-            if i and attempt.attack.label == "Square":
+            if i and attempt.attack.label.startswith("Square"):
                 made[eps] = sanity.square(right, after)
             right = after
     if made:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from advbench.attacks.registry import ATTACKS
 from advbench.errors import UsageError, did_you_mean
 from advbench.evaluation.foreign import foreign, split
-from advbench.evaluation.options import Access, Norm
+from advbench.evaluation.options import Access, Norm, Options
 
 if TYPE_CHECKING:
     from art.attacks.attack import EvasionAttack
@@ -88,12 +88,17 @@ class Own:
     @property
     def passes(self) -> float:
         steps = self.max_iter or ATTACKS[self.name].max_iter or 1
-        return _PASSES.get(self.name, _PASSES.get(_family(self.name), 2 * steps * self.restarts))
+        if self.max_iter and self.name.startswith("square"):
+            return self.max_iter + 1
+        step = 1 + _GRADIENTS if self.name.startswith("deepfool") else 2
+        return _PASSES.get(self.name, _PASSES.get(_family(self.name), step * steps * self.restarts))
 
     def on(self, classifier: TorchClassifier, eps: float | None, seed: int) -> EvasionAttack:
         from advbench import attacks
 
         attack = attacks.create(self.name, classifier, eps, eps if self.single else None, self.max_iter)
+        if self.max_iter and "queries" in attack.attack_params:
+            attack.set_params(queries=self.max_iter)
         if "seed" in attack.attack_params:
             attack.set_params(seed=seed)
         if self.once:
@@ -101,6 +106,7 @@ class Own:
         return attack
 
 
+_GRADIENTS = 10  # of DeepFool in a step, at most
 _ENSEMBLE = {"apgd-ce": 202, "apgd-t": 1818, "fab-t": 2700, "square": 5001, "autoattack": 9721}
 _PASSES = _ENSEMBLE | {"apgd-ce-l1": 1030, "apgd-t-l1": 1030, "autoattack-l1": 9761, "sparse-rs": 5001}
 
@@ -115,6 +121,7 @@ def _ensemble(suffix: str, *others: Own) -> tuple[Own, ...]:
     return *first, *others, Own(f"fab-t{suffix}", "FAB-T"), Own(f"square{suffix}", "Square")
 
 
+_SQUARE = "Square, 100 queries"
 _PGD = "PGD-50, 10 restarts"
 _STANDARD: dict[tuple[Access, Norm], tuple[Own, ...]] = {
     ("gradients", "linf"): (
@@ -140,11 +147,17 @@ _STANDARD: dict[tuple[Access, Norm], tuple[Own, ...]] = {
     ("labels", "l2"): (Own("hopskipjump-l2", "HopSkipJump"),),
 }
 _FAST: dict[tuple[Access, Norm], tuple[Own, ...]] = {
-    ("gradients", "linf"): (Own("fgsm", "FGSM"), Own("deepfool-linf", "DeepFool"), Own("pgd", "PGD-20", 20)),
+    ("gradients", "linf"): (
+        Own("fgsm", "FGSM"),
+        Own("deepfool-linf", "DeepFool"),
+        Own("pgd", "PGD-20", 20),
+        Own("square", _SQUARE, 100),
+    ),
     ("gradients", "l2"): (
         Own("bim-l2", "FGM", 1, single=True),
         Own("deepfool-l2", "DeepFool"),
         Own("pgd-l2", "PGD-20", 20),
+        Own("square-l2", _SQUARE, 100),
     ),
     ("gradients", "l1"): (Own("fmn-l1", "FMN"),),
     ("gradients", "l0"): (Own("sigma-zero", "sigma-zero", 100),),
@@ -166,7 +179,8 @@ def battery(attacks: str, norm: Norm, access: Access = "gradients") -> tuple[Att
     ``standard`` is, by norm, what a reviewer asks for: the single step, DeepFool and FMN, in l2 also DDN, which seek
     the smallest perturbation, PGD with 50 steps and 10 restarts (Andriushchenko & Flammarion, 2020, section 5), and the four
     attacks of AutoAttack. In l1 it is FMN and the four of AutoAttack, in l0 FMN, sigma-zero and sparse random search.
-    ``fast`` is the single step, DeepFool, and PGD with 20 steps; in l1 FMN, in l0 sigma-zero with 100 steps.
+    ``fast`` is the single step, DeepFool, PGD with 20 steps, and Square with 100 queries, which beats what masked gradients
+    left; in l1 FMN, in l0 sigma-zero with 100 steps.
     """
     if attacks in ("standard", "fast"):
         table = _STANDARD if attacks == "standard" else _FAST
@@ -182,6 +196,20 @@ def battery(attacks: str, norm: Norm, access: Access = "gradients") -> tuple[Att
     if all(each.norm != norm for each in found):
         raise UsageError(f"--attacks must hold one in {norm}, not only {', '.join(each.name for each in found)}")
     return found
+
+
+def follows_gradients(attack: Attack) -> bool:
+    """Whether an attack takes gradients; one of another library is taken for such."""
+    return not isinstance(attack, Own) or ATTACKS[attack.name].access == "gradients"
+
+
+def labels_of(options: Options) -> list[str]:
+    """How the table names the attacks that options ask for.
+
+    :raises UsageError: as :func:`battery` does.
+    """
+    found = batteries(options.attacks, options.norm, options.access)
+    return list(dict.fromkeys(each.label for attacks in found.values() for each in attacks))
 
 
 def batteries(attacks: str, norms: Sequence[Norm], access: Access = "gradients") -> dict[Norm, tuple[Attack, ...]]:
@@ -231,6 +259,6 @@ def fitting(wanted: tuple[Attack, ...], classes: int) -> tuple[tuple[Attack, ...
     allowed = tuple(each for each in wanted if not each.name.startswith("apgd-t"))
     if not allowed:
         raise UsageError(f"apgd-t needs {_MIN_CLASSES} classes, the model has {classes}")
-    ensemble = [each for each in wanted if _family(each.name) in _ENSEMBLE]
+    ensemble = [each for each in wanted if _family(each.name) in ("apgd-t", "autoattack")]
     note = f"the model has {classes} classes: AutoAttack runs without APGD-T, whose loss needs {_MIN_CLASSES}"
     return allowed, [note] if ensemble else []

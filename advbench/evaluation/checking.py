@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from math import sqrt
 
@@ -11,10 +11,10 @@ from art.attacks.attack import EvasionAttack
 from art.estimators.classification import PyTorchClassifier
 
 from advbench import attacks
-from advbench.evaluation.battery import in_norm
+from advbench.evaluation.battery import Attack, follows_gradients, in_norm
 from advbench.evaluation.options import DEFAULT_EPS, Norm
 from advbench.evaluation.subject import Subject
-from advbench.metrics import attacked, sanity
+from advbench.metrics import attacked, failure, proportion, sanity
 from advbench.metrics.binarization import binarization_test
 from advbench.metrics.surrogate import surrogate
 from advbench.progress import track
@@ -33,8 +33,11 @@ Statistics = tuple[tuple[float, ...], tuple[float, ...]]
 """Mean and standard deviation, a number a channel; empty for none."""
 
 
-def run_checks(subject: Subject) -> Iterator[dict[str, object]]:
-    """Every check as a row of results.csv, on images drawn at random and at the largest eps."""
+def run_checks(subject: Subject, wanted: Sequence[Attack] = ()) -> Iterator[dict[str, object]]:
+    """Every check as a row of results.csv, on images drawn at random and at the largest eps.
+
+    :param wanted: the attacks of the evaluation, whose indicators of failure are rows of their own.
+    """
     classifier, images, options, seed = subject.classifier, subject.images, subject.options, subject.seed
     order = np.random.default_rng(derive(seed, "checks")).permutation(len(images.x))
     many = order[:_PREDICTED]
@@ -46,6 +49,7 @@ def run_checks(subject: Subject) -> Iterator[dict[str, object]]:
     def make(target: PyTorchClassifier, eps: float, steps: int) -> EvasionAttack:
         return attacks.create(in_norm("pgd", norm), target, eps, max_iter=steps)
 
+    shown: dict[str, dict[str, np.ndarray]] = {}
     with own_global_state(derive(seed, "checks")):
         logits = classifier.predict(images.x[many])
         right = logits.argmax(1) == images.y[many]
@@ -65,13 +69,43 @@ def run_checks(subject: Subject) -> Iterator[dict[str, object]]:
                 lambda: sanity.falls_with_eps(classifier, make, x, y, bounds, large, known),
                 lambda: [sanity.noise(classifier, beaten, x, y, eps, norm, derive(seed, "noise"))],
                 lambda: [sanity.more_steps(classifier, make, x, y, eps)],
+                lambda: [sanity.restarts(classifier, make, beaten, x, y, eps)],
+                lambda: [sanity.inference(classifier, x[:_BINARIZED])],
                 lambda: [sanity.transfer(classifier, make(imitation, eps, 20), beaten, x, y)],
                 lambda: [binarization_test(classifier, make, x[:_BINARIZED], eps, norm, derive(seed, "binarization"))],
             ]
+            shown = _indicators(subject, wanted, x[:_BINARIZED], y[:_BINARIZED])
+            checks.append(lambda: failure.worst(shown))
         made = [check for each in track(checks, "checks", len(checks)) for check in each()]
     for check in made:
         if check is not None:
             yield check.row(exhibit="check", norm=norm, eps=eps)
+    for attack, found in shown.items():
+        for name, those in found.items():
+            share = proportion(int(those.sum()), len(those))
+            yield share.row(name, exhibit="indicators", attack=attack, norm=subject.norm, eps=max(subject.eps))
+
+
+def _indicators(
+    subject: Subject, wanted: Sequence[Attack], x: np.ndarray, y: np.ndarray
+) -> dict[str, dict[str, np.ndarray]]:
+    """Which images show an indicator of failure, by attack and indicator: of those that follow gradients within a bound.
+
+    A single step is not judged, for it is neither complete nor strong.
+    """
+    classifier, norm, shown = subject.classifier, subject.norm, {}
+    eps = max(subject.eps)
+    large = 0.5 * x[0].size ** {"linf": 0, "l2": 0.5, "l1": 1, "l0": 1}[norm]
+    for attack in wanted:
+        if not (attack.bounded and attack.passes > 2 and attack.norm == norm and follows_gradients(attack)):
+            continue
+        seed = derive(subject.seed, "indicators", attack.name)
+        with own_global_state(seed):
+            shown[attack.label] = {
+                **failure.indicators(classifier, attack.on(classifier, eps, seed), x, y, eps, attack.norm),
+                "unconstrained failure": failure.withstood(classifier, attack.on(classifier, large, seed), x, y),
+            }
+    return shown
 
 
 def checked_in(norm: Norm, bounds: tuple[float, ...]) -> tuple[Norm, tuple[float, ...]]:

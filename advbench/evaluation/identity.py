@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from importlib.util import resolve_name
 from pathlib import Path
 from types import ModuleType
 
@@ -13,7 +16,7 @@ from torch import nn
 
 from advbench.data.find import Images
 from advbench.errors import UsageError
-from advbench.estimators import AveragedModel, TorchClassifier
+from advbench.estimators import TorchClassifier, averaged_part
 from advbench.files import is_users
 from advbench.seeds import own_global_state
 from advbench.study.run import Run
@@ -34,10 +37,10 @@ def own_modules(name: str, module: nn.Module) -> dict[str, ModuleType]:
     found: dict[str, ModuleType] = {}
     while todo:
         each = sys.modules.get(todo.pop())
-        if each is None or each.__name__ in found or _own_file(each) is None:
+        if each is None or each.__name__ in found or (path := _own_file(each)) is None:
             continue
         found[each.__name__] = each
-        todo.append(each.__name__.rpartition(".")[0])
+        todo += [each.__name__.rpartition(".")[0], *_imported(path, each.__package__ or "")]
         for value in list(vars(each).values()):
             other = value.__name__ if isinstance(value, ModuleType) else getattr(value, "__module__", None)
             if isinstance(other, str):
@@ -56,6 +59,17 @@ def code(own: Mapping[str, ModuleType]) -> dict[str, str]:
     return found
 
 
+def _imported(path: Path, package: str) -> Iterator[str]:
+    """The names in the import statements of a file: a constant that it takes from a module does not name that module."""
+    with suppress(SyntaxError, ImportError):  # of a file that has changed since it was imported
+        for node in ast.walk(ast.parse(path.read_bytes())):
+            if isinstance(node, ast.Import):
+                yield from (alias.name for alias in node.names)
+            elif isinstance(node, ast.ImportFrom):
+                source = resolve_name("." * node.level + (node.module or ""), package)
+                yield from (source, *(f"{source}.{alias.name}" for alias in node.names))
+
+
 def _own_file(module: ModuleType) -> Path | None:
     """The source of a module of the user's own."""
     file = getattr(module, "__file__", None)
@@ -71,7 +85,7 @@ def probe(run: Run, classifier: TorchClassifier, pictures: Images, seed: int) ->
     with own_global_state(seed):
         found = classifier.predict(pictures.x[:_PROBED])
     before = run.arrays("probe", lambda: {"outputs": found})["outputs"]
-    if isinstance(classifier.model, AveragedModel):
+    if averaged_part(classifier.model):
         return  # it answers otherwise each time
     if found.shape != before.shape or np.abs(found - before).max() > _TOLERANCE * np.abs(before).max():
         raise UsageError(

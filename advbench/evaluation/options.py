@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import shlex
 import tomllib
-from collections.abc import Mapping
-from math import inf
+from collections.abc import Collection, Mapping, Sequence
+from math import inf, prod
 from numbers import Real
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -17,6 +17,7 @@ from pydantic import (
     Field,
     NonNegativeInt,
     PositiveInt,
+    TypeAdapter,
     ValidationError,
     ValidationInfo,
     field_serializer,
@@ -24,14 +25,21 @@ from pydantic import (
 )
 
 from advbench.errors import UsageError, did_you_mean
+from advbench.files import read_bytes
 from advbench.study.config import Fraction, number
 
-METRICS = ("robust_accuracy", "clean_accuracy", "checks_passed", "joint_accuracy")
-"""The figures that a floor can be set for."""
+METRICS = (
+    *("robust_accuracy", "clean_accuracy", "checks_passed", "joint_accuracy"),
+    *("accuracy_in_8_bits", "one_draw_accuracy", "certified_accuracy"),
+    *("auroc", "aupr", "tpr_at_1_fpr", "tpr_at_5_fpr"),
+)
+"""The figures, besides those of the table, that a floor can be set for."""
 
 
 DEFAULT_EPS = {"linf": (2 / 255, 8 / 255), "l2": (0.25, 0.5), "l1": (6.0, 12.0), "l0": (8.0, 24.0)}
 """Bounds by norm; those of l1 and l2 are common for 32 x 32 images."""
+
+_MOST_VALUES = 10**8  # of an image; a thousand of them would not fit on most disks
 
 Norm = Literal["linf", "l2", "l1", "l0"]
 Access = Literal["gradients", "scores", "labels"]
@@ -94,7 +102,7 @@ def name_of(value: Any) -> str:
         return str(value)
     if isinstance(value, tuple):
         return "(x, y)" if len(value) == 2 else f"tuple of {len(value)}"
-    name = getattr(value, "name", None)
+    name = getattr(value, "name", None) or getattr(value, "__name__", None)
     return name if isinstance(name, str) else type(value).__name__
 
 
@@ -111,10 +119,10 @@ class Options(BaseModel):
     weights: Path | None = Field(
         None, description="A safetensors file or a state dict for the model; FILE:NAME for one of several."
     )
-    outputs: Literal["logits", "probabilities", "log-probabilities", "sigmoid"] | None = Field(
+    outputs: Literal["logits", "probabilities", "log-probabilities", "sigmoid", "log-sigmoid"] | None = Field(
         None,
-        description="What the model returns: logits (default), probabilities, log-probabilities or sigmoid (a probability "
-        "of its own a class); converted so that the figures are those of the logits.",
+        description="What the model returns: logits (default), probabilities, log-probabilities, sigmoid (a probability "
+        "of its own a class) or log-sigmoid (its logarithm); converted so that the figures are those of the logits.",
     )
     mean: Annotated[tuple[Fraction, ...], _LIST] = Field(
         (), description="Subtracted from images in [0, 1] in front of the model, such as 0.485,0.456,0.406."
@@ -150,10 +158,27 @@ class Options(BaseModel):
     )
     n: PositiveInt | None = Field(1000, description="The number of images, drawn at random; by default 1000.")
     checks: PositiveInt = Field(64, description="The number of these for the checks; by default 64.")
-    detector: Path | None = Field(
-        None, description="A detector of a run, models/detector-NAME.safetensors: adds figures of model and detector."
+    detector: Annotated[Any, BeforeValidator(lambda value: str(value) if isinstance(value, Path) else value)] = Field(
+        None,
+        description="Adds figures of model and detector: a detector of a run, models/detector-NAME.safetensors, or "
+        "file.py:function from images (N, C, H, W) to scores (N,), an nn.Module or an ART detector.",
     )
     detector_steps: PositiveInt = Field(100, description="Steps of the attacks that know the detector; by default 100.")
+    smoothing: Annotated[Fraction, Field(gt=0)] | None = Field(
+        None,
+        description="Evaluate the model with Gaussian noise of this standard deviation on its images, 0.25 for one, and certify it "
+        "by randomized smoothing; for a model that was trained with such noise.",
+    )
+    budget: PositiveInt | None = Field(
+        None,
+        description="At most so many forward and backward passes an image, over all attacks: longer attacks are shortened, left "
+        "out or stopped, and that is said. Checks and a detector are not counted.",
+    )
+    backward: Any = Field(
+        None,
+        description="Where steps of the model have no gradient: identity, which puts the identity in the place of their "
+        "gradient, or file.py:function, a differentiable stand-in (model, images) -> logits. Outputs stay the model's own.",
+    )
     keep_images: bool = Field(False, description="Keep the adversarial images in the run directory.")
 
     @model_validator(mode="before")
@@ -165,9 +190,9 @@ class Options(BaseModel):
             defaults["n"] = None
         return {**defaults, **given}
 
-    @field_serializer("model", "data")
-    def _name(self, value: Any) -> str:
-        return name_of(value)
+    @field_serializer("model", "data", "backward", "detector")
+    def _name(self, value: Any) -> str | None:
+        return None if value is None else name_of(value)
 
     @field_serializer("norm", "eps")
     def _only(self, value: Any) -> Any:
@@ -182,17 +207,24 @@ class Options(BaseModel):
 
         :raises UsageError: for the first that is wrong, by its name.
         """
+        for name, value in given.items():
+            if isinstance(value, bool) and name in cls.model_fields and cls.model_fields[name].annotation is not bool:
+                raise UsageError(f"--{name.replace('_', '-')} is a number or a name, got {value}")
         try:
             parsed = cls(**{name: value for name, value in given.items() if value is not None})
         except ValidationError as error:
             first = error.errors()[0]
             name = f"--{str(first['loc'][0]).replace('_', '-')}"
-            if first["type"] == "missing":
+            if first["type"] == "missing" and len(first["loc"]) == 1:
                 raise UsageError(f"{'MODEL' if name == '--model' else name} is missing") from error
             message = f"{first['msg'].removeprefix('Value error, ')}, got {first['input']!r}"
             raise UsageError(f"{name}: {message}") from error
         if bool(parsed.mean) != bool(parsed.std):
             raise UsageError("--mean and --std belong together")
+        if parsed.shape and prod(parsed.shape) > _MOST_VALUES:
+            raise UsageError(
+                f"--shape {','.join(map(str, parsed.shape))}: an image of more than {_MOST_VALUES:,} values"
+            )
         if (largest := max(parsed.eps.get("linf", (0,)))) >= 1:
             raise UsageError(
                 f"--eps {largest:g}: within it any image in [0, 1] may become any other; for grey levels write {largest:g}/255"
@@ -204,13 +236,18 @@ class Options(BaseModel):
         return parsed.model_copy(update={"eps": {norm: tuple(sorted(set(eps))) for norm, eps in parsed.eps.items()}})
 
     @property
+    def _objects(self) -> tuple[Any, Any]:
+        return self.backward, self.detector
+
+    @property
     def in_memory(self) -> bool:
         """Whether the model or the data are objects, which no command line can name."""
-        return not (isinstance(self.model, (str, Path)) and isinstance(self.data, (str, Path)))
+        return not all(isinstance(each, (str, Path, type(None))) for each in (self.model, self.data, *self._objects))
 
     def command(self, seed: int) -> str:
         """The command line with these options, or the call in Python."""
-        changed = self.model_dump(exclude={"model", "data"}, exclude_defaults=True)
+        dumped = self.model_dump(exclude={"model", "data"}, exclude_defaults=True)
+        changed = {name: value for name, value in dumped.items() if value is not None}
         if self.in_memory:
             options = {**changed, **({"seed": seed} if seed else {})}
             given = [value if isinstance(value, str) else name_of(value) for value in (self.model, self.data)]
@@ -253,29 +290,42 @@ def read_config(path: Path) -> dict[str, Any]:
     :raises UsageError: for a file that cannot be read, is no TOML, or has something that is no option.
     """
     try:
-        content = tomllib.loads(path.read_text())
+        content = tomllib.loads(read_bytes(path).decode())
     except (OSError, ValueError) as error:
         raise UsageError(f"--config {path} cannot be read: {error}") from error
     found = {name.replace("-", "_"): value for name, value in content.items()}
+    if len(found) < len(content):
+        twice = next(name for name in content if "-" in name and name.replace("-", "_") in content)
+        raise UsageError(f"--config {path} gives {twice} twice")
     if unknown := [name for name in found if name not in Options.model_fields]:
         raise did_you_mean(f"option in {path}", unknown[0], list(Options.model_fields))
     return found
 
 
-def floors(given: tuple[str, ...]) -> dict[str, float]:
-    """The figures below which the command is to fail, from ``name=number`` each.
+def floors(given: tuple[str, ...], attacks: Collection[str] = (), eps: Sequence[float] = ()) -> dict[str, float]:
+    """The figures below which the command is to fail, from ``name=number`` or ``name@eps=number`` each.
 
-    :raises UsageError: for an unknown name or a number outside 0..1.
+    :param attacks: of the table, which are names too.
+    :param eps: the bounds that a name may have.
+    :return: by ``name`` or ``name@eps``, as :func:`advbench.evaluation.exhibits.figures` names them.
+    :raises UsageError: for an unknown name, a bound that is not attacked, or a number outside 0..1.
     """
     found = {}
+    bounds = {number(bound): bound for bound in eps}
     for text in given:
-        name, _, number = text.partition("=")
+        name, _, floor = text.rpartition("=")
+        name, at, bound = name.rpartition("@") if "@" in name else (name, "", "")
         try:
-            found[name] = float(number)
+            value = float(floor)
+            at += number(TypeAdapter(Fraction).validate_python(bound)) if at else ""
         except ValueError:
-            found[name] = -1
-        if name not in METRICS or not 0 <= found[name] <= 1:
+            value = -1
+        if (name not in METRICS and name not in attacks) or not 0 <= value <= 1:
+            known = ", ".join([*METRICS, *attacks])
             raise UsageError(
-                f"--fail-under takes NAME=NUMBER with NAME of {', '.join(METRICS)} and NUMBER in 0..1, not {text!r}"
+                f"--fail-under takes NAME=NUMBER or NAME@EPS=NUMBER with NAME of {known} and NUMBER in 0..1, not {text!r}"
             )
+        if at and (at[1:] not in bounds or name == "checks_passed"):
+            raise UsageError(f"--fail-under {text}: {name} is not measured at that eps, only at {', '.join(bounds)}")
+        found[f"{name}{at}"] = value
     return found

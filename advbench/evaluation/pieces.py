@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
@@ -19,12 +19,13 @@ from advbench import metrics
 from advbench.data.pixels import Pixels
 from advbench.device import images_at_a_time, resolve_device
 from advbench.errors import UsageError
-from advbench.estimators import AveragedModel, TorchClassifier
+from advbench.estimators import TorchClassifier, averaged_part
 from advbench.evaluation.battery import Attack
+from advbench.evaluation.finds import Finds
 from advbench.evaluation.options import Norm
 from advbench.files import first_line, write
 from advbench.progress import log
-from advbench.seeds import own_global_state
+from advbench.seeds import derive, own_global_state
 from advbench.study import cluster
 from advbench.study.workers import Workers, one_thread
 
@@ -47,6 +48,8 @@ class Piece:
     :param eps: its bound; None for an attack that seeks the smallest perturbation.
     :param seed: of random starts: they belong to the piece, and not to the process that computes it.
     :param keep: whether the adversarial images are returned.
+    :param bounds: of the evaluation, rising.
+    :param limit: the most passes, of all its images together.
     """
 
     number: int
@@ -56,10 +59,12 @@ class Piece:
     x: Pixels
     y: np.ndarray
     keep: bool
+    bounds: tuple[float, ...]
+    limit: float
 
 
 Found = tuple[int, dict[str, np.ndarray]]
-"""The number of a piece and, for its images, ``distance`` and ``outside``; ``passes``; ``adversarial`` of those beaten."""
+"""The number of a piece; of its images ``distance``, ``outside`` and what ``Finds`` has; ``passes``, ``stopped``, ``adversarial``."""
 
 Compute = Callable[[Iterable[Piece]], Iterator[Found]]
 
@@ -109,7 +114,9 @@ def attack_piece(classifier: TorchClassifier, piece: Piece) -> Found:
     distance, outside = np.full(len(labels), np.inf), np.zeros(len(labels), bool)
     images = np.empty_like(clean_images) if piece.keep else None
     made = attack.on(classifier, piece.eps, piece.seed)
-    with own_global_state(piece.seed), metrics.counted(classifier) as passes:
+    finds = Finds(classifier, clean_images, labels, piece.bounds, attack.norm, eps, derive(piece.seed, "finds"))
+    limited = metrics.counted(classifier, piece.limit)
+    with own_global_state(piece.seed), limited as passes, suppress(metrics.OutOfPassesError):
         for _ in range(attack.restarts):
             left = np.flatnonzero(np.isinf(distance))
             if not len(left):
@@ -126,10 +133,12 @@ def attack_piece(classifier: TorchClassifier, piece: Piece) -> Found:
             distance[left[fits]] = size[fits] if eps is None else np.minimum(size[fits], eps)
             if images is not None:
                 images[left[fits]] = adversarial[fits]
+            with passes.paused():
+                finds.take(left, adversarial, size, fits)
     outside &= np.isinf(distance)
     kept = {} if images is None else {"adversarial": images[np.isfinite(distance)]}
-    counts = np.array([passes.forward, passes.backward])
-    return piece.number, {"distance": distance, "outside": outside, "passes": counts, **kept}
+    cost = {"passes": np.array([passes.forward, passes.backward]), "stopped": np.array(passes.both > passes.limit)}
+    return piece.number, {"distance": distance, "outside": outside, **cost, **finds.arrays, **kept}
 
 
 def _size(delta: np.ndarray, norm: Norm) -> np.ndarray:
@@ -245,7 +254,7 @@ class _Sent:
 def _sent(classifier: TorchClassifier, own: Sequence[ModuleType], x: Pixels) -> _Sent:
     probe, device = x[:_PROBED], classifier.device
     with own_global_state():
-        outputs = None if isinstance(classifier.model, AveragedModel) else classifier.predict(probe)
+        outputs = None if averaged_part(classifier.model) else classifier.predict(probe)
     for module in own:
         cloudpickle.register_pickle_by_value(module)
     try:

@@ -58,9 +58,22 @@ class Result:
     @property
     def robust_accuracy(self) -> dict[Any, Figure]:
         """The share of images that no attack beat, by eps; with several norms by ``(norm, eps)``."""
-        rows = where(self._rows, metric="robust_accuracy")
-        keys = rows.eps if len(self.norms) == 1 else zip(rows.norm, rows.eps, strict=True)
-        return dict(zip(keys, map(of_row, (row for _, row in rows.iterrows())), strict=True))
+        return self._figures(where(self._rows, metric="robust_accuracy"))
+
+    @property
+    def in_8_bits(self) -> dict[Any, Figure]:
+        """The same where the images that were found are rounded to 8 bits, as a file holds them."""
+        return self._figures(where(self._rows, metric="accuracy_in_8_bits"))
+
+    @property
+    def certified(self) -> dict[Any, Figure]:
+        """The same as proven, with the best method; empty where none bounds the model."""
+        return self._figures(exhibits.proven(self._rows))
+
+    @property
+    def one_draw(self) -> dict[Any, Figure]:
+        """How often one answer of a random model is right about the strongest images, at eps 0 too; of others empty."""
+        return self._figures(where(self._rows, metric="one_draw_accuracy"))
 
     @property
     def union(self) -> Figure:
@@ -184,6 +197,11 @@ class Result:
     def _repr_html_(self) -> str:
         lines = "".join(f"<p>{escape(sentence)}</p>" for sentence in self._sentences())
         return f"{lines}{self.table.to_html(float_format='{:.3f}'.format)}"
+
+    def _figures(self, rows: pd.DataFrame) -> dict[Any, Figure]:
+        """The figures of rows by eps; with several norms by ``(norm, eps)``."""
+        keys = rows.eps if len(self.norms) == 1 else zip(rows.norm, rows.eps, strict=True)
+        return dict(zip(keys, map(of_row, (row for _, row in rows.iterrows())), strict=True))
 
     def _sentences(self) -> list[str]:
         """What to know before the table: the figures, the failed checks and the notes."""

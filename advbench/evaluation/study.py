@@ -2,30 +2,35 @@
 
 from __future__ import annotations
 
+import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from itertools import chain
 from math import prod
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from torch import nn
 
 from advbench.checkpoint import fingerprint
 from advbench.data.find import Images
-from advbench.device import resolve_device
+from advbench.device import float32_by_default, resolve_device
 from advbench.errors import UsageError
-from advbench.estimators import TorchClassifier, contract
-from advbench.evaluation import attacking, detection, exhibits, identity, labels, pieces
+from advbench.estimators import SmoothedModel, TorchClassifier, contract
+from advbench.evaluation import afterwards, attacking, detection, exhibits, identity, labels, pieces
 from advbench.evaluation.battery import Attack, batteries, fitting
+from advbench.evaluation.budget import Budget
+from advbench.evaluation.certifying import certified_rows
 from advbench.evaluation.checking import run_checks
 from advbench.evaluation.options import Norm, Options, name_of
 from advbench.evaluation.pieces import Layout
 from advbench.evaluation.result import PER_IMAGE, Result, kept_in
-from advbench.evaluation.subject import Subject, find_images, find_model, unchanged
+from advbench.evaluation.subject import Subject, find_images, find_model, unchanged, with_backward
 from advbench.files import write
 from advbench.models.find import Network
 from advbench.progress import log
@@ -35,8 +40,9 @@ from advbench.study.run import Run
 from advbench.study.schema import About
 
 if TYPE_CHECKING:
+    from art.defences.detector.evasion import EvasionDetector
     from art.estimators.classification import PyTorchClassifier
-    from torch import Tensor, nn
+    from torch import Tensor
     from torch.utils.data import DataLoader, Dataset
 
 _LARGEST = {"linf": 0, "l2": 0.5, "l1": 1, "l0": 1}
@@ -60,8 +66,11 @@ def evaluate(
     std: Sequence[float] | None = None,
     shape: tuple[int, int, int] | None = None,
     labels: Sequence[int] | None = None,
-    detector: Path | str | None = None,
+    detector: Callable[[np.ndarray], np.ndarray] | nn.Module | EvasionDetector | Path | str | None = None,
     detector_steps: int | None = None,
+    smoothing: float | None = None,
+    budget: int | None = None,
+    backward: Callable[[nn.Module, Tensor], Tensor] | str | None = None,
     out: Path | str | None = None,
     device: str = "auto",
     seed: int = 0,
@@ -87,6 +96,12 @@ def evaluate(
     :param checks: the number of images for the checks; by default 64.
     :param keep_images: keep the adversarial images, for ``Result.adversarial``.
     :param mean: subtracted from images in front of the model, a number a channel; they are then divided by ``std``.
+    :param detector: of a run by its file, or any that :class:`advbench.detectors.ScoredDetector` takes: a function from images
+        to scores, a module, an ART detector.
+    :param smoothing: evaluate the model with Gaussian noise of this standard deviation on its images, and certify that.
+    :param budget: the most forward and backward passes an image, over all attacks.
+    :param backward: where steps of the model have no gradient, a differentiable stand-in (model, images) -> logits, which
+        gives gradients alone; or ``identity``, which puts the identity in the place of the gradient of these steps.
     :param out: a run directory to keep; the same call goes on there where it was stopped. By default nothing is kept but
         the result: see ``Result.save``.
     :param workers: processes that share the images, on one thread each; any number gives the same figures. By default this
@@ -114,6 +129,9 @@ def evaluate(
         labels=labels,
         detector=detector,
         detector_steps=detector_steps,
+        smoothing=smoothing,
+        budget=budget,
+        backward=backward,
     )
     temporary = None if out else TemporaryDirectory(prefix="advbench-")
     directory = Path(temporary.name, "run") if temporary else Path(str(out))
@@ -141,7 +159,7 @@ def start(
     wanted = batteries(options.attacks, options.norm, options.access)
     where = resolve_device(device)
     found = find_model(options.model, options.weights)
-    with unchanged(found.module):
+    with unchanged(found.module), float32_by_default():
         return _evaluated(options, wanted, found, where, out, seed, data_dir, layout or Layout())
 
 
@@ -165,8 +183,14 @@ def _evaluated(
             way = f"; for grey levels write {largest:g}/255" if norm in ("linf", "l2") else ""
             raise UsageError(f"--eps {largest:g}: within it any image may become any other{way}")
     mean, std = (options.mean, options.std) if options.mean else (found.mean, found.std)
-    module = contract.normalised(found.module, mean, std, pictures.x.shape[1]) if mean else found.module
+    module = with_backward(found.module, options.backward)
+    module = contract.normalised(module, mean, std, pictures.x.shape[1]) if mean else module
+    module = SmoothedModel(module, options.smoothing) if options.smoothing else module
+    here = os.getcwd()
     classifier, notes = contract.classifier(module, pictures, where, options.outputs)
+    if os.getcwd() != here:  # a relative --out would be another folder
+        os.chdir(here)
+        raise UsageError("the model changes the working directory; take os.chdir out of its forward")
     detector = detection.load(options, classifier, len(pictures.x))
     notes = [*found.notes, *pictures.notes, *notes]
     for norm, attacks in wanted.items():
@@ -175,7 +199,7 @@ def _evaluated(
     if mean and not options.mean:
         published = [", ".join(f"{value:g}" for value in values) for values in (mean, std)]
         notes.append(f"normalised as {options.model} was published: mean {published[0]}, std {published[1]}")
-    own = identity.own_modules(name_of(options.model), found.module)
+    own = _own_modules(options, found.module)
     config: dict[str, Any] = {
         "recipe": "evaluate",
         "preset": options.attacks,
@@ -189,7 +213,7 @@ def _evaluated(
             "weights_sha256": fingerprint(module),
             **({"code": identity.code(own)} if own else {}),
             "images_sha256": pictures.fingerprint,
-            **({"detector_sha256": fingerprint(detector.subnetwork)} if detector else {}),
+            **detection.fingerprint_of(detector),
         },
     }
     name = re.sub(r"[^A-Za-z0-9]+", "-", Path(name_of(options.model)).name).strip("-")
@@ -208,16 +232,20 @@ def _evaluated(
         notes += filter(None, [labels.warning(clean["predicted"], pictures.y, classifier.nb_classes, folders)])
         for note in notes:
             log.warning("%s", note)
-        run.rows("checks", partial(run_checks, subject))  # first: a reader learns early that attacks cannot work
+        # first: a reader learns early that attacks cannot work
+        run.rows("checks", partial(run_checks, subject, wanted[norm]))
+        budget = Budget(options.budget, len(pictures.x))
         every = [attack for attacks in wanted.values() for attack in attacks]
         work = partial(pieces.operations, classifier, pictures.x, every, max(map(len, options.eps.values())))
         with pieces.computed(classifier, list(own.values()), pictures.x, layout, work) as compute:
             outcomes = [
-                attacking.attack_all(run, subject.within(norm), attacks, clean["correct"], compute)
+                attacking.attack_all(run, subject.within(norm), attacks, clean["correct"], compute, budget)
                 for norm, attacks in wanted.items()
             ]
-        for name, rows in attacking.ROWS.items():
+        for name, rows in (attacking.ROWS | afterwards.ROWS).items():
             run.rows(name, partial(attacking.of_each, rows, outcomes))
+        for name, rows_of in (("draws", afterwards.draw_rows), ("certified", certified_rows)):
+            run.rows(name, partial(attacking.of_each, partial(rows_of, subject=subject), outcomes))
         run.rows("union", partial(attacking.union_rows, outcomes))
         table = attacking.per_image(outcomes, pictures.y, clean["predicted"])
         write(run.directory / PER_IMAGE, lambda stream: table.to_csv(stream))
@@ -231,6 +259,15 @@ def _evaluated(
         exhibits.show(run, options.norm, [*notes, *chain.from_iterable(outcome.notes for outcome in outcomes)])
         run.record_answer(exhibits.answer(run.results()))
     return run
+
+
+def _own_modules(options: Options, module: nn.Module) -> dict[str, ModuleType]:
+    """The user's own modules that the model, its stand-in and its detector are made of."""
+    found = identity.own_modules(name_of(options.model), module)
+    for given in (options.backward, options.detector):
+        where = given if isinstance(given, str) else f"{getattr(given, '__module__', '')}:"
+        found |= identity.own_modules(where, nn.Identity())
+    return found
 
 
 def _size(shape: tuple[int, ...]) -> str:

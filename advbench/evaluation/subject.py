@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader
 from advbench.data import find as images
 from advbench.data.find import Images
 from advbench.errors import UsageError
-from advbench.estimators import TorchClassifier, preprocessing_of, whole_model
+from advbench.estimators import BackwardModel, TorchClassifier, identity, preprocessing_of, whole_model
 from advbench.evaluation.options import Norm, Options, name_of
 from advbench.models import find as network
 from advbench.models.find import Network
@@ -77,6 +77,19 @@ def find_model(model: Any, weights: Path | None = None) -> Network:
     )
 
 
+def with_backward(module: nn.Module, given: Any) -> nn.Module:
+    """The module with the gradient of a stand-in: ``identity``, a name ``file.py:function`` or a function; None for none.
+
+    :raises UsageError: for a name of no function.
+    """
+    if given is None:
+        return module
+    function = identity if given == "identity" else network.member(given) if isinstance(given, str) else given
+    if not callable(function):
+        raise UsageError(f"--backward {name_of(given)} is no function (model, images) -> logits")
+    return BackwardModel(module, function, name_of(given))
+
+
 def find_images(options: Options, shape: tuple[int, int, int] | None, seed: int, data_dir: Path | None) -> Images:
     """The images of an evaluation: in memory, or by any name of :func:`advbench.data.find.find`.
 
@@ -107,7 +120,11 @@ def _pair(source: Any, n: int | None, seed: int) -> tuple[np.ndarray, np.ndarray
         x, y = _array(source.x), _array(source.y)
     elif isinstance(source, DataLoader):
         x, y = (np.concatenate(parts) for parts in _transposed(source))
-    elif hasattr(source, "__getitem__") and hasattr(source, "__len__") and not isinstance(source, (np.ndarray, Tensor)):
+    elif (
+        hasattr(source, "__getitem__")
+        and hasattr(source, "__len__")
+        and not isinstance(source, (np.ndarray, Tensor, Mapping))
+    ):
         chosen = images.choice(len(source), n, seed).tolist()
         x, y = (np.stack(parts) for parts in _transposed(source[i] for i in chosen))
     else:

@@ -2,7 +2,15 @@
 
 from advbench.metrics.certified import certified_accuracy, certified_radius
 from advbench.metrics.confidence import confidence, cross_entropy
-from advbench.metrics.detection import auc, detectability, detection_figures, sr_at, true_positive_rate
+from advbench.metrics.detection import (
+    auc,
+    average_precision,
+    detectability,
+    detection_figures,
+    fpr_at_tpr,
+    sr_at,
+    true_positive_rate,
+)
 from advbench.metrics.figures import (
     COLUMNS,
     Figure,
@@ -18,7 +26,7 @@ from advbench.metrics.figures import (
     proportion,
     share,
 )
-from advbench.metrics.passes import Passes, counted
+from advbench.metrics.passes import OutOfPassesError, Passes, counted
 from advbench.metrics.robustness import attacked, robust_accuracy, still_correct
 from advbench.metrics.rows import (
     above,
@@ -37,11 +45,13 @@ from advbench.metrics.rows import (
 __all__ = [
     "COLUMNS",
     "Figure",
+    "OutOfPassesError",
     "Passes",
     "above",
     "accuracy",
     "attacked",
     "auc",
+    "average_precision",
     "balanced",
     "by_seed",
     "certified_accuracy",
@@ -52,6 +62,7 @@ __all__ = [
     "detectability",
     "detection_figures",
     "difference",
+    "fpr_at_tpr",
     "gained",
     "highest_row",
     "lead",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from math import sqrt
+from math import ceil, sqrt
 
 import numpy as np
 
@@ -48,6 +48,36 @@ def auc(clean: np.ndarray, adversarial: np.ndarray) -> Figure:
     q1, q2 = a / (2 - a), 2 * a**2 / (1 + a)
     error = sqrt(max(a * (1 - a) + (n1 - 1) * (q1 - a**2) + (n0 - 1) * (q2 - a**2), 0) / (n0 * n1))
     return Figure(a, n0 + n1, max(0.0, a - Z95 * error), min(1.0, a + Z95 * error))
+
+
+def average_precision(clean: np.ndarray, adversarial: np.ndarray) -> Figure:
+    """Area under the precision-recall curve (AUPR), adversarial images being the positives, as average precision.
+
+    The logit interval is that of Boyd, Eng & Page (2013, section 3.2). Chance is the share of adversarial images.
+    """
+    from scipy.special import expit, logit
+    from sklearn.metrics import average_precision_score
+
+    n0, n1 = len(clean), len(adversarial)
+    if not n1:
+        return Figure(float("nan"), n0)
+    a = float(average_precision_score(np.repeat([0, 1], [n0, n1]), np.concatenate([clean, adversarial])))
+    if not 0 < a < 1:
+        return Figure(a, n0 + n1)
+    half = Z95 / sqrt(n1 * a * (1 - a))
+    return Figure(a, n0 + n1, float(expit(logit(a) - half)), float(expit(logit(a) + half)))
+
+
+def fpr_at_tpr(clean: np.ndarray, adversarial: np.ndarray, tpr: float = 0.95) -> Figure:
+    """The share of clean images that are flagged by the highest threshold that flags at least a share of the adversarial ones.
+
+    Scores at the threshold are flagged, so equal scores of both kinds count against the detector.
+    """
+    if not len(adversarial):
+        return Figure(float("nan"), len(clean))
+    wanted = ceil(tpr * len(adversarial) - 1e-9)
+    threshold = np.sort(adversarial)[len(adversarial) - wanted]
+    return proportion(int((clean >= threshold).sum()), len(clean))
 
 
 def detection_figures(clean: np.ndarray, adversarial: np.ndarray, thresholds: Mapping[int, float]) -> dict[str, Figure]:

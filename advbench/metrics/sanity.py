@@ -8,14 +8,19 @@ classifier; the :class:`Rule` of a check has the accepted range, the meaning of 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import pairwise
 from math import inf, isnan, nan
+from unittest import mock
 
 import numpy as np
+import torch
 from art.attacks.attack import EvasionAttack
 from art.estimators.classification import PyTorchClassifier
 
+from advbench.estimators import gradient_and_outputs
+from advbench.metrics.causes import cause
 from advbench.metrics.figures import Figure, mean, proportion
 from advbench.metrics.robustness import attacked
 
@@ -45,7 +50,7 @@ RULES = {
     "gradients": Rule(
         -inf,
         0.01,
-        "the gradient of the loss is zero or not finite for {value:.1%} of {n} images",
+        "the gradient of the loss is zero or not finite for {value:.1%} of {n} images{found}",
         "gradients are masked: attacks that follow them stand still, so accuracy under them shows nothing",
         "look for rounding, detach, NumPy or a saturated softmax in the model; attack a differentiable stand-in (BPDA)",
     ),
@@ -111,6 +116,49 @@ RULES = {
         "Square, which uses scores alone, beats {value:.1%} of {n} images that every attack by gradients left",
         "an attack that sees less is stronger, so the gradients do not lead to the adversarial images that are there",
         "run Square with more queries and restarts, and attack a differentiable stand-in (BPDA)",
+    ),
+    "restarts find no more": Rule(
+        -inf,
+        0.05,
+        "four more random starts beat {value:.1%} of {n} images that the first left",
+        "the result depends on where the attack starts: the loss has many bad optima, or its gradients are noise",
+        "more restarts, more and smaller steps, several losses; and attack a differentiable stand-in (BPDA)",
+    ),
+    "no gradients at inference": Rule(
+        -inf,
+        0,
+        "the model computes gradients itself to predict {value:.1%} of {n} images",
+        "the model optimises while it answers: attacks do not differentiate through that, so they are weak",
+        "attack the model without that loop too, and with attacks made for such defences (Croce et al., 2022)",
+    ),
+    "silent success": Rule(
+        -inf,
+        0.02,
+        "{found} misclassifies {value:.1%} of {n} images on its way, and returns others",
+        "the attack finds adversarial images and loses them again, so accuracy under it is too high",
+        "return the best iterate of all steps, or stop at the first that is misclassified",
+    ),
+    "incomplete optimisation": Rule(
+        -inf,
+        0.1,
+        "{found} leaves {value:.1%} of {n} images whose loss still rises in its last steps",
+        "the attack stops before it has converged, so accuracy under it is too high",
+        "more steps, or larger ones",
+    ),
+    "transfer failure": Rule(
+        -inf,
+        0.02,
+        "what {found} differentiates calls {value:.1%} of {n} images beaten, and the model does not",
+        "attacks see another function than the one that is judged",
+        "remove what the model does only under gradients (requires_grad, is_grad_enabled, autocast), or give the stand-in "
+        "that fits with --backward",
+    ),
+    "unconstrained failure": Rule(
+        -inf,
+        0.02,
+        "{found} leaves {value:.1%} of {n} images right at a bound that allows a grey image",
+        "no classifier can survive this: that attack fails, and its row shows nothing",
+        "give the attack other parameters, or attack a differentiable stand-in (--backward)",
     ),
     "normalisation": Rule(
         -inf,
@@ -188,10 +236,13 @@ def _gain(before: np.ndarray, after: np.ndarray) -> Figure:
 
 
 def gradients(classifier: PyTorchClassifier, x: np.ndarray, y: np.ndarray) -> Check:
-    """The share of images where the gradient of the cross-entropy is zero everywhere or not finite somewhere."""
-    rows = classifier.loss_gradient(x, np.eye(classifier.nb_classes, dtype=np.float32)[y]).reshape(len(x), -1)
-    useless = ~np.isfinite(rows).all(1) | (rows == 0).all(1)
-    return Check("gradients", proportion(int(useless.sum()), len(x)))
+    """The share of images where the gradient that attacks follow is zero everywhere or not finite somewhere, and why."""
+    labels = np.eye(classifier.nb_classes, dtype=np.float32)[y]
+    tensors = (torch.from_numpy(each).to(classifier.device) for each in (x, labels))
+    rows = gradient_and_outputs(classifier, *tensors)[0].flatten(1)
+    useless = ~rows.isfinite().all(1) | (rows == 0).all(1)
+    reason = cause(classifier, x) if useless.any() else ""
+    return Check("gradients", proportion(int(useless.sum()), len(x)), f" ({reason})" if reason else "")
 
 
 def _alike(first: np.ndarray, second: np.ndarray, tolerance: float) -> np.ndarray:
@@ -292,6 +343,33 @@ def more_steps(classifier: PyTorchClassifier, make: MakeAttack, x: np.ndarray, y
     return Check("more steps do not help the defender", _gain(few, many))
 
 
+def restarts(
+    classifier: PyTorchClassifier,
+    make: MakeAttack,
+    beaten: np.ndarray,
+    x: np.ndarray,
+    y: np.ndarray,
+    eps: float,
+    starts: int = 4,
+) -> Check:
+    """The share of images that further random starts of 20 steps beat.
+
+    :param beaten: bool (N,): the images that the first start beat; they are left out.
+    """
+    left = np.flatnonzero(~beaten)
+    for _ in range(starts):
+        if len(left):
+            left = left[~attacked(classifier, make(classifier, eps, 20), x[left], y[left])[1]]
+    return Check("restarts find no more", proportion(int((~beaten).sum()) - len(left), len(y)))
+
+
+def inference(classifier: PyTorchClassifier, x: np.ndarray) -> Check:
+    """Whether the model computes gradients to predict images, as defences do that optimise at inference."""
+    with mock.patch.object(torch.autograd, "_engine_run_backward", wraps=torch.autograd._engine_run_backward) as run:
+        classifier.predict(x)
+    return Check("no gradients at inference", proportion(len(x) if run.called else 0, len(x)))
+
+
 def transfer(
     classifier: PyTorchClassifier, attack: EvasionAttack, beaten: np.ndarray, x: np.ndarray, y: np.ndarray
 ) -> Check:
@@ -321,13 +399,16 @@ def normalisation(
     alternatives: Mapping[str, Callable[[np.ndarray], np.ndarray]],
     given: np.ndarray | None = None,
 ) -> Check:
-    """How much better the model is when its images are preprocessed in another way.
+    """How much better the model is when its images are preprocessed in another way, where it takes them at all.
 
     :param alternatives: by name, functions of images in [0, 1].
     :param given: which images (N,) are right as they are, where that is known already.
     """
     if given is None:
         given = _correct(classifier, x, y)
-    gains = {name: _gain(given, _correct(classifier, change(x), y)) for name, change in alternatives.items()}
+    gains = {next(iter(alternatives)): _gain(given, given)}
+    for name, change in alternatives.items():
+        with suppress(Exception):  # a user's model may refuse images outside of [0, 1]
+            gains[name] = _gain(given, _correct(classifier, change(x), y))
     best = max(gains, key=lambda name: gains[name].value)
     return Check("normalisation", gains[best], best)

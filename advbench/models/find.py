@@ -56,20 +56,17 @@ def find(name: str, weights: Path | None = None) -> Network:
         return _timm(part, weights)
     if source == "zoo":
         found = _of_file(zoo.path(part, "classifier"))
-    elif Path(name).is_dir():
+    elif name and Path(name).is_dir():
         found = _of_run(Path(name), "classifier")
     elif source and Path(source).is_dir():
         found = _of_run(Path(source), part)
     elif source and part.isidentifier():
-        namespace = run_file(Path(source)) if source.endswith(".py") else _package(source)
-        found = Network(_called(namespace, name, part))
+        found = Network(_module(member(name), name))
     else:
         raise UsageError(f"MODEL must be {FORMS}; found {name!r}")
     if weights is None:
         return found
-    state = read(weights)
-    fill(found.module, state, weights)
-    return replace(found, notes=state.notes)
+    return replace(found, notes=fill(found.module, read(weights), weights))
 
 
 def _torchvision(name: str, weights: Path | None) -> Network:
@@ -111,8 +108,7 @@ def _of_library(name: str, make: Callable[..., nn.Module], weights: Path | None)
             if part.lower().startswith("aux") and is_absent:  # a head that only a training uses
                 setattr(module, part, None)
                 setattr(module, "aux_logits", False)  # noqa: B010 a type checker takes it for a tensor
-        fill(module, state, weights)
-        return module, state.notes
+        return module, fill(module, state, weights)
     try:
         return make(), ()
     except Exception as error:  # every library has its own errors for a network that is not there
@@ -160,14 +156,25 @@ def _package(name: str) -> ModuleType:
         return import_module(name)
 
 
-def _called(namespace: ModuleType, name: str, part: str) -> nn.Module:
+def member(name: str) -> Any:
+    """What ``file.py:callable`` or ``package.module:callable`` names.
+
+    :raises UsageError: for a name of another form, a file or package that does not import, or one without such a member.
+    """
+    source, _, part = name.rpartition(":")
+    if not (source and part.isidentifier()):
+        raise UsageError(f"{name!r} is not of the form file.py:callable or package.module:callable")
+    namespace = run_file(Path(source)) if source.endswith(".py") else _package(source)
     if not hasattr(namespace, part):
         raise did_you_mean(
-            f"callable in {name.rpartition(':')[0]}",
+            f"callable in {source}",
             part,
             [known for known, value in vars(namespace).items() if callable(value) and not known.startswith("_")],
         )
-    found = getattr(namespace, part)
+    return getattr(namespace, part)
+
+
+def _module(found: Any, name: str) -> nn.Module:
     if not isinstance(found, nn.Module):
         found = _call(found, name)
     if not isinstance(found, nn.Module):

@@ -6,7 +6,7 @@ import pickle
 import pickletools
 import re
 from _compat_pickle import IMPORT_MAPPING, NAME_MAPPING  # torch.save writes the names of Python 2
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
@@ -26,6 +26,18 @@ _PREFIXES = ("module.", "_orig_mod.")  # of DataParallel and of torch.compile
 _COUNTERS = ("n_averaged",)  # of torch.optim.swa_utils, beside the weights
 _LEGACY_PICKLES = 4  # of a file that torch.save wrote before PyTorch 1.6: magic number, protocol, system, object
 _DEPTH = 3
+_FORMATS = {
+    b"\x1f\x8b": "gzip",
+    b"BZh": "bzip2",
+    b"\xfd7zXZ": "xz",
+    b"7z\xbc\xaf": "7z",
+    b"Rar!": "rar",
+    b"\x89HDF": "HDF5",
+}
+_STAND_INS: dict[str, Callable[..., Any]] = {  # of containers, which torch fills after it has made them
+    "collections.defaultdict": lambda *_: {},
+    "collections.deque": lambda *_: [],
+}
 _NUMBER = re.compile(r"(?<=[a-z])\.(?=\d)")  # norm.1, as names of torchvision were once written
 
 
@@ -68,8 +80,7 @@ def read(path: Path) -> State:
         if not file or not Path(file).is_file():
             raise UsageError(f"no weights at {path}")
         path = Path(file)
-    _refuse_text(path)
-    if path.suffix == ".safetensors":
+    if _is_safetensors(path):
         try:
             found: Any = load_file(path)
         except (SafetensorError, OSError) as error:
@@ -77,6 +88,10 @@ def read(path: Path) -> State:
     else:
         found = _unpickled(path)
     state = _chosen(found, wanted, path)
+    if is_zipfile(path):
+        with ZipFile(path) as archive:
+            if (damaged := archive.testzip()) is not None:  # torch does not look
+                state.notes += (f"{path.name} IS DAMAGED: the checksum of {damaged} in it is wrong",)
     for prefix in _PREFIXES:
         if all(name.startswith(prefix) for name in state if name not in _COUNTERS):
             state = _without(prefix, state)
@@ -94,33 +109,58 @@ def _without(prefix: str, state: State) -> State:
     return bare
 
 
-def _refuse_text(path: Path) -> None:
-    """:raises UsageError: for an empty file, a web page, a pointer of Git LFS or other text."""
+def _is_safetensors(path: Path) -> bool:
+    """Whether a file is of safetensors, or else one of torch.save, by its content.
+
+    :raises UsageError: for anything else; what it is is said where it is known.
+    """
     with open(path, "rb") as stream:
         start = stream.read(256)
     if not start:
         raise UsageError(f"{path} is empty; fetch the weights again")
-    try:
-        text = start.decode("utf-8-sig").lstrip()
-    except UnicodeDecodeError:
-        return
+    with suppress(UnicodeDecodeError):
+        _refuse_text(path, start.decode("utf-16" if start[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig").lstrip())
+    if start[8:9] == b"{":  # behind the length of the header
+        return True
+    if is_zipfile(path):
+        with ZipFile(path) as archive:
+            held = archive.namelist()
+        if any(name.rpartition("/")[2] == "constants.pkl" for name in held):
+            raise UsageError(
+                f"{path} is a TorchScript program; as MODEL, name a function that returns torch.jit.load of it"
+            )
+        if not any(name.endswith("data.pkl") for name in held):
+            raise UsageError(
+                f"{path} is an archive that torch.save did not write; it holds {', '.join(held[:2]) or 'nothing'}"
+            )
+    elif start.startswith(b"PK"):
+        raise UsageError(f"{path} is cut short; fetch the weights again")
+    elif not start.startswith(b"\x80"):  # with which pickles begin
+        known = next((f": it is {name}" for first, name in _FORMATS.items() if start.startswith(first)), "")
+        raise UsageError(f"{path} is neither a safetensors file nor one that torch.save wrote{known}")
+    return False
+
+
+def _refuse_text(path: Path, text: str) -> None:
+    """:raises UsageError: for a web page, a pointer of Git LFS or other text."""
     if text.startswith("version https://git-lfs"):
         raise UsageError(f"{path} is a pointer of Git LFS, not the weights; fetch them with 'git lfs pull'")
     if text.startswith("<"):
         raise UsageError(f"{path} is a web page, not weights; fetch the file itself, not the page of its host")
     if all(character.isprintable() or character.isspace() for character in text):
-        raise UsageError(f"{path} is text, not weights; it begins with {text[:40]!r}")
+        index = " (an index of weights in several files: save them as one)" if path.name.endswith(".index.json") else ""
+        raise UsageError(f"{path} is text, not weights{index}; it begins with {text[:40]!r}")
 
 
 def _unpickled(path: Path) -> Any:
     try:
-        others: list[Any] = [(_Inert, name) for name in _globals(path)]
+        others: list[Any] = [(_STAND_INS.get(name, _Inert), name) for name in _globals(path)]
         with torch.serialization.safe_globals(others):  # what torch knows as safe itself has precedence
             return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise UsageError(
-            f"{path} is not a plain state dict: reading it would run code from the file, which is refused; "
-            "save model.state_dict()"
+            f"{path} is not a plain state dict as torch.save writes it: reading it would run code from the file, which is "
+            "refused; save model.state_dict()"
         ) from error
     except Exception as error:
         raise UsageError(f"{path} cannot be read as weights: {first_line(error)}") from error
@@ -197,8 +237,10 @@ def _state_dicts(found: dict[Any, Any], name: str = "", depth: int = 0) -> Itera
             yield from _state_dicts(value, f"{name}.{key}" if name else key, depth + 1)
 
 
-def fill(module: nn.Module, state: dict[str, Any], path: Path) -> None:
-    """Put a state dict into a module: what ``load_state_dict`` takes, and names that differ in one prefix, or as norm.1 and norm1, alone.
+def fill(module: nn.Module, state: dict[str, Any], path: Path) -> tuple[str, ...]:
+    """Put a state dict into a module: what ``load_state_dict`` takes, and names that differ in a prefix, or as norm.1 and norm1, alone.
+
+    Returns what was opened and left out, one sentence each.
 
     :raises UsageError: if they are the weights of another network; the message names the differences.
     """
@@ -210,23 +252,51 @@ def fill(module: nn.Module, state: dict[str, Any], path: Path) -> None:
         filled._metadata = version
         try:
             module.load_state_dict(filled)
-            return
         except Exception as error:  # a module's own hooks may raise anything
             failure = error
+        else:
+            return (*filled.notes, *_roundings(filled, wanted, path))
+    lines = str(failure).splitlines()
+    opened = f" ({'; '.join(filled.notes)})" if filled.notes else ""
     raise UsageError(
         f"{path} holds the weights of another network than {type(module).__name__}: "
-        f"{_problems(filled, wanted) or first_line(failure)}"
+        f"{_problems(filled, wanted) or lines[-1].strip()}{opened}"
     ) from failure
 
 
+def _roundings(state: dict[str, Any], wanted: dict[str, Any], path: Path) -> list[str]:
+    """A sentence if weights of a file were no floats, or of 8 bits, and have become floats."""
+    kinds = {
+        str(state[name].dtype).removeprefix("torch.")
+        for name, own in wanted.items()
+        if name in state
+        and isinstance(own, Tensor)
+        and own.is_floating_point()
+        and (not state[name].is_floating_point() or state[name].element_size() == 1)
+    }
+    return (
+        [f"{path.name} HOLDS WEIGHTS OF {', '.join(sorted(kinds))}, taken as they are: is it quantised?"]
+        if kinds
+        else []
+    )
+
+
 def renamed(state: dict[str, Any], wanted: dict[str, Any]) -> State:
-    """The state dict under the names of a module, where these differ in one prefix of all, or as norm.1 and norm1, alone."""
+    """The state dict under the names of a module, where these differ in a prefix, or as norm.1 and norm1, alone.
+
+    Where the file has more than what is under the prefix, as the weights of a loss beside those of a model, that is left out.
+    """
     found = State(state)
     found._metadata, found.notes = getattr(state, "_metadata", None), getattr(state, "notes", ())
-    prefix = f"{next(iter(state), '').partition('.')[0]}."
-    if state and all(name.startswith(prefix) for name in state):
+    first = next(iter(wanted), "")
+    prefixes = [name.removesuffix(first) for name in state if name.endswith(f".{first}")] if first not in state else []
+    for prefix in sorted(prefixes, key=_rank):
         bare = _without(prefix, found)
         if bare.keys() == wanted.keys():
+            if others := [name for name in state if not name.startswith(prefix)]:
+                bare.notes += (
+                    f"taken is what begins with {prefix!r}; left out: {len(others)} ({', '.join(others[:2])})",
+                )
             return bare
     numbered = {_NUMBER.sub("", name): name for name in wanted if name not in state}
     for name in state.keys() - wanted.keys():

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import shlex
+import sys
 from collections.abc import Sequence
 from math import floor, isfinite, log10
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import Field
 
 from advbench.errors import UsageError
 from advbench.files import check_tree, first_line
@@ -17,6 +20,9 @@ from advbench.study.stages import check, stage_seconds
 
 BOUNDS = ("eps", "fit_eps")
 """The columns of results.csv that hold the bound of an attack."""
+
+_EXHIBITS = Annotated[list[Exhibit], Field(max_length=500)]  # of someone else, who may have made more than can be shown
+_LONGEST = 2000  # characters of a cell
 
 
 def read_run(directory: Path) -> dict[str, Any]:
@@ -33,7 +39,7 @@ def read_run(directory: Path) -> dict[str, Any]:
     check_tree(directory)
     check(directory)
     try:
-        exhibits = read(directory / "exhibits.json", list[Exhibit]) if (directory / "exhibits.json").is_file() else []
+        exhibits = read(directory / "exhibits.json", _EXHIBITS) if (directory / "exhibits.json").is_file() else []
         about = read(directory / "about.json", About) if (directory / "about.json").is_file() else {}
         about = {**About().model_dump(), **about}
         config = read(directory / "config.json", Request)
@@ -59,7 +65,13 @@ def cell(value: Any) -> str:
         return ""
     if isinstance(value, float) and not value.is_integer():
         return f"{value:.3f}" if abs(value) >= 0.01 else f"{value:.3g}"
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    return f"{value:g}" if isinstance(value, float) else str(value)[:_LONGEST]
+
+
+def _is_number(value: Any) -> bool:
+    """Whether a cell is a number that a float can hold."""
+    is_known = isinstance(value, int | float) and not isinstance(value, bool)
+    return is_known and (isinstance(value, float) or abs(value) < sys.float_info.max)
 
 
 def with_intervals(columns: Sequence[Any], rows: Sequence[Sequence[Any]]) -> tuple[list[Any], list[list[Any]]]:
@@ -74,7 +86,13 @@ def with_intervals(columns: Sequence[Any], rows: Sequence[Sequence[Any]]) -> tup
         kept = [row[i] for i in others]
         return [*kept[:place], interval, *kept[place:]]
 
-    texts = ["" if row[low] is None or row[low] != row[low] else f"{row[low]:.3f} to {row[high]:.3f}" for row in rows]
+    def text(row: Sequence[Any]) -> str:
+        if not _is_number(row[low]) or row[low] != row[low]:
+            return ""
+        end = f"{row[high]:.3f}" if _is_number(row[high]) else "infinity"  # JSON has no infinity
+        return f"{row[low]:.3f} to {end}"
+
+    texts = [text(row) for row in rows]
     return joined(columns, "95 % interval"), [joined(row, text) for row, text in zip(rows, texts, strict=True)]
 
 
@@ -86,7 +104,7 @@ def formatted(columns: Sequence[Any], rows: Sequence[Sequence[Any]]) -> tuple[li
     texts, numeric = [], []
     for name, values in zip(columns, zip(*rows, strict=True) if rows else [()] * len(columns), strict=True):
         present = [value for value in values if value is not None and value == value and value != ""]
-        numbers = [value for value in present if isinstance(value, int | float) and not isinstance(value, bool)]
+        numbers = [value for value in present if _is_number(value)]
         numeric.append(len(numbers) == len(present) > 0)
         if str(name) in BOUNDS and numeric[-1]:
             texts.append([number(float(value)) if value in present else "" for value in values])

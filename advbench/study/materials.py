@@ -86,22 +86,24 @@ class Materials(Generic[C]):
     def trained(
         self,
         stage: str,
-        spec: models.ModelSpec,
+        spec: models.ModelSpec | Callable[[], models.ModelSpec],
         weights_seed: int,
         train: Callable[[TappedModule, Path], History],
         **columns: Any,
     ) -> Path:
         """The weights of a network, trained from freshly drawn ones where the run does not have them.
 
+        :param spec: or what makes it, where that takes long: it is called for a training alone.
         :param weights_seed: of the weights that it starts from.
         :param train: trains the module in place, on the study's device, given a checkpoint file.
         :param columns: what the rows of its history say of it.
         """
 
         def make(checkpoint: Path) -> Training:
-            module = models.create(spec, weights_seed).to(self.study.device)
+            known = spec() if callable(spec) else spec
+            module = models.create(known, weights_seed).to(self.study.device)
             history = train(module, checkpoint)
-            return partial(models.save, module=module, spec=spec), history
+            return partial(models.save, module=module, spec=known), history
 
         return self.weights_file(stage, make, **columns)
 

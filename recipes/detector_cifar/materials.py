@@ -70,12 +70,15 @@ class Detectors(StaticDetectors[DetectorCifar]):
         chosen, validation = self._drawn(self.split["train"], n, "classifier", "subset"), self.split["validation"]
         if n is not None and len(chosen) < len(self.split["train"]):
             validation = validation[: max(n // 8, 1)]
-        x, y = data.x[chosen], data.y[chosen]
-        moments = x.mean(axis=(0, 2, 3), dtype=np.float64), x.std(axis=(0, 2, 3), dtype=np.float64)
-        mean, std = (tuple((moment / 255).round(4).tolist()) for moment in moments)
-        spec = models.ModelSpec("resnet32", x.shape[1:], len(data.classes), mean, std)
+
+        def spec() -> models.ModelSpec:
+            x = data.x[chosen]
+            moments = x.mean(axis=(0, 2, 3), dtype=np.float64), x.std(axis=(0, 2, 3), dtype=np.float64)
+            mean, std = (tuple((moment / 255).round(4).tolist()) for moment in moments)
+            return models.ModelSpec("resnet32", x.shape[1:], len(data.classes), mean, std)
+
         schedule = config.classifier_schedule
-        batch = min(schedule.batch_size, max(len(x) // 30, 16))  # few images still make some steps an epoch
+        batch = min(schedule.batch_size, max(len(chosen) // 30, 16))  # few images still make some steps an epoch
         batch -= batch % config.devices  # which share it equally
         schedule = replace(
             schedule,
@@ -86,9 +89,9 @@ class Detectors(StaticDetectors[DetectorCifar]):
         seed = self.study.seed_of("classifier")
 
         def train(module: TappedModule, checkpoint: Path) -> History:
-            held_out = data.x[validation], data.y[validation]
+            images, held_out = ((data.x[part], data.y[part]) for part in (chosen, validation))
             return train_classifier(
-                module, (x, y), held_out, schedule, seed, self.study.device, checkpoint, config.devices
+                module, images, held_out, schedule, seed, self.study.device, checkpoint, config.devices
             )
 
         self.trained("classifier", spec, seed, train)

@@ -157,17 +157,18 @@ def test_a_random_model_is_judged_once_for_each_component(trained_net, digits, m
     assert 0 < attack.beaten["apgd-ce"].sum() < 24
 
 
+@pytest.mark.parametrize("norm, order", [(np.inf, 1), (2, 2), (1, np.inf)])
 @pytest.mark.parametrize("classes", [2, 3])
-def test_with_few_classes_it_runs_without_the_loss_that_needs_four(interior, classes, short):
+def test_with_few_classes_it_runs_without_the_loss_that_needs_four(interior, classes, norm, order, short):
     classifier = estimators.classifier(Linear(classes).eval(), SHAPE, classes, device="cpu")
     y = classifier.predict(interior).argmax(1)
     logits = classifier.predict(interior)
     weights = classifier.model.layer.weight.detach().numpy()
     other = np.arange(classes)[None] != y[:, None]
     margin = (logits.max(1, keepdims=True) - logits)[other].reshape(len(y), -1)
-    dual = np.abs(weights[None] - weights[y][:, None]).sum(2)[other].reshape(len(y), -1)
+    dual = np.linalg.norm(weights[None] - weights[y][:, None], order, axis=2)[other].reshape(len(y), -1)
     nearest = (margin / dual).min(1)  # of a linear model
-    attack = AutoAttack(classifier, eps=float(np.median(nearest)))
+    attack = AutoAttack(classifier, norm, float(np.median(nearest)))
     np.testing.assert_array_equal(attack.beat(interior, y)[1], nearest < attack.eps)
     assert list(attack.beaten) == ["apgd-ce", "fab-t", "square"]
 

@@ -4,10 +4,14 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+import torch
+import torch.nn.functional as F
+from conftest import Linear
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import nn
 
-from advbench import attacks
+from advbench import attacks, estimators
 from advbench.attacks import ATTACKS, DeepFool
 
 BOUNDED = ("fgsm", "bim", "bim-l2", "pgd", "pgd-l2")
@@ -41,10 +45,6 @@ def test_deepfool_is_within_its_overshoot_of_the_optimum(linear, interior, name)
 @pytest.mark.parametrize("name", BOUNDED)
 def test_a_bounded_attack_succeeds_just_above_the_optimum_and_never_below(name, interior):
     """Two classes: the gradient of the loss points at the only boundary, so a factor of 1.02 must do."""
-    from conftest import Linear
-
-    from advbench import estimators
-
     linear = estimators.classifier(Linear(classes=2).eval(), (1, 8, 8), 2, device="cpu")
     best, k0 = optimum(linear, interior, ATTACKS[name].norm)
     for i in range(8):
@@ -52,6 +52,57 @@ def test_a_bounded_attack_succeeds_just_above_the_optimum_and_never_below(name, 
             attack = attacks.create(name, linear, eps=float(best[i] * factor), max_iter=40)
             adversarial = attack.generate(interior[i : i + 1], k0[i : i + 1])
             assert (linear.predict(adversarial).argmax(1)[0] != k0[i]) == flips
+
+
+class Scaled(nn.Module):
+    def __init__(self, factor, classes):
+        super().__init__()
+        self.net, self.factor = Linear(classes), factor
+
+    def forward(self, x):
+        return self.net(x) * self.factor
+
+
+@pytest.mark.parametrize("factor", [1e-5, 30, 1e5, 1e25])
+@pytest.mark.parametrize("name", BOUNDED)
+def test_confident_logits_are_attacked_as_well_as_others(name, factor, interior):
+    """In float32 the softmax of such logits is 1, and the gradient of the cross-entropy is 0 or lacks the label's logit."""
+    linear = estimators.classifier(Scaled(factor, 2).eval(), (1, 8, 8), 2, device="cpu")
+    best, k0 = optimum(
+        estimators.classifier(Linear(2).eval(), (1, 8, 8), 2, device="cpu"), interior, ATTACKS[name].norm
+    )
+    for i in range(4):
+        attack = attacks.create(name, linear, eps=float(best[i] * 1.02), max_iter=40)
+        adversarial = attack.generate(interior[i : i + 1], k0[i : i + 1])
+        assert linear.predict(adversarial).argmax(1)[0] != k0[i]
+
+
+@pytest.mark.parametrize("factor", [1e-5, 1e-3, 1e5])
+def test_the_nearest_boundary_does_not_depend_on_the_scale_of_the_logits(factor, linear, interior):
+    scaled = estimators.classifier(Scaled(factor, 4).eval(), (1, 8, 8), 4, device="cpu")
+    for name in ("deepfool-l2", "deepfool-linf", "fmn-l2"):
+        norm = ATTACKS[name].norm
+        ours, theirs = (
+            size(attacks.create(name, each).generate(interior[:8]) - interior[:8], norm) for each in (scaled, linear)
+        )
+        assert (ours > 0).all()
+        np.testing.assert_allclose(ours, theirs, rtol=0.02)
+
+
+@pytest.mark.parametrize("factor", [3, 30, 300])
+def test_the_direction_is_that_of_the_exact_gradient(factor, interior):
+    """Cross-entropy is softplus of this loss, which never saturates."""
+    module, y = Scaled(factor, 4).eval(), np.arange(32) % 4
+    classifier = estimators.classifier(module, (1, 8, 8), 4, device="cpu")
+    labels = torch.from_numpy(y)
+    for targets in (labels, F.one_hot(labels, 4).float()):
+        found = estimators.gradient_and_outputs(classifier, torch.from_numpy(interior), targets)[0].flatten(1).double()
+        x = torch.from_numpy(interior).double().requires_grad_(True)
+        z = Scaled(factor, 4).double()(x)
+        others = z.scatter(1, labels[:, None], -torch.inf)
+        loss = others.logsumexp(1) - z.gather(1, labels[:, None])[:, 0]
+        (wanted,) = torch.autograd.grad(loss.sum(), x)
+        torch.testing.assert_close(F.normalize(found), F.normalize(wanted.flatten(1)), atol=1e-3, rtol=0)
 
 
 @settings(max_examples=25, deadline=None)

@@ -117,7 +117,7 @@ def test_the_model_judges_and_the_attack_goes_on_where_it_does_not_agree(trained
     x, y = digits[2][:16], digits[3][:16]
     classifier = estimators.classifier(trained_net, SHAPE, 10, device="cpu")
     x, y = (array[classifier.predict(x).argmax(1) == y] for array in (x, y))
-    monkeypatch.setattr(classifier, "_pass", lambda x, y: (torch.zeros_like(x), y.roll(1, 1)))
+    monkeypatch.setattr(classifier, "_pass", lambda x, y, is_direction: (torch.zeros_like(x), y.roll(1, 1)))
     shown = []
     monkeypatch.setattr(
         classifier, "predict", lambda x, **o: (shown.append(len(x)), type(classifier).predict(classifier, x, **o))[1]

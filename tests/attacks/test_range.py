@@ -87,3 +87,19 @@ def test_trainings_detectors_and_preprocessors_refuse_the_same(fitted, classifie
     for images in (grey, digits[0][:64], digits[0][:64].astype(np.float64)):
         with pytest.raises(ValueError, match="train must hold uint8 images in 0..255, .*not float"):
             trainers.train_classifier(make_small_net(), (images, y), (images, y), schedule)
+
+
+@pytest.mark.parametrize(
+    "name", ["fgsm", "pgd-l2", "deepfool-l2", "deepfool-linf", "fmn-l1", "apgd-ce", "fab-t", "carlini"]
+)
+def test_the_users_default_type_changes_nothing(classifier, digits, name):
+    found = []
+    for kind in (torch.float32, torch.float64):
+        np.random.seed(0)
+        torch.set_default_dtype(kind)
+        try:
+            found.append(attack(name, classifier).generate(digits[2][:3], digits[3][:3]))
+        finally:
+            torch.set_default_dtype(torch.float32)
+    assert found[1].dtype == np.float32
+    np.testing.assert_allclose(*found, atol=1e-5)

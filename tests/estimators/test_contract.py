@@ -33,6 +33,11 @@ def pictures(interior):
     return Images("pictures", Pixels(interior), np.arange(32) % 4)
 
 
+def test_weights_without_values_are_refused(pictures):
+    with pytest.raises(UsageError, match="weights without values, on the device 'meta'"):
+        contract.classifier(Linear().to("meta"), pictures, CPU)
+
+
 @pytest.mark.parametrize(
     "change, said",
     [
@@ -44,6 +49,7 @@ def pictures(interior):
         (lambda z: z[:, :, None], r"must return logits \(32, classes\) for 32 images, found \(32, 4, 1\)"),
         (lambda z: z[:, :3], r"labels go up to 3 and the model has 3 outputs, 0\.\.2"),
         (lambda z: z.to("meta"), "images on cpu and answers on meta; take .to"),
+        (lambda z: torch.complex(z, z), "returns complex numbers"),
         (lambda z: z @ z, r"does not take images of shape \(1, 8, 8\) on cpu .*--shape C,H,W.*: .*mat1"),
     ],
 )
@@ -81,6 +87,14 @@ def low(z):
         (lambda z: 255 * low(z), "probabilities times 25[45].* .*--outputs probabilities"),
         (lambda z: z.sigmoid(), "as a sigmoid a class does.*--outputs sigmoid"),
         (lambda z: z[:, :2].sigmoid(), "as a sigmoid a class does.*--outputs sigmoid"),
+        (lambda z: z.softmax(1).clamp(1e-2, 1 - 1e-2), "returns probabilities .*--outputs probabilities"),
+        (lambda z: ((9 * z).softmax(1) * 100).round() / 100, "returns probabilities .*--outputs probabilities"),
+        (lambda z: z.sigmoid().log(), "logarithm of a sigmoid a class.*--outputs log-sigmoid"),
+        (nn.functional.logsigmoid, "logarithm of a sigmoid a class.*--outputs log-sigmoid"),
+        (lambda z: -nn.functional.softplus(-z), "logarithm of a sigmoid a class.*--outputs log-sigmoid"),
+        (lambda z: -z.log_softmax(1), "negative log-probabilities: change their sign"),
+        (lambda z: 2 * z.softmax(1) - 1, r"are a softmax up to scale.*--outputs logits"),
+        (lambda z: (100 * z.sigmoid())[:, :, None].mean(2), "are a sigmoid up to scale.*--outputs logits"),
         (lambda z: z[:, 0].sigmoid(), "one number an image; --outputs sigmoid .*probability"),
         (lambda z: z[:, 0], "one number an image; --outputs logits .*logit"),
     ],
@@ -138,7 +152,11 @@ def test_a_linear_layer_whose_few_logits_are_between_0_and_1_returns_logits(pict
         ("probabilities", lambda z: z.softmax(1), lambda z: z),
         ("probabilities", lambda z: 100 * z.softmax(1), lambda z: z),
         ("log-probabilities", lambda z: z.log_softmax(1), lambda z: z),
+        ("probabilities", lambda z: (z / 9).half().softmax(1), lambda z: z / 9),
+        ("probabilities", low, lambda z: z),
         ("sigmoid", lambda z: z.sigmoid(), lambda z: z),
+        ("log-sigmoid", nn.functional.logsigmoid, lambda z: z),
+        ("log-sigmoid", lambda z: z[:, 0].sigmoid().log(), lambda z: torch.stack([0 * z[:, 0], z[:, 0]], 1)),
         ("logits", lambda z: z.sigmoid(), lambda z: z.sigmoid()),
         ("sigmoid", lambda z: z[:, 0].sigmoid(), lambda z: torch.stack([0 * z[:, 0], z[:, 0]], 1)),
         ("probabilities", lambda z: z[:, :1].sigmoid(), lambda z: torch.stack([0 * z[:, 0], z[:, 0]], 1)),
@@ -165,6 +183,7 @@ def test_named_outputs_have_the_decisions_and_gradients_of_the_logits(pictures, 
         ("sigmoid", lambda z: z),
         ("sigmoid", lambda z: z[:, :1] * 9),
         ("log-probabilities", lambda z: z.log_softmax(1) - 1),
+        ("log-sigmoid", lambda z: z),
     ],
 )
 def test_named_outputs_that_do_not_fit_are_refused(pictures, outputs, change):
@@ -187,8 +206,28 @@ def test_logits_that_are_never_negative_are_taken_with_a_note(pictures, change):
     assert any("returns no negative number" in note for note in notes)
 
 
+@pytest.mark.parametrize(
+    "change, said",
+    [
+        (lambda z: -z.exp(), "returns no positive number"),
+        (lambda z: 5 * z.tanh(), "ENDS IN A TANH"),
+        (lambda z: z / z.norm(dim=1, keepdim=True), None),
+        (lambda z: z - z.mean(1, keepdim=True), None),
+        (
+            lambda z: z[:, :2].softmax(1)[:, :1] * z + z[:, :2].softmax(1)[:, 1:] * z.flip(1),
+            None,
+        ),  # a mixture of experts
+        (lambda z: z * z.sigmoid(), None),  # SiLU by hand
+    ],
+)
+def test_other_last_functions_are_taken_for_logits(pictures, change, said):
+    _, notes = contract.classifier(Answer(change).eval(), pictures, CPU)
+    assert len(notes) == (said is not None) and all(said in note for note in notes)
+
+
 def test_saturated_probabilities_are_counted(pictures):
     for outputs, change in (
+        ("log-sigmoid", lambda z: nn.functional.logsigmoid(3e3 * z)),
         ("sigmoid", lambda z: (3e3 * z).sigmoid()),
         ("probabilities", lambda z: (3e3 * z).softmax(1)),
     ):
@@ -228,6 +267,28 @@ def test_a_model_without_gradient_gets_the_gradient_zero_and_says_so(pictures, c
     np.testing.assert_array_equal(
         estimator.predict(pictures.x[:]).argmax(1), Linear()(torch.from_numpy(pictures.x[:])).argmax(1)
     )
+
+
+class OtherForGradients(nn.Module):
+    """A model that knows when it is attacked."""
+
+    def __init__(self, is_attacked):
+        super().__init__()
+        self.net, self.is_attacked = Linear(), is_attacked
+
+    def forward(self, x):
+        return self.net(1 - x if self.is_attacked(x) else x)
+
+
+@pytest.mark.parametrize(
+    "is_attacked", [lambda x: torch.is_grad_enabled(), lambda x: x.requires_grad, lambda x: x.grad_fn is not None]
+)
+def test_a_model_that_computes_something_else_for_gradients_has_none(pictures, is_attacked):
+    estimator, notes = contract.classifier(OtherForGradients(is_attacked).eval(), pictures, CPU)
+    assert len(notes) == 1 and "NO GRADIENT" in notes[0] and "returns other outputs" in notes[0]
+    assert not estimator.loss_gradient(pictures.x[:], pictures.y).any()
+    wanted = Linear()(torch.from_numpy(pictures.x[:])).detach().numpy()
+    np.testing.assert_array_equal(estimator.predict(pictures.x[:]), wanted)
 
 
 @pytest.mark.parametrize(

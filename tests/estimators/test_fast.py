@@ -135,6 +135,38 @@ def test_a_hook_on_all_modules_is_seen():
         handle.remove()
 
 
+@pytest.mark.parametrize(
+    "owner, name", [(nn.Conv2d, "_conv_forward"), (nn.SiLU, "forward"), (nn.BatchNorm2d, "__call__"), (F, "linear")]
+)
+def test_what_is_replaced_for_all_modules_is_seen(owner, name, monkeypatch):
+    module, usual = plain(), getattr(owner, name)
+    classifier = ours(module)
+    before = classifier.loss_gradient(X, Y)
+    monkeypatch.setattr(owner, name, lambda *args: usual(*args).cosh())
+    assert_is_the_models(classifier, module)
+    assert np.abs(classifier.loss_gradient(X, Y) - before).max() > 1e-2 * np.abs(before).max()
+
+
+class Own(torch.Tensor):
+    """A weight that says how it is multiplied."""
+
+    @classmethod
+    def __torch_function__(cls, function, types, args=(), kwargs=None):
+        found = super().__torch_function__(function, types, args, kwargs or {})
+        return found.sin() if function in (F.linear, F.conv2d) else found
+
+
+@pytest.mark.parametrize("precision", ["exact", "fast"])
+def test_weights_of_other_kinds_of_tensors_are_the_models_own(precision):
+    module = plain()
+    for layer in (module[0], module[6]):
+        layer.weight = nn.Parameter(layer.weight.detach().as_subclass(Own))
+    assert_is_the_models(ours(module), module)
+    sparse = nn.Sequential(nn.Flatten(), nn.Linear(432, 10)).eval()
+    sparse[1].weight = nn.Parameter(F.threshold(sparse[1].weight.detach(), 0, 0).to_sparse_csr(), requires_grad=False)
+    assert_is_the_models(ours(sparse, precision), sparse)
+
+
 class Sharing(nn.Sequential):
     """A subclass with its own forward."""
 

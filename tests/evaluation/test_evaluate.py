@@ -1,5 +1,6 @@
 """advbench.evaluate: whatever a model and data may be, what the result holds, and two results image by image."""
 
+import os
 import re
 
 import numpy as np
@@ -239,6 +240,7 @@ def test_a_norm_is_written_as_in_other_libraries(norm, named):
         ({"model": 3}, "model must be an nn.Module, an ART PyTorchClassifier or a name .*, not int"),
         ({"model": "net"}, "MODEL must be"),
         ({"data": np.zeros((2, 1, 8, 8))}, "data must be images and labels .*, not ndarray"),
+        ({"data": {"x": np.zeros((2, 1, 8, 8))}}, "data must be images and labels .*, not dict"),
         ({"data": (np.zeros((2, 1, 8, 8)), [0])}, "data hold 2 images and 1 labels"),
         ({"data": (np.zeros((2, 1, 8, 8), int), [0, 1])}, "x is int64; save uint8"),
         ({"data": (np.full((2, 1, 8, 8), 200.0), [0, 1])}, "x must lie in .0, 1., .*; divide by 255"),
@@ -261,6 +263,24 @@ def test_a_mistake_is_one_line_that_names_it(trained_net, images, given, said):
     with pytest.raises(UsageError) as error:
         advbench.evaluate(call.pop("model"), call.pop("data"), **call)
     assert re.search(said, str(error.value)) and "\n" not in str(error.value)
+
+
+def test_a_model_that_changes_the_folder_is_refused_and_the_folder_is_changed_back(
+    trained_net, images, tmp_path, monkeypatch
+):
+    class Wandering(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.net = trained_net
+
+        def forward(self, x):
+            os.chdir("/")
+            return self.net(x)
+
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UsageError, match="changes the working directory; take os.chdir out of its forward"):
+        advbench.evaluate(Wandering(), images, attacks="fgsm", out="run")
+    assert os.getcwd() == str(tmp_path) and not list(tmp_path.iterdir())
 
 
 def test_an_art_classifier_of_another_range_is_refused(trained_net, images):

@@ -7,7 +7,7 @@ from advbench import metrics
 from advbench.attacks import ATTACKS
 from advbench.errors import UsageError
 from advbench.evaluation.battery import Own, battery, fitting, in_norm
-from advbench.evaluation.options import Options, floors
+from advbench.evaluation.options import Options, floors, read_config
 
 
 def test_strings_of_the_command_line_become_numbers():
@@ -32,7 +32,10 @@ def test_the_command_asks_the_same():
         ({"eps": "8/0"}, "--eps: '8/0' is not a fraction"),
         ({"eps": "-1"}, "--eps: Input should be greater than 0, got '-1'"),
         ({"norm": "l3"}, "--norm: Input should be 'linf', 'l2', 'l1' or 'l0', got 'l3'"),
-        ({"shape": "3,32"}, "--shape"),
+        ({"shape": "3,32"}, "--shape: Field required"),
+        ({"shape": "3,20000,20000"}, "--shape 3,20000,20000: an image of more than 100,000,000 values"),
+        ({"n": True}, "--n is a number or a name, got True"),
+        ({"eps": False}, "--eps is a number or a name, got False"),
         ({"n": "0"}, "--n: "),
         ({"mean": "0.5"}, "--mean and --std belong together"),
         ({"eps": "8"}, "--eps 8: .*write 8/255"),
@@ -55,6 +58,12 @@ def test_the_command_asks_the_same():
 def test_a_wrong_option_is_named(given, said):
     with pytest.raises(UsageError, match=said):
         Options.parse(model="m", data="d", **given)
+
+
+def test_a_config_that_gives_one_option_in_two_spellings_is_refused(tmp_path):
+    (tmp_path / "c.toml").write_text("keep-images = true\nkeep_images = false\n")
+    with pytest.raises(UsageError, match="c.toml gives keep-images twice"):
+        read_config(tmp_path / "c.toml")
 
 
 def test_fractions_are_taken_wherever_numbers_of_grey_levels_are():

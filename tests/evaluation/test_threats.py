@@ -29,7 +29,7 @@ def one_check(monkeypatch):
     monkeypatch.setattr(
         study,
         "run_checks",
-        lambda subject: (
+        lambda subject, wanted: (
             check.row(exhibit="check", norm=subject.norm, eps=1.0)
             for check in sanity.same_twice(subject.classifier, subject.images.x[:2])
         ),

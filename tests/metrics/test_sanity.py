@@ -77,10 +77,22 @@ def test_gradients_are_counted_where_they_are_zero_or_not_finite(classifier, rou
     assert sanity.gradients(classifier, x, y).passed
     check = sanity.gradients(rounded, x, y)
     assert check.figure.value == 1 and not check.passed and "masked" in check.means and "BPDA" in check.do
-    gradient = np.ones_like(x)
-    gradient[0], gradient[1, 0, 0, 0] = 0, np.nan
-    monkeypatch.setattr(rounded, "loss_gradient", lambda *_: gradient)
+    gradient = torch.ones(x.shape)
+    gradient[0], gradient[1, 0, 0, 0] = 0, torch.nan
+    monkeypatch.setattr(rounded, "loss_gradient", lambda x, y: gradient)
     assert sanity.gradients(rounded, x, y).figure.value == 2 / 64
+
+
+def test_a_model_that_refuses_images_outside_of_its_range_is_not_normalised_otherwise(trained_net, part):
+    def strict(x):
+        if x.min() < 0 or x.max() > 1:
+            raise ValueError("images in [0, 1]")
+        return x
+
+    check = sanity.normalisation(
+        wrap(trained_net, strict), *part, {"outside": lambda x: x - 1, "half": lambda x: x / 2}
+    )
+    assert check.passed and check.figure.value <= 0
 
 
 def test_a_random_model_is_not_deterministic(classifier, trained_net, part):

@@ -10,6 +10,7 @@ from conftest import make_run
 from advbench.cli import main
 from advbench.errors import UsageError
 from advbench.report import write_docs, write_figures, write_report
+from advbench.report.source import formatted, with_intervals
 
 
 @pytest.mark.parametrize(
@@ -146,3 +147,10 @@ def test_a_chart_that_holds_its_images_is_drawn(finished_run, tmp_path):
     redrawn(finished_run, lambda spec: {**IMAGE, "data": {"values": [{"u": pixel}]}})
     assert call(["report", "{run}", "--figures", "{out}"], finished_run, tmp_path).exit_code == 0
     assert pixel in (tmp_path / "out" / "one.svg").read_text()
+
+
+def test_a_table_of_someone_else_has_no_cell_that_cannot_be_written():
+    columns, rows = with_intervals(["a", "ci_low", "ci_high"], [[10**400, "low", "high"], ["x" * 10**6, True, None]])
+    assert columns == ["a", "95 % interval"] and [row[1] for row in rows] == ["", ""]
+    cells = formatted(columns, rows)[1]
+    assert cells[0][0] == str(10**400) and len(cells[1][0]) < 10**4

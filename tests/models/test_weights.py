@@ -1,0 +1,174 @@
+"""Weights files as people have them: what is one is opened, what is none is called what it is, and nothing is run."""
+
+import collections
+import gzip
+import os
+import pickle
+import zipfile
+from contextlib import suppress
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+from advbench.errors import UsageError
+from advbench.models import weights
+
+
+def network():
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2))
+
+
+STATE = network().state_dict()
+
+
+def filled(path):
+    """A network of other weights after the file has been put into it, and the notes."""
+    module = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2))
+    notes = weights.fill(module, weights.read(path), path)
+    return module.state_dict(), notes
+
+
+def is_state(found):
+    return all(torch.equal(found[name], value) for name, value in STATE.items())
+
+
+def under(prefix, state=STATE):
+    return {f"{prefix}{name}": value for name, value in state.items()}
+
+
+@pytest.mark.parametrize("prefix", ["model.module.", "model._orig_mod.", "0.model.", "classifier.backbone.net."])
+def test_any_number_of_prefixes_is_taken_off(tmp_path, prefix):
+    torch.save(under(prefix), tmp_path / "w.pt")
+    found, notes = filled(tmp_path / "w.pt")
+    assert is_state(found) and notes == ()
+
+
+@pytest.mark.parametrize("other", ["loss.weight", "accuracy.total", "ema_model.0.weight"])
+def test_what_a_training_saves_beside_the_model_is_left_out_and_said(tmp_path, other):
+    torch.save({"state_dict": {other: torch.ones(2), **under("model.")}}, tmp_path / "w.pt")
+    found, notes = filled(tmp_path / "w.pt")
+    assert is_state(found)
+    assert notes[1] == f"taken is what begins with 'model.'; left out: 1 ({other})"
+
+
+def test_of_two_networks_in_one_state_dict_the_average_is_taken_last(tmp_path):
+    other = {name: value + 1 for name, value in STATE.items()}
+    torch.save({**under("ema_model.", other), **under("model.")}, tmp_path / "w.pt")
+    found, notes = filled(tmp_path / "w.pt")
+    assert is_state(found) and "left out: 4 (ema_model.0.weight, ema_model.0.bias)" in notes[0]
+
+
+@pytest.mark.parametrize(
+    "beside",
+    [
+        collections.defaultdict(list, a=[1]),
+        collections.deque([1, 2]),
+        collections.Counter("aab"),
+        collections.ChainMap({}),
+    ],
+)
+def test_containers_of_python_beside_the_weights_are_ignored(tmp_path, beside):
+    torch.save({"state_dict": STATE, "beside": beside}, tmp_path / "w.pt")
+    assert is_state(filled(tmp_path / "w.pt")[0])
+
+
+def test_safetensors_are_known_by_their_content(tmp_path):
+    for name in ("w.bin", "W.SAFETENSORS", "w"):
+        save_file(STATE, tmp_path / name)
+        assert is_state(filled(tmp_path / name)[0])
+
+
+@pytest.mark.parametrize("kind", [torch.int8, torch.int64, torch.float8_e5m2, torch.bool])
+def test_weights_that_may_be_quantised_are_said_in_capitals(tmp_path, kind):
+    torch.save({name: value.to(kind) for name, value in STATE.items()}, tmp_path / "w.pt")
+    assert "w.pt HOLDS WEIGHTS OF" in filled(tmp_path / "w.pt")[1][0]
+    torch.save({name: value.half() for name, value in STATE.items()}, tmp_path / "w.pt")
+    assert filled(tmp_path / "w.pt")[1] == ()
+
+
+def test_a_wrong_checksum_is_said_in_capitals(tmp_path):
+    torch.save({"net": {"0.weight": torch.zeros(5000)}}, tmp_path / "w.pt")
+    content = bytearray((tmp_path / "w.pt").read_bytes())
+    content[len(content) // 2] ^= 1
+    (tmp_path / "w.pt").write_bytes(content)
+    assert "w.pt IS DAMAGED: the checksum of w/data/0 in it is wrong" in weights.read(tmp_path / "w.pt").notes
+
+
+def test_the_old_weight_norm_goes_into_the_new_one(tmp_path):
+    with pytest.warns(FutureWarning):
+        old = nn.utils.weight_norm(nn.Linear(3, 2))
+    new = nn.utils.parametrizations.weight_norm(nn.Linear(3, 2))
+    torch.save(old.state_dict(), tmp_path / "w.pt")
+    weights.fill(new, weights.read(tmp_path / "w.pt"), tmp_path / "w.pt")
+    torch.testing.assert_close(new.weight, old.weight)
+
+
+def test_an_error_says_which_part_of_the_file_was_taken(tmp_path):
+    torch.save({"generator": {"w": torch.ones(1)}, "critic": STATE}, tmp_path / "w.pt")
+    with pytest.raises(UsageError, match=r"another network .*the weights are 'generator' .* takes another: 'critic'"):
+        filled(tmp_path / "w.pt")
+    torch.save({name: value.to("meta") for name, value in STATE.items()}, tmp_path / "w.pt")
+    with pytest.raises(UsageError, match="While copying the parameter"):
+        filled(tmp_path / "w.pt")
+
+
+def archive(path, **members):
+    with zipfile.ZipFile(path, "w") as written:
+        for name, content in members.items():
+            written.writestr(name.replace("__", "/"), content)
+
+
+def saved(path):
+    torch.save(STATE, path)
+    return path.read_bytes()
+
+
+@pytest.mark.parametrize(
+    "make, said",
+    [
+        (lambda path: path.write_bytes(gzip.compress(saved(path))), "neither a safetensors .* wrote: it is gzip"),
+        (lambda path: path.write_bytes(b"\x89HDF\r\n\x1a\n" + bytes(90)), "it is HDF5"),
+        (lambda path: path.write_bytes(bytes(5000)), "neither a safetensors file nor one that torch.save wrote$"),
+        (lambda path: path.write_bytes(saved(path)[:-1]), "is cut short; fetch the weights again"),
+        (lambda path: path.write_bytes("<html>".encode("utf-16")), "is a web page"),
+        (lambda path: path.write_text('{"weight_map": {}}'), "an index of weights in several files"),
+        (lambda path: archive(path, **{"a.npy": b""}), "archive that torch.save did not write; it holds a.npy"),
+        (lambda path: archive(path, w__code__a=b"", w__constants=b""), "archive that torch.save did not write"),
+        (lambda path: path.write_bytes(pickle.dumps(STATE, 4)), "not a plain state dict as torch.save writes it"),
+    ],
+)
+def test_what_is_no_weights_is_called_what_it_is(tmp_path, make, said):
+    path = tmp_path / "w.index.json"
+    make(path)
+    with pytest.raises(UsageError, match=said) as error:
+        weights.read(path)
+    assert "weights_only" not in str(error.value) and "\n" not in str(error.value)
+
+
+@pytest.mark.filterwarnings("ignore:.*jit:")
+def test_a_program_of_torchscript_is_no_weights(tmp_path):
+    torch.jit.trace(network(), torch.zeros(1, 3)).save(tmp_path / "w.pt")
+    with pytest.raises(UsageError, match="is a TorchScript program; as MODEL, name a function"):
+        weights.read(tmp_path / "w.pt")
+
+
+class Code:
+    def __init__(self, call, *arguments):
+        self.made = call, arguments
+
+    def __reduce__(self):
+        return self.made
+
+
+@pytest.mark.parametrize("is_zip", [True, False])
+@pytest.mark.parametrize("call", [eval, exec, os.system])
+def test_no_code_of_a_file_is_run(tmp_path, monkeypatch, call, is_zip):
+    monkeypatch.chdir(tmp_path)
+    text = "touch ran" if call is os.system else "open('ran', 'w')"
+    torch.save({"net": STATE, "x": Code(call, text)}, "w.pt", _use_new_zipfile_serialization=is_zip)
+    with suppress(UsageError):
+        filled(tmp_path / "w.pt")
+    assert not (tmp_path / "ran").exists()
