@@ -246,7 +246,8 @@ class Options(BaseModel):
 
     def command(self, seed: int) -> str:
         """The command line with these options, or the call in Python."""
-        dumped = self.model_dump(exclude={"model", "data"}, exclude_defaults=True)
+        hidden = {"model", "data", *(["norm"] if self.norm == type(self).model_fields["norm"].default else [])}
+        dumped = self.model_dump(exclude=hidden, exclude_defaults=True)
         changed = {name: value for name, value in dumped.items() if value is not None}
         if self.in_memory:
             options = {**changed, **({"seed": seed} if seed else {})}
