@@ -19,7 +19,7 @@ from advbench.detectors.features import Rows
 from advbench.detectors.network import SUBNETWORKS, DetectorSubnetwork
 from advbench.device import bfloat16, float32
 from advbench.errors import UsageError
-from advbench.estimators import GradientModel, TorchClassifier, gradient_autocast, refuse_preprocessing
+from advbench.estimators import GradientModel, TorchClassifier, ascent, gradient_autocast, refuse_preprocessing
 from advbench.loop import descend, train_in_epochs
 from advbench.models import zoo
 from advbench.models.tapped import TappedModule
@@ -288,8 +288,8 @@ class SubnetworkDetector(EvasionDetector):
         with torch.enable_grad(), gradient_autocast(self.classifier):
             features = module.features(x, self.position)
             if classifier:
-                loss = F.cross_entropy(module.forward_from(features, self.position).float(), y, reduction="sum")
-                cls = torch.autograd.grad(loss, x, retain_graph=detector)[0].sign()
+                logits = module.forward_from(features, self.position).float()
+                cls = torch.autograd.grad(logits, x, ascent(logits.detach(), y), retain_graph=detector)[0].sign()
             if detector:
                 loss = F.cross_entropy(self.subnetwork(features).float(), torch.ones_like(y), reduction="sum")
                 det = torch.autograd.grad(loss, x)[0].sign()

@@ -13,6 +13,7 @@ from .joint_outputs import detector_module as detector_module
 from .joint_outputs import joint as joint
 from .torch_classifier import Precision as Precision
 from .torch_classifier import TorchClassifier as TorchClassifier
+from .torch_classifier import ascent as ascent
 from .torch_classifier import classifier as classifier
 from .torch_classifier import clipped as clipped
 from .torch_classifier import gradient_and_outputs as gradient_and_outputs

@@ -277,6 +277,14 @@ def _unrounded(gradient: Tensor, logits: Tensor, y: Tensor) -> Tensor:
     return torch.where(is_rounded[:, None], others.softmax(1) - label, gradient)
 
 
+def ascent(logits: Tensor, y: Tensor) -> Tensor:
+    """The direction (N, classes) in which the cross-entropy of each image rises at logits, for labels (N,).
+
+    It is the gradient, where float32 does not round that away: see :func:`_unrounded`.
+    """
+    return _unrounded(logits.softmax(1) - F.one_hot(y, logits.shape[1]), logits, y)
+
+
 def _one_hot(y: np.ndarray | Tensor, classes: int) -> np.ndarray | Tensor:
     if y.ndim > 1:
         return y

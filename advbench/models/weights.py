@@ -88,14 +88,22 @@ def read(path: Path) -> State:
     else:
         found = _unpickled(path)
     state = _chosen(found, wanted, path)
-    if is_zipfile(path):
-        with ZipFile(path) as archive:
-            if (damaged := archive.testzip()) is not None:  # torch does not look
-                state.notes += (f"{path.name} IS DAMAGED: the checksum of {damaged} in it is wrong",)
+    if is_zipfile(path) and (damage := _damage(path)):  # torch does not look
+        state.notes += (f"{path.name} IS DAMAGED: {damage}",)
     for prefix in _PREFIXES:
         if all(name.startswith(prefix) for name in state if name not in _COUNTERS):
             state = _without(prefix, state)
     return state
+
+
+def _damage(path: Path) -> str:
+    """What is wrong with the entries of an archive; empty if nothing."""
+    try:
+        with ZipFile(path) as archive:
+            damaged = archive.testzip()
+    except Exception as error:  # a damaged header has errors of many kinds
+        return first_line(error)
+    return "" if damaged is None else f"the checksum of {damaged} in it is wrong"
 
 
 def _without(prefix: str, state: State) -> State:
@@ -123,8 +131,11 @@ def _is_safetensors(path: Path) -> bool:
     if start[8:9] == b"{":  # behind the length of the header
         return True
     if is_zipfile(path):
-        with ZipFile(path) as archive:
-            held = archive.namelist()
+        try:
+            with ZipFile(path) as archive:
+                held = archive.namelist()
+        except (ValueError, BadZipFile, NotImplementedError) as error:
+            raise UsageError(f"{path} is damaged: {first_line(error)}") from error
         if any(name.rpartition("/")[2] == "constants.pkl" for name in held):
             raise UsageError(
                 f"{path} is a TorchScript program; as MODEL, name a function that returns torch.jit.load of it"

@@ -189,8 +189,8 @@ def test_square_that_beats_what_gradients_left_is_said(trained_net, digits, capl
 
 
 def test_mistakes_are_named(classifier, linear):
-    with pytest.raises(ValueError, match="norm must be inf or 2"):
-        AutoAttack(classifier, 1)
+    with pytest.raises(ValueError, match="norm must be inf, 2 or 1"):
+        AutoAttack(classifier, 3)
     with pytest.raises(ValueError, match="eps must be positive"):
         AutoAttack(classifier, eps=0)
     with pytest.raises(ValueError, match="eps is needed"):

@@ -163,7 +163,7 @@ def inside(x):
     [
         (inside, "identity", "no gradient reaches the images: .* --backward file.py:function"),
         (rounded, lambda model, x: model.net(x.detach()), "has a step without gradient of its own"),
-        (rounded, lambda model, x: model.net(x)[:, :3], r"must return logits \(2, 10\) for .model, x., not \(2, 3\)"),
+        (rounded, lambda model, x: model.net(x)[:, :3], r"must return logits \(8, 10\) for .model, x., not \(8, 3\)"),
         (rounded, lambda model, x: model.nothing, "fails: AttributeError: .*nothing.*test_hiding.py"),
         (rounded, "nowhere.py:function", "no file nowhere.py"),
         (rounded, "function", "not of the form file.py:callable"),

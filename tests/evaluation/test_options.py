@@ -113,7 +113,7 @@ def test_a_floor_is_a_known_name_and_a_share(text):
 )
 def test_standard_is_the_issues_list_the_cheapest_first(norm, names):
     standard = battery("standard", norm)
-    parts = [in_norm(name, norm) for name in ("apgd-ce", "pgd", "apgd-t", "fab-t", "square")]
+    parts = [in_norm(name, norm) for name in ("apgd-ce", "apgd-t", "pgd", "fab-t", "square")]
     assert [attack.name for attack in standard] == [*names, *parts]
     assert [(attack.max_iter, attack.restarts) for attack in standard if attack.name[:3] == "pgd"] == [(50, 10)]
 

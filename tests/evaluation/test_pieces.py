@@ -123,7 +123,7 @@ def test_a_mapped_data_set_is_sent_by_its_place(tmp_path):
 def test_a_piece_costs_its_images_as_they_are_stored():
     stored = np.zeros((64, 3, 32, 32), np.uint8)
     (attack,) = battery("fgsm", "linf", "gradients")
-    piece = Piece(0, attack, 0.1, 1, Pixels(stored), np.zeros(64, np.int64), False)
+    piece = Piece(0, attack, 0.1, 1, Pixels(stored), np.zeros(64, np.int64), False, (0.1,), np.inf)
     assert len(pickle.dumps(piece)) < stored.nbytes + 2000
 
 

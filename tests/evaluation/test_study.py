@@ -55,10 +55,9 @@ def evaluate(folder, name, *more):
         f"{folder}/net.py:{name}",
         "--data",
         f"{folder}/digits.npz",
-        "--eps",
-        "0.02,0.1",
         "--attacks",
         "fast",
+        *([] if "--eps" in more else ["--eps", "0.02,0.1"]),
     ]
     return CliRunner().invoke(main, [*words, "--out", f"{folder}/{name}", *more])
 

@@ -26,7 +26,7 @@ TINY = {
     "pgd_iterations": 3,
     "pgd_restarts": 1,
 }
-ARGUMENTS = ["recipe", "training-mnist", "--dataset", "digits", "--device", "cpu", "--workers", "1"]
+ARGUMENTS = ["recipe", "training-mnist", "--dataset", "digits", "--device", "cpu"]
 ARGUMENTS += settings(TINY)
 
 

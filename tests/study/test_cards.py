@@ -130,7 +130,7 @@ def test_an_evaluation_takes_names(own_zoo):
     assert found.shape == (3, 16, 16) and fingerprint(found.module) == zoo.card("resnet32-digits").fingerprint
     options = Options(model="zoo:resnet32-digits", data="digits", detector=Path(f"zoo:resnet32-digits-{FGSM}"))
     detector = detection.load(options, estimators.load("resnet32-digits"), 40)
-    assert detector.position == 2
+    assert detector.target.position == 2
 
 
 def test_a_large_network_is_stored_in_half_precision_and_its_detectors_find_it(trained, own_zoo, monkeypatch):
