@@ -12,7 +12,7 @@ from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from itertools import islice
-from multiprocessing import active_children, get_all_start_methods, get_context, parent_process
+from multiprocessing import active_children, get_context, parent_process
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 from threading import Thread
@@ -28,9 +28,6 @@ Context = TypeVar("Context")
 Item = TypeVar("Item")
 AHEAD = 2
 """Pieces in flight for each worker: one that it computes and one that waits."""
-
-_PRELOADED = ["art.attacks.evasion", "art.estimators.classification", "pandas", "advbench.study.execution"]
-"""What every worker needs and takes five seconds to import: one process imports it, and the workers are copies of that one."""
 
 
 class Workers:
@@ -117,10 +114,7 @@ class Workers:
             # by a file: a process that dies before it has read a long message leaves its parent writing for ever
             with NamedTemporaryFile(suffix=".study", delete=False) as file:
                 _Pickler(file).dump((context, device, log_to_file))
-            method = "forkserver" if "forkserver" in get_all_start_methods() else "spawn"
-            processes: Any = get_context(method)
-            if method == "forkserver":
-                processes.set_forkserver_preload(_PRELOADED)
+            processes = get_context("spawn")  # a copy of a process that has loaded torch may die in its threads
             begin = file.name, processes.Value("i", 0), self.gpus
             self._pool = ProcessPoolExecutor(self.count, processes, _begin, begin)
             self._file = Path(file.name)
