@@ -78,12 +78,5 @@ def square(_, item):
     return item * item
 
 
-def origin(_, item):
-    """The process that this worker is a copy of, the processor time that it has used, and its threads."""
-    import art.attacks.evasion  # noqa: F401
-
-    return os.getppid(), time.process_time(), torch.get_num_threads()
-
-
 def visible_gpu(_, item):
     return os.environ["CUDA_VISIBLE_DEVICES"]
