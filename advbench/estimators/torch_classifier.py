@@ -280,7 +280,8 @@ def _unrounded(gradient: Tensor, logits: Tensor, y: Tensor) -> Tensor:
 def ascent(logits: Tensor, y: Tensor) -> Tensor:
     """The direction (N, classes) in which the cross-entropy of each image rises at logits, for labels (N,).
 
-    It is the gradient, where float32 does not round that away: see :func:`_unrounded`.
+    It is the gradient, the softmax less the label. Where float32 rounds that away, it is the gradient divided by the share
+    of the other classes.
     """
     return _unrounded(logits.softmax(1) - F.one_hot(y, logits.shape[1]), logits, y)
 
