@@ -214,11 +214,11 @@ def test_each_worker_sees_one_gpu_of_those_that_are_lent(monkeypatch):
 
 
 def test_the_command_takes_workers_for_a_file_that_they_cannot_import(tmp_path, images):
-    (tmp_path / "helper.py").write_text("SCALE = 2.0\n")
+    (tmp_path / "scale_of_pieces.py").write_text("SCALE = 2.0\n")
     (tmp_path / "net.py").write_text(
-        "import torch, helper\nclass Net(torch.nn.Module):\n"
+        "import torch, scale_of_pieces\nclass Net(torch.nn.Module):\n"
         "    def __init__(self):\n        super().__init__()\n        self.layer = torch.nn.Linear(64, 10)\n"
-        "    def forward(self, x):\n        return self.layer(x.flatten(1)) * helper.SCALE\n"
+        "    def forward(self, x):\n        return self.layer(x.flatten(1)) * scale_of_pieces.SCALE\n"
     )
     np.savez(tmp_path / "digits.npz", x=images[0], y=images[1])
     words = [
