@@ -10,7 +10,7 @@ from art.estimators.classification import PyTorchClassifier
 from torch import Tensor
 
 from advbench import checks
-from advbench.attacks.batched import BatchedAttack, checked, in_batches, one_logit_a_class, without_options
+from advbench.attacks.batched import BatchedAttack, one_logit_a_class
 from advbench.seeds import own_global_state
 
 _SCHEDULE = ((50, 2), (200, 4), (500, 5), (1000, 6), (2000, 8), (4000, 10), (6000, 12), (8000, 15))
@@ -53,22 +53,13 @@ class SparseRS(BatchedAttack):
             raise ValueError(f"eps is a number of values, not {self.eps}")
 
     def generate(self, x: np.ndarray, y: np.ndarray | None = None, **kwargs: object) -> np.ndarray:
-        """Adversarial versions with at most eps changed values; an image that withstands the search is returned unchanged.
-
-        :param x: float (N, C, H, W) in [0, 1].
-        :param y: true labels, indices or one-hot; without them the predicted ones.
-        :return: float32 (N, C, H, W) in [0, 1].
-        :raises ValueError: for images or labels out of range.
-        """
-        without_options(self, kwargs)
-        x, y = checked(self.estimator, x, y, self.batch_size)
+        """Versions with at most eps changed values; an image that withstands the search is returned unchanged."""
+        self._generator = torch.Generator().manual_seed(self.seed % 2**32)
         with own_global_state(self.seed):
-            generator = torch.Generator().manual_seed(self.seed % 2**32)
-            return in_batches(lambda x, y: self._search(x, y, generator), self.estimator.device, self.batch_size, x, y)
+            return super().generate(x, y, **kwargs)
 
-    def _search(self, x: Tensor, y: Tensor, generator: torch.Generator) -> Tensor:
-        """:param x: images (N, C, H, W) and their labels y (N,)."""
-        size, adversarial = x[0].numel(), x.clone()
+    def _perturb(self, x: Tensor, y: Tensor) -> Tensor:
+        generator, size, adversarial = self._generator, x[0].numel(), x.clone()
         left = torch.nonzero(self._margin(x, y) >= 0)[:, 0]
         if not len(left):
             return adversarial

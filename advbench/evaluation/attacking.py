@@ -14,6 +14,7 @@ import pandas as pd
 
 from advbench import metrics
 from advbench.data.pixels import room
+from advbench.errors import UsageError
 from advbench.evaluation import pieces
 from advbench.evaluation.battery import Attack
 from advbench.evaluation.budget import Budget
@@ -90,6 +91,7 @@ def attack_all(
     :param clean: bool (N,): the images that are right without an attack.
     :param compute: attacks the pieces.
     :param budget: of all norms; by default without a limit.
+    :raises UsageError: if the budget allows no attack.
     """
     norm, bounds = subject.norm, subject.eps
     attempts: list[Attempt] = []
@@ -130,6 +132,10 @@ def attack_all(
         found = {name: arrays[name] for name in MEASURED if name in arrays}
         attempts.append(
             Attempt(attack, None if attack.once else eps, stage, arrays["distance"], arrays["passes"], found)
+        )
+    if not attempts:
+        raise UsageError(
+            f"--budget {budget.limit:g}: no attack in {norm} fits, so nothing would be known; give more passes"
         )
     return Outcome(attacks, norm, bounds, clean, attempts, notes)
 
@@ -299,7 +305,7 @@ def per_image(outcomes: Sequence[Outcome], labels: np.ndarray, predicted: np.nda
         for eps in outcome.bounds:
             others = [each for each in outcome.attempts if each.attack.norm == outcome.norm]
             for attempt in [*outcome.within(eps), *others]:
-                by[(by == None) & (attempt.distance <= eps)] = attempt.attack.label  # noqa: E711 of an array
+                by[pd.isna(by) & (attempt.distance <= eps)] = attempt.attack.label
             table[f"{norm}{number(eps)}"] = by.copy()
     return table.rename_axis("image")
 

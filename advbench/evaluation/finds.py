@@ -15,9 +15,14 @@ MEASURED = ("eps_in_8_bits", "draws")
 CHOOSING, JUDGING = 10, 10
 """Draws of a random model that choose the strongest image, and further ones that judge it: the same would flatter the attacks."""
 
-_SLACK = 1e-4  # of eps: x + delta is rounded in float32
+_SLACK, _ROUNDING = 1e-4, 1e-6  # of eps, and besides: x + delta is rounded in float32
 _LENGTHENED = {"linf": np.inf, "l2": 2}
 """Norms in which a perturbation can be lengthened to a bound."""
+
+
+def within(size: np.ndarray, eps: float) -> np.ndarray:
+    """Which perturbations of norms (N,) keep a bound, up to a rounding."""
+    return size <= eps * (1 + _SLACK) + _ROUNDING
 
 
 def nothing_found(classifier: TorchClassifier, n: int) -> dict[str, np.ndarray]:
@@ -66,16 +71,14 @@ class Finds:
             self._round(chosen[beats], adversarial[beats], size[beats])
             if "draws" in self.arrays:
                 # an attack without a bound that does not succeed returns no image of any size
-                kept = beats if self.eps is None else np.isfinite(size) & (size <= self.eps * (1 + _SLACK) + 1e-6)
+                kept = beats if self.eps is None else within(size, self.eps)
                 self._draw(chosen[kept], adversarial[kept])
 
     def _round(self, chosen: np.ndarray, adversarial: np.ndarray, size: np.ndarray) -> None:
         """Each image as it is, then with its perturbation lengthened to each bound."""
         clean, y = self.x, self.y
         for bound in self.bounds:
-            left = np.flatnonzero(
-                (size <= bound * (1 + _SLACK) + 1e-6) & np.isinf(self.arrays["eps_in_8_bits"][chosen])
-            )
+            left = np.flatnonzero(within(size, bound) & np.isinf(self.arrays["eps_in_8_bits"][chosen]))
             for change in (False, True) if self.norm in _LENGTHENED else (False,):
                 if not len(left):
                     break

@@ -21,7 +21,7 @@ from advbench.device import images_at_a_time, resolve_device
 from advbench.errors import UsageError
 from advbench.estimators import TorchClassifier, averaged_part
 from advbench.evaluation.battery import Attack
-from advbench.evaluation.finds import Finds
+from advbench.evaluation.finds import Finds, within
 from advbench.evaluation.options import Norm
 from advbench.files import first_line, write
 from advbench.progress import log
@@ -30,8 +30,6 @@ from advbench.study import cluster
 from advbench.study.workers import Workers, one_thread
 
 _ORDER: dict[Norm, float] = {"linf": np.inf, "l2": 2, "l1": 1, "l0": 0}
-_SLACK = 1e-4  # of eps: x + delta is rounded in float32
-_ROUNDING = 1e-6
 _PIECES, _LEAST = 16, 16  # of an attack at least, where each has so many images
 _WORTH = 3e12  # operations of an evaluation, about a minute of one core, from which on workers repay their start
 _MEMORY = 2 << 30  # bytes of this machine for each worker that nobody asked for
@@ -128,7 +126,7 @@ def attack_piece(classifier: TorchClassifier, piece: Piece) -> Found:
                 wrong = classifier.predict(adversarial).argmax(1) != y
             size = _size(adversarial - clean, attack.norm)
             wrong = wrong & np.isfinite(size)
-            fits = wrong if eps is None else wrong & (size <= eps * (1 + _SLACK) + _ROUNDING)
+            fits = wrong if eps is None else wrong & within(size, eps)
             outside[left] |= wrong & ~fits
             distance[left[fits]] = size[fits] if eps is None else np.minimum(size[fits], eps)
             if images is not None:

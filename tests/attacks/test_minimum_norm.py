@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import Linear
+from torch import nn
 
 from advbench import attacks, estimators, metrics
 from advbench.attacks import DDN, SigmaZero, SparseRS
@@ -40,6 +41,21 @@ def test_ddn_is_near_the_optimum_of_a_linear_model_and_never_below(two_classes, 
     assert (two_classes.predict(adversarial).argmax(1) != f.argmax(1)).all()
     found = size(adversarial - interior, 2)
     assert (found >= best - 1e-5).all() and np.median(found / best) < 1.05
+
+
+def test_ddn_is_as_good_where_float32_rounds_the_cross_entropy_of_logits_away(trained_net, digits):
+    class Scaled(nn.Module):
+        def forward(self, x):
+            return 1e4 * trained_net(x)
+
+    x, y = digits[2][:24], digits[3][:24]
+    found = []
+    for module in (trained_net, Scaled().eval()):
+        classifier = estimators.classifier(module, (1, 8, 8), 10, device="cpu")
+        adversarial = attacks.create("ddn-l2", classifier, max_iter=100).generate(x, y)
+        assert (classifier.predict(adversarial).argmax(1) != y).all()
+        found.append(np.median(size(adversarial - x, 2)))
+    assert found[1] == pytest.approx(found[0], rel=0.05)
 
 
 def test_sigma_zero_changes_hardly_more_values_than_a_linear_model_needs(two_classes, interior, fewest):

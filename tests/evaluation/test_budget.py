@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 import advbench
+from advbench.errors import UsageError
 from advbench.evaluation.battery import Own
 from advbench.evaluation.budget import LOOKS, Budget
 from advbench.evaluation.foreign import foreign
@@ -98,3 +99,8 @@ def test_what_an_image_has_spent_counts_and_who_is_beaten_spends_no_more():
     assert budget.fitted(unknown, todo, "") is unknown
     budget.charge(unknown, todo, beaten, 200.0)
     assert budget.left(todo) < 0 and budget.fitted(unknown, todo, "") is None
+
+
+def test_a_budget_that_allows_no_attack_is_one_line(trained_net, digits):
+    with pytest.raises(UsageError, match="--budget 1: no attack in linf fits"):
+        advbench.evaluate(trained_net, (digits[2][:4], digits[3][:4]), eps=0.1, attacks="fast", checks=1, budget=1)
