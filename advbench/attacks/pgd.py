@@ -32,13 +32,17 @@ def pgd(classifier: PyTorchClassifier, **parameters: Any) -> PGD | ProjectedGrad
 
 
 class PGD(ProjectedGradientDescentPyTorch):
-    """Madry et al. (2018, https://arxiv.org/abs/1706.06083); parameters and results are ART's, to the bit.
+    """Madry et al. (2018, https://arxiv.org/abs/1706.06083); parameters and, in l2 and l-inf, results are ART's, to the bit.
 
     A step costs one forward and one backward pass, and nothing else is computed. Of several random starts, the later ones
     are for the images that the earlier ones did not beat; ART runs all of them on all images.
 
-    With a mask, momentum, a bound for each image, a norm other than 2 and ``inf`` or a TensorBoard writer, and in a subclass
-    that computes its own steps, ART's own code runs.
+    In l1 and [0, 1] a step goes along the steepest ascent within ball and box, and is projected onto their intersection (Croce
+    & Hein, 2021, "Mind the box", https://arxiv.org/abs/2103.01208). ART moves the one value with the largest gradient, also
+    when it is at the end of its range already, and scales the perturbation.
+
+    With a mask, momentum, a bound for each image, another norm or a TensorBoard writer, in l1 with another range of values, and
+    in a subclass that computes its own steps, ART's own code runs.
     """
 
     def generate(self, x: np.ndarray, y: np.ndarray | None = None, **kwargs: Any) -> np.ndarray:
@@ -73,7 +77,9 @@ class PGD(ProjectedGradientDescentPyTorch):
     def _has_own_steps(self) -> bool:
         usual = self.decay is None and not self.summary_writer and isinstance(self.eps, (int, float))
         arts = all(getattr(type(self), name) is getattr(ProjectedGradientDescentPyTorch, name) for name in _HOOKS)
-        return usual and arts and float(self.norm) in (2, np.inf)
+        clip = self.estimator.clip_values
+        in_box = clip is not None and np.all(np.equal(clip[0], 0)) and np.all(np.equal(clip[1], 1))
+        return usual and arts and (float(self.norm) in (2, np.inf) or (float(self.norm) == 1 and bool(in_box)))
 
     def _ascend(self, x: np.ndarray, y: np.ndarray | None, until_beaten: bool) -> tuple[np.ndarray, np.ndarray]:
         self._random_eps()
@@ -94,7 +100,7 @@ class PGD(ProjectedGradientDescentPyTorch):
 class Ascent:
     """Steps along the gradient of a classifier's loss within a ball around each image.
 
-    :param norm: 2 or ``inf``.
+    :param norm: 1, 2 or ``inf``.
     :param eps: radius of the ball.
     :param step: length of a step.
     :param starts: random starts; 0 for one from the image itself.
@@ -183,6 +189,8 @@ class Ascent:
     def _moved(self, x0: Tensor, x: Tensor, gradient: Tensor, clip: list[Tensor] | None) -> Tensor:
         """One step along the gradient, within the ball around x0 and the clip values; each operation rounds as ART's does."""
         gradient = gradient.nan_to_num(0.0, torch.inf, -torch.inf)
+        if self.norm == 1:
+            return self._moved_in_l1(x0, x, -gradient if self.targeted else gradient)
         if self.norm == np.inf:
             direction = gradient.sign()
         else:
@@ -197,6 +205,49 @@ class Ascent:
         length = _lengths(delta)
         share = length.double().where(length == 0, (self.eps / length.double()).clamp_max(1))
         return (delta * share).to(delta.dtype) + x0
+
+    def _moved_in_l1(self, x0: Tensor, x: Tensor, gradient: Tensor) -> Tensor:
+        """One step along the steepest ascent from x0, within the ball around it and [0, 1]."""
+        first = x0.flatten(1).double()
+        direction = steepest_l1(gradient.flatten(1), first, self.eps) / (self.eps or 1)
+        delta = project_l1(x.flatten(1) - first + self.step * direction, first, self.eps)
+        return (first + delta).clamp(0, 1).to(x.dtype).view_as(x)
+
+
+def steepest_l1(gradient: Tensor, x: Tensor, eps: float) -> Tensor:
+    """The perturbations (N, d) that a linear function gains most by, of l1 norm at most eps and with x + delta in [0, 1].
+
+    The values of the largest gradients go to the end of [0, 1], one after the other, until eps is spent (Croce & Hein, 2021,
+    "Mind the box", proposition 3.1).
+
+    :param gradient: float (N, d).
+    :param x: float (N, d) in [0, 1].
+    """
+    room, order = torch.where(gradient > 0, 1 - x, x), gradient.abs().argsort(1, descending=True)
+    room = room.gather(1, order)
+    before = room.cumsum(1) - room
+    return torch.zeros_like(x).scatter(1, order, (eps - before).clamp_min(0).minimum(room)) * gradient.sign()
+
+
+def project_l1(delta: Tensor, x: Tensor, eps: float) -> Tensor:
+    """The nearest perturbations (N, d) with an l1 norm of at most eps that leave x + delta in [0, 1].
+
+    They are ``sign(delta) clip(|delta| - t, 0, room)``, where room is what [0, 1] leaves to a value (Croce & Hein, 2021, "Mind
+    the box", proposition 2.1). Their norm falls with t, linearly between the t at which a value begins to shrink or ends at 0.
+
+    :param delta: float (N, d).
+    :param x: float (N, d) in [0, 1].
+    """
+    size, room = delta.abs(), torch.where(delta > 0, 1 - x, x)
+    edges, order = torch.cat([(size - room).clamp_min(0), size], 1).sort(1)
+    shrinking = torch.where(order < size.shape[1], 1, -1).cumsum(1)
+    norm = torch.minimum(size, room).sum(1, keepdim=True)
+    fallen = (shrinking[:, :-1] * edges.diff(dim=1)).cumsum(1)
+    at_edge = torch.cat([norm, norm - fallen], 1)
+    last = (at_edge > eps).sum(1, keepdim=True).sub(1).clamp_min(0)
+    beyond = (at_edge.gather(1, last) - eps) / shrinking.gather(1, last).clamp_min(1)
+    t = (edges.gather(1, last) + beyond).where(norm > eps, 0)
+    return delta.sign() * (size - t).clamp_min(0).minimum(room)
 
 
 def _lengths(x: Tensor) -> Tensor:

@@ -92,6 +92,7 @@ ATTACKS = {
     "bim-l2": _pgd("iterative l2 method, no random start (Metzen et al., 2017); ART's PGD", "l2"),
     "pgd": _pgd("projected gradient descent, l-inf, random start (Madry et al., 2018); ART's", random_starts=1),
     "pgd-l2": _pgd("projected gradient descent, l2, random start; ART's", "l2", random_starts=1),
+    "pgd-l1": _pgd("projected gradient descent, l1, random start (Croce & Hein, 2021)", "l1", random_starts=1),
     "autoattack": _autoattack("AutoAttack standard, l-inf (Croce & Hein, 2020); the authors' code"),
     "autoattack-l2": _autoattack("AutoAttack standard, l2", "l2"),
     "autoattack-l1": _autoattack("AutoAttack standard, l1 (Croce & Hein, 2021)", "l1"),

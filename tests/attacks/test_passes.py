@@ -31,6 +31,7 @@ def passes(classifier, attack, x, y):
         ("bim-l2", {"max_iter": 7}, (7, 7)),
         ("pgd", {"max_iter": 20}, (20, 20)),
         ("pgd-l2", {"max_iter": 3}, (3, 3)),
+        ("pgd-l1", {"max_iter": 4}, (4, 4)),
     ],
 )
 @pytest.mark.parametrize("batch", [8, 128])

@@ -119,11 +119,12 @@ def test_standard_is_the_issues_list_the_cheapest_first(norm, names):
 
 
 def test_standard_in_l1_and_l0_is_the_authors_ensemble_and_the_sparse_attacks():
-    assert [each.label for each in battery("standard", "l1")] == ["FMN", "APGD-CE", "APGD-T", "FAB-T", "Square"]
+    pgd = "PGD-50, 10 restarts"
+    assert [each.label for each in battery("standard", "l1")] == ["FMN", "APGD-CE", "APGD-T", pgd, "FAB-T", "Square"]
     assert [each.name for each in battery("standard", "l0")] == ["fmn-l0", "sigma-zero", "sparse-rs"]
     assert [battery("standard", norm, "scores")[0].name for norm in ("l1", "l0")] == ["square-l1", "sparse-rs"]
     left, notes = fitting(battery("standard", "l1"), 3)
-    assert [each.label for each in left] == ["FMN", "APGD-CE", "FAB-T", "Square"] and len(notes) == 1
+    assert [each.label for each in left] == ["FMN", "APGD-CE", pgd, "FAB-T", "Square"] and len(notes) == 1
     assert fitting(battery("standard", "l0"), 3) == (battery("standard", "l0"), [])
 
 
@@ -134,7 +135,20 @@ def test_named_attacks_run_in_the_order_of_their_cost():
 
 
 @pytest.mark.parametrize(
-    "name", ["fgsm", "bim-l2", "pgd", "apgd-ce", "apgd-t-l2", "fab-t", "square", "apgd-ce-l1", "apgd-t-l1", "sparse-rs"]
+    "name",
+    [
+        "fgsm",
+        "bim-l2",
+        "pgd",
+        "pgd-l1",
+        "apgd-ce",
+        "apgd-t-l2",
+        "fab-t",
+        "square",
+        "apgd-ce-l1",
+        "apgd-t-l1",
+        "sparse-rs",
+    ],
 )
 def test_the_cost_of_an_attack_is_what_an_image_that_withstands_it_pays(classifier, digits, name):
     x, y = digits[2][:1], digits[3][:1]
