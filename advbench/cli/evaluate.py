@@ -99,6 +99,7 @@ def evaluate(
     advbench evaluate runs/small --data cifar10 --norm l2 --attacks "fmn-l2,foolbox:L2CarliniWagnerAttack(steps=1000)"
     advbench evaluate runs/small --data cifar10 --norm linf,l2 --eps linf:2/255,8/255,l2:0.5
     advbench evaluate runs/small --data cifar10 --access labels --n 50
+    advbench evaluate runs/small --data cifar10 --battery corruptions,rotations
     advbench evaluate runs/small --data cifar10 --workers 8
     advbench evaluate --config evaluation.toml
     """
@@ -111,6 +112,9 @@ def evaluate(
     wanted = parse_floors(floors, labels_of(parsed), [eps for bounds in parsed.eps.values() for eps in bounds])
     if any(name.startswith("joint_accuracy") for name in wanted) and parsed.detector is None:
         raise UsageError("--fail-under joint_accuracy needs a --detector")
+    for figure, part in (("mean_corruption_accuracy", "corruptions"), ("rotation_accuracy", "rotations")):
+        if figure in wanted and part not in parsed.battery:
+            raise UsageError(f"--fail-under {figure} needs --battery {part}")
     for option, path in (("--junit", junit), ("--markdown", markdown)):
         if path is not None and path.is_dir():
             raise UsageError(f"{option} {path} is a folder; name a file")

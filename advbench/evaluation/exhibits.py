@@ -9,9 +9,10 @@ from math import inf, nan
 import pandas as pd
 
 from advbench.evaluation.attacking import NEAREST
+from advbench.evaluation.corruptions import ALL_MOVES, KINDS, NAMES, SEVERITIES
 from advbench.evaluation.finds import JUDGING
 from advbench.evaluation.options import number
-from advbench.metrics import of_row, percent, where
+from advbench.metrics import of_row, percent, share, where
 from advbench.metrics.sanity import Check
 from advbench.report import charts
 from advbench.study.claims import Finding
@@ -41,6 +42,8 @@ def show(run: Run, norms: Sequence[str], notes: list[str]) -> None:
         _robustness(run, tabled(rows, norm), distance, norm, several)
     _bracket(run, proven(rows), where(rows, metric="robust_accuracy"))
     _detector(run, where(rows, exhibit="detector"), where(rows, exhibit="separation"))
+    _corruptions(run, where(rows, exhibit="corruptions"))
+    _rotations(run, where(rows, exhibit="rotations"))
     if not failed:
         _checks(run, checked)
     _indicators(run, where(rows, exhibit="indicators"))
@@ -96,6 +99,7 @@ def answer(rows: pd.DataFrame) -> Iterator[Finding]:
         if len(median) and (nearest := median.value.min()) < inf:
             scale, unit = (255, "/255") if row.norm == "linf" else _SCALE[row.norm]
             away.append(f"{scale * nearest:.2g}{unit}")
+    parts += [f"{share(row)} {_UNATTACKED[row.metric]}" for _, row in unattacked(rows).iterrows()]
     if away:
         parts.append(f"the nearest adversarial image found is {', '.join(away)} away in the median")
     yield Finding.at(first_row, f"{'; '.join(parts)}.")
@@ -132,6 +136,18 @@ def _drawn(rows: pd.DataFrame) -> list[str]:
     ]
 
 
+def unattacked(rows: pd.DataFrame) -> pd.DataFrame:
+    """The mean over all corruptions, and the worst of all rotations and shifts, where they were asked for."""
+    worst = where(rows, metric="rotation_accuracy", attack=ALL_MOVES)
+    return pd.concat([where(rows, metric="mean_corruption_accuracy"), worst])
+
+
+_UNATTACKED = {
+    "mean_corruption_accuracy": f"are right in the mean over the {len(NAMES)} corruptions of ImageNet-C",
+    "rotation_accuracy": "are right at every angle and shift of a grid",
+}
+
+
 def _within(row: pd.Series) -> str:
     return number(row.eps) + ("" if row.norm == "linf" else _SCALE[row.norm][1])
 
@@ -151,7 +167,7 @@ def figures(run: Run) -> dict[str, float]:
     Of several norms ``robust_accuracy`` is their union, and any other name without an eps at the largest number of all.
     """
     rows = run.results()
-    named = where(rows, exhibit=("headline", "rounded", "draws", "detector", "separation"))
+    named = where(rows, exhibit=("headline", "rounded", "draws", "detector", "separation", "corruptions", "rotations"))
     table = where(rows, exhibit="robustness")
     named = pd.concat([named, proven(rows), table.assign(metric=table.attack.str.removeprefix("+ "))])
     named = named.sort_values(["eps", "value"], ascending=[True, False], kind="stable")  # the lowest of several attacks
@@ -286,6 +302,47 @@ _SEPARATION = {
     "tpr_at_1_fpr": "TPR at 1 % FPR",
     "tpr_at_5_fpr": "TPR at 5 % FPR",
 }
+
+
+def _corruptions(run: Run, rows: pd.DataFrame) -> None:
+    if rows.empty:
+        return
+    single = where(rows, metric="corruption_accuracy")
+    table = single.pivot_table("value", "attack", "severity", sort=False)[list(SEVERITIES)]
+    table = table.assign(mean=table.mean(axis=1)).rename(columns={level: f"severity {level}" for level in SEVERITIES})
+    kinds = {name: kind for kind, names in KINDS.items() for name in names}
+    table.insert(0, "kind", table.index.map(kinds))
+    means = where(rows, metric="kind_accuracy").rename(columns={"value": "accuracy", "variant": "kind"})
+    run.exhibit(
+        "corruptions",
+        "Under the corruptions of ImageNet-C",
+        f"The share of {int(single.n.iloc[0])} images that are classified right under each corruption (Hendrycks & Dietterich, "
+        f"2019), with no attack; over all {share(where(rows, metric='mean_corruption_accuracy').iloc[0])}. The chart shows the "
+        "mean of each kind with its 95 % interval; those of the table are in results.csv. The severities are those of "
+        "ImageNet-C, which are made for images of 224 pixels: on smaller ones blurs are harder than those of CIFAR-10-C. "
+        "Images of less than 32 pixels are mirrored at their edges to that size, and cut out again.",
+        charts.lines(
+            means[["kind", "severity", "accuracy", *_ENDS]].astype({"severity": int}),
+            *("severity", "accuracy", "kind", "severity", "accuracy"),
+            band=_ENDS,
+            scale="share",
+        ),
+        table.reset_index(names="corruption").assign(corruption=lambda found: found.corruption.str.replace("_", " ")),
+    )
+
+
+def _rotations(run: Run, rows: pd.DataFrame) -> None:
+    if rows.empty:
+        return
+    columns = {"attack": "worst of", "value": "accuracy", "ci_low": "lower end", "ci_high": "upper end"}
+    run.exhibit(
+        "rotations",
+        "Turned and shifted",
+        f"The share of {int(rows.n.iloc[0])} images that are classified right at every place of a grid: 31 angles up to 30 "
+        "degrees either way, and five shifts each way up to a tenth of the image (Engstrom et al., 2019), alone and together. What an "
+        "image leaves is black. The ends are those of the 95 % interval.",
+        table=rows[list(columns)].rename(columns=columns),
+    )
 
 
 def _checks(run: Run, rows: pd.DataFrame) -> None:

@@ -46,7 +46,7 @@ def cases(run: Run, floors: Mapping[str, float], despite_checks: bool = False) -
 def _figures(rows: pd.DataFrame) -> Iterator[Case]:
     for norm, row in _rows(rows):
         interval = f" ({percent(row.ci_low)} to {percent(row.ci_high)})" if row.ci_low == row.ci_low else ""
-        eps = f" at eps = {number(row.eps)}" if row.eps else ""
+        eps = f" at eps = {number(row.eps)}" if row.eps > 0 else ""
         yield Case(
             "robust accuracy", f"{row.attack}{eps}{norm}", f"{percent(row.value)}{interval} of {row.n:,.0f} images"
         )
@@ -58,6 +58,8 @@ def _rows(rows: pd.DataFrame) -> Iterator[tuple[str, pd.Series]]:
     for norm in norms:
         for _, row in exhibits.tabled(rows, norm).iterrows():
             yield f" in {norm}" if len(norms) > 1 else "", row
+    for _, row in exhibits.unattacked(rows).iterrows():
+        yield "", row
 
 
 def _checks(rows: pd.DataFrame, despite_checks: bool) -> Iterator[Case]:

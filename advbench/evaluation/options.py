@@ -32,6 +32,7 @@ METRICS = (
     *("robust_accuracy", "clean_accuracy", "checks_passed", "joint_accuracy"),
     *("accuracy_in_8_bits", "one_draw_accuracy", "certified_accuracy"),
     *("auroc", "aupr", "tpr_at_1_fpr", "tpr_at_5_fpr"),
+    *("mean_corruption_accuracy", "rotation_accuracy"),
 )
 """The figures, besides those of the table, that a floor can be set for."""
 
@@ -178,6 +179,11 @@ class Options(BaseModel):
         None,
         description="Where steps of the model have no gradient: identity, which puts the identity in the place of their "
         "gradient, or file.py:function, a differentiable stand-in (model, images) -> logits. Outputs stay the model's own.",
+    )
+    battery: Annotated[tuple[Literal["corruptions", "rotations"], ...], _LIST] = Field(
+        (),
+        description="Besides the attacks: corruptions, the 15 of ImageNet-C at 5 severities, which need "
+        "imagecorruptions-imaug; rotations, the worst of a grid of angles and shifts; or both.",
     )
     keep_images: bool = Field(False, description="Keep the adversarial images in the run directory.")
 

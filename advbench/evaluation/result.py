@@ -29,6 +29,12 @@ def kept_in(norm: str, norms: Sequence[str]) -> str:
     return "adversarial" if len(norms) == 1 else f"adversarial-{norm}"
 
 
+def _figures_by(rows: pd.DataFrame, index: list[str]) -> pd.DataFrame:
+    """The accuracies of rows of results.csv, with n and 95 % interval."""
+    table = rows.rename(columns={"value": "accuracy"}).set_index(index)
+    return table[["accuracy", "ci_low", "ci_high", "n"]].astype({"n": int})
+
+
 class Result:
     """How robust a model is: figures, tables and checks. A notebook shows it as a table.
 
@@ -88,16 +94,30 @@ class Result:
 
     @property
     def table(self) -> pd.DataFrame:
-        """The accuracy after each attack and all those above it, by norm where there are several, and eps, with n and 95 % interval."""
+        """The accuracy after each attack and all those above it, by norm where there are several, and eps, with n and 95 % interval.
+
+        The last lines are those of a battery, which have no eps: the mean over all corruptions, and the worst of all rotations.
+        """
         rows = where(self._rows, exhibit="robustness")
+        rows = rows.assign(eps=rows.eps.map(number))
         if several := len(self.norms) > 1:
             union = where(self._rows, metric="union_accuracy")
-            rows = pd.concat([rows, union.assign(norm="union", attack="all")])
-        table = rows.assign(eps=[number(eps) if eps == eps else "largest" for eps in rows.eps]).rename(
-            columns={"value": "accuracy"}
+            rows = pd.concat([rows, union.assign(norm="union", attack="all", eps="largest")])
+        rows = pd.concat([rows, exhibits.unattacked(self._rows).assign(norm="none", eps="none")])
+        return _figures_by(rows, ["norm", "eps", "attack"] if several else ["eps", "attack"])
+
+    @property
+    def corruptions(self) -> pd.DataFrame:
+        """The accuracy under each corruption of ImageNet-C at each severity, with n and 95 % interval; empty without that battery."""
+        rows = where(self._rows, metric="corruption_accuracy").rename(columns={"attack": "corruption"})
+        return _figures_by(rows, ["corruption", "severity"])
+
+    @property
+    def rotations(self) -> pd.DataFrame:
+        """The accuracy at the worst of all rotations, of all shifts, and of both at once; empty without that battery."""
+        return _figures_by(
+            where(self._rows, metric="rotation_accuracy").rename(columns={"attack": "worst of"}), ["worst of"]
         )
-        index = ["norm", "eps", "attack"] if several else ["eps", "attack"]
-        return table.set_index(index)[["accuracy", "ci_low", "ci_high", "n"]].astype({"n": int})
 
     @property
     def checks(self) -> list[Check]:

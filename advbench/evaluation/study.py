@@ -22,7 +22,7 @@ from advbench.data.find import Images
 from advbench.device import float32_by_default, resolve_device
 from advbench.errors import UsageError
 from advbench.estimators import SmoothedModel, TorchClassifier, contract
-from advbench.evaluation import afterwards, attacking, detection, exhibits, identity, labels, pieces
+from advbench.evaluation import afterwards, attacking, corruptions, detection, exhibits, identity, labels, pieces
 from advbench.evaluation.battery import Attack, batteries, fitting
 from advbench.evaluation.budget import Budget
 from advbench.evaluation.certifying import certified_rows
@@ -57,6 +57,7 @@ def evaluate(
     attacks: str = "standard",
     *,
     access: str = "gradients",
+    battery: str | Sequence[str] = (),
     n: int | None = None,
     checks: int | None = None,
     keep_images: bool = False,
@@ -92,6 +93,7 @@ def evaluate(
     :param norm: ``linf``, ``l2``, ``l1`` or ``l0``, also as a number as in ART; several for each and their union.
     :param attacks: ``standard``, ``fast``, or comma-separated names.
     :param access: what the attacker sees: ``gradients``, ``scores`` or ``labels``.
+    :param battery: ``corruptions``, those of ImageNet-C, and ``rotations``, each besides the attacks.
     :param n: the number of images, drawn at random; by default all that are given, and 1,000 of a named set or a folder.
     :param checks: the number of images for the checks; by default 64.
     :param keep_images: keep the adversarial images, for ``Result.adversarial``.
@@ -118,6 +120,7 @@ def evaluate(
         norm=norm,
         attacks=attacks,
         access=access,
+        battery=battery,
         n=n,
         checks=checks,
         keep_images=keep_images,
@@ -221,6 +224,7 @@ def _evaluated(
     question = f"How robust is {name_of(options.model)} on {pictures.name}, and did the attacks on it work?"
     norm = next((norm for norm in options.norm if norm in ("linf", "l2")), options.norm[0])  # of the checks
     subject = Subject(classifier, pictures, options, seed, mean, std, norm)
+    corruptions.check(subject)
     with computing(run, About(question=question, command="evaluate"), where):
         size, directory = len(pictures.x), run.directory
         log.info(
@@ -247,6 +251,10 @@ def _evaluated(
         for name, rows_of in (("draws", afterwards.draw_rows), ("certified", certified_rows)):
             run.rows(name, partial(attacking.of_each, partial(rows_of, subject=subject), outcomes))
         run.rows("union", partial(attacking.union_rows, outcomes))
+        if "corruptions" in options.battery:
+            run.rows("corruptions", partial(corruptions.corruption_rows, run, subject))
+        if "rotations" in options.battery:
+            run.rows("rotations", partial(corruptions.rotation_rows, run, subject, clean["correct"]))
         table = attacking.per_image(outcomes, pictures.y, clean["predicted"])
         write(run.directory / PER_IMAGE, lambda stream: table.to_csv(stream))
         if options.keep_images:

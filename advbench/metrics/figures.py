@@ -38,6 +38,7 @@ COLUMNS = {
     "sigma": _NUMBER,
     "alpha": _NUMBER,
     "epoch": _WHOLE,
+    "severity": _WHOLE,
     "library": _TEXT,
     "metric": _TEXT,
     "value": _NUMBER,
