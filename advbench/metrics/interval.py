@@ -48,16 +48,15 @@ class _Last:
 def certified(module: nn.Module, x: np.ndarray, y: np.ndarray, eps: float) -> np.ndarray:
     """Which images (N, C, H, W) in [0, 1] have label y in every image of [0, 1] within eps in l-inf, bool (N,).
 
-    False where that is not proven. Computed in float64 on a copy.
+    False where that is not proven. Computed in float64, on copies of the layers.
 
     :param module: images -> logits (N, classes), in eval mode, of convolutions, linear layers, batch norm, pooling and
         activations that rise, in ``nn.Sequential`` or our own composites.
     :raises Unbounded: for any other network.
     """
-    exact = copy.deepcopy(module).cpu().double().eval()
     images, labels = torch.from_numpy(np.asarray(x, np.float64)), torch.from_numpy(np.asarray(y)).long()
     with torch.no_grad():
-        found = _through(exact, Box((images - eps).clamp(0, 1), (images + eps).clamp(0, 1)))
+        found = _through(module, Box((images - eps).clamp(0, 1), (images + eps).clamp(0, 1)))
         margins = _margins(found, labels)
     return ((margins > 1e-5).sum(1) == margins.shape[1] - 1).numpy()  # in all but the label's own column
 
@@ -90,19 +89,29 @@ def _through(layer: Any, found: Box | _Last) -> Box | _Last:
         except (TypeError, AttributeError) as error:  # it computes on tensors itself
             raise Unbounded(kind.__name__) from error
     if kind in _MONOTONE and getattr(layer, "track_running_stats", True):
-        ends = layer(box.low), layer(box.high)
+        exact = _exact(layer)
+        ends = exact(box.low), exact(box.high)
         return Box(torch.minimum(*ends), torch.maximum(*ends))
     if kind is nn.Linear:
-        return _Last(layer, box)
+        return _Last(_exact(layer), box)
     if isinstance(layer, nn.Conv2d) and kind._conv_forward is nn.Conv2d._conv_forward and layer.padding_mode == "zeros":
         if kind is not nn.Conv2d and not kind.__module__.startswith("advbench.models.convolution"):
             raise Unbounded(kind.__name__)
-        options: Any = layer.stride, layer.padding, layer.dilation, layer.groups
+        exact = _exact(layer)
+        options: Any = exact.stride, exact.padding, exact.dilation, exact.groups
         middle, half = (box.low + box.high) / 2, (box.high - box.low) / 2
-        centre = F.conv2d(middle, layer.weight, layer.bias, *options)
-        around = F.conv2d(half, layer.weight.abs(), None, *options)
+        centre = F.conv2d(middle, exact.weight, exact.bias, *options)
+        around = F.conv2d(half, exact.weight.abs(), None, *options)
         return Box(centre - around, centre + around)
     raise Unbounded(kind.__name__)
+
+
+def _exact(layer: Any) -> Any:
+    """A copy in float64; layers alone are copied, as a module of the user's own may hold what cannot be."""
+    try:
+        return copy.deepcopy(layer).cpu().double().eval()
+    except Exception as error:
+        raise Unbounded(type(layer).__name__) from error
 
 
 def _chain(layers: Iterable[nn.Module], x: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -103,4 +104,7 @@ def show_cards(run: Run, networks: Networks) -> tuple[str, str]:
     run.exhibit("zoo", "Networks that were trained before", caption, table=table)
     own = ", ".join(sorted(here - networks.keys()))
     trained = f"the zoo lacks {own}: trained here on small subsets, so that figures near chance are to be expected"
-    return f"Trained before, not by this run: {', '.join(found)}; their cards are at the end.", trained if own else ""
+    parts = Counter((each.classifier, each.kind) for each in found.values() if each.classifier)
+    counts = [f"{n} {kind}{'s' * (n > 1)} of {classifier}" for (classifier, kind), n in parts.items()]
+    named = ", ".join([name for name, each in found.items() if not each.classifier] + counts)
+    return f"Trained before, not by this run: {named}; their cards are at the end.", trained if own else ""

@@ -1,5 +1,7 @@
 """Interval bounds beside ART's, a closed form, attacks and random images."""
 
+import threading
+
 import numpy as np
 import pytest
 import torch
@@ -121,3 +123,49 @@ def test_a_hook_is_no_part_of_a_known_layer(images):
     module[1].register_forward_hook(lambda layer, inputs, outputs: -outputs)
     with pytest.raises(Unbounded):
         certified(module, images, labels(module, images), 0.01)
+
+
+class Locked(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.net, self.lock = dense(), threading.Lock()
+
+    def forward(self, x):
+        with self.lock:
+            return self.net(x)
+
+
+class OwnCopy(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.net = dense()
+
+    def forward(self, x):
+        return self.net(x)
+
+    def __deepcopy__(self, memo):
+        return self
+
+
+def with_locked_layer():
+    module = dense()
+    module[1].lock = threading.Lock()
+    return module
+
+
+@pytest.mark.parametrize("make", [Locked, OwnCopy, with_locked_layer])
+def test_a_module_that_cannot_be_copied_is_left_as_it_is(images, make):
+    module = make()
+    with pytest.raises(Unbounded):
+        certified(module, images, labels(module, images), 0.01)
+    assert {each.dtype for each in module.parameters()} == {torch.float32}
+
+
+def test_what_hangs_on_a_chain_of_layers_is_not_copied(images):
+    """The chain is walked, its layers alone are copied."""
+    module = dense()
+    y = labels(module, images)
+    expected = certified(module, images, y, 0.001)
+    module.lock = threading.Lock()
+    np.testing.assert_array_equal(certified(module, images, y, 0.001), expected)
+    assert expected.any()
