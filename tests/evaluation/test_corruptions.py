@@ -21,7 +21,7 @@ from advbench.seeds import own_global_state
 
 @pytest.fixture
 def colours():
-    pytest.importorskip("imagecorruptions")
+    pytest.importorskip("imagecorruptions", exc_type=ImportError)
     return np.random.default_rng(0).integers(0, 256, (3, 3, 32, 40)).astype(np.float32) / 255
 
 
@@ -40,7 +40,7 @@ def test_a_corruption_is_that_of_the_package(colours, name):
 
 
 def test_the_names_are_the_fifteen_of_the_package_in_its_kinds():
-    package = pytest.importorskip("imagecorruptions")
+    package = pytest.importorskip("imagecorruptions", exc_type=ImportError)
     for kind, names in corruptions.KINDS.items():
         assert list(names) == package.get_corruption_names(kind)
     assert list(corruptions.NAMES) == package.get_corruption_names("common") and len(corruptions.NAMES) == 15
@@ -49,7 +49,7 @@ def test_the_names_are_the_fifteen_of_the_package_in_its_kinds():
 @pytest.mark.parametrize("severity, more", [(1, 0.1), (3, 0.3), (5, 0.5)])
 @pytest.mark.parametrize("shape", [(1, 28, 28), (1, 8, 8), (3, 32, 32)])
 def test_brightness_adds_to_a_grey_image_of_any_size_what_the_paper_says(shape, severity, more):
-    pytest.importorskip("imagecorruptions")
+    pytest.importorskip("imagecorruptions", exc_type=ImportError)
     x = np.broadcast_to(np.random.default_rng(1).random((2, 1, *shape[1:]), np.float32), (2, *shape)).copy()
     made = corruptions.corrupted(x, "brightness", severity)
     assert made.shape == x.shape and made.dtype == np.float32
@@ -64,7 +64,7 @@ def test_contrast_draws_an_image_towards_its_mean_as_the_paper_says(colours):
 
 
 def test_noise_of_a_small_grey_image_is_as_strong_as_in_the_paper():
-    pytest.importorskip("imagecorruptions")
+    pytest.importorskip("imagecorruptions", exc_type=ImportError)
     with own_global_state(0):
         noise = corruptions.corrupted(np.full((200, 1, 8, 8), 0.5, np.float32), "gaussian_noise", 1) - 0.5
     assert noise.std() == pytest.approx(0.08, rel=0.05)
@@ -89,7 +89,7 @@ def evaluated(net, digits, **more):
 
 @pytest.fixture
 def corrupted_run(trained_net, digits, no_checks, tmp_path):
-    pytest.importorskip("imagecorruptions")
+    pytest.importorskip("imagecorruptions", exc_type=ImportError)
     return evaluated(trained_net, digits, battery="corruptions", out=tmp_path / "run")
 
 
