@@ -21,6 +21,7 @@ from .torch_classifier import gradient_autocast as gradient_autocast
 from .torch_classifier import gradient_module as gradient_module
 from .torch_classifier import load as load
 from .torch_classifier import loss_of as loss_of
+from .torch_classifier import ordered_loss as ordered_loss
 from .torch_classifier import stock as stock
 from .torch_classifier import whole_model as whole_model
 from .whole import preprocessing_of as preprocessing_of

@@ -273,7 +273,7 @@ def _unrounded(gradient: Tensor, logits: Tensor, y: Tensor) -> Tensor:
         return gradient
     others = logits.masked_fill(label > 0, -torch.inf)
     share = (others.logsumexp(1) - logits.logsumexp(1)).exp()  # of the other classes, the rest of 1
-    is_rounded = (share < _ROUNDED) & (label.amax(1) == 1) & ((label > 0).sum(1) == 1)
+    is_rounded = (share < _ROUNDED) & (label.amax(1) == 1) & ((label > 0).sum(1) == 1) & others.amax(1).isfinite()
     return torch.where(is_rounded[:, None], others.softmax(1) - label, gradient)
 
 
@@ -283,7 +283,21 @@ def ascent(logits: Tensor, y: Tensor) -> Tensor:
     It is the gradient, the softmax less the label. Where float32 rounds that away, it is the gradient divided by the share
     of the other classes.
     """
-    return _unrounded(logits.softmax(1) - F.one_hot(y, logits.shape[1]), logits, y)
+    leaf = logits.detach().requires_grad_(True)
+    with torch.enable_grad():
+        F.cross_entropy(leaf, y, reduction="sum").backward()
+    assert leaf.grad is not None
+    return _unrounded(leaf.grad, leaf.detach(), y)
+
+
+def ordered_loss(logits: Tensor, y: Tensor) -> Tensor:
+    """Numbers (N,) in the order of the cross-entropy of logits (N, classes) and labels (N,).
+
+    They are the cross-entropy itself; where float32 rounds it, its logarithm, which is negative then.
+    """
+    own = logits.gather(1, y[:, None])[:, 0]
+    odds = logits.scatter(1, y[:, None], -torch.inf).logsumexp(1) - own  # log of the others' share over the label's
+    return torch.where(odds.sigmoid() < _ROUNDED, odds, F.cross_entropy(logits, y, reduction="none"))
 
 
 def _one_hot(y: np.ndarray | Tensor, classes: int) -> np.ndarray | Tensor:
