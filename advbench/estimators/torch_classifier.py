@@ -169,6 +169,18 @@ def clipped(estimator: PyTorchClassifier, x: Tensor) -> Tensor:
     return x.clamp(low, high)
 
 
+def predicted(estimator: PyTorchClassifier, x: np.ndarray, batch_size: int | None = None) -> np.ndarray:
+    """The classes (N,) that a classifier predicts for inputs (N, ...).
+
+    One output for two classes is of class 1 above 0 with a ``BCEWithLogitsLoss`` and above 0.5 with another loss.
+    """
+    outputs = estimator.predict(x) if batch_size is None else estimator.predict(x, batch_size=batch_size)
+    if outputs.ndim == 2 and outputs.shape[1] > 1:
+        return outputs.argmax(1)
+    limit = 0.0 if isinstance(getattr(estimator, "loss", None), nn.BCEWithLogitsLoss) else 0.5
+    return (outputs.reshape(len(x)) > limit).astype(int)
+
+
 class _NoInputGradient(RuntimeError):
     """``torch.autograd.grad`` fails: checkpoints of other libraries than PyTorch need ``backward()``, which ART calls."""
 
@@ -253,6 +265,11 @@ class TorchClassifier(PyTorchClassifier):
         except RuntimeError as error:
             raise _NoInputGradient from error
         return gradient, outputs.detach()
+
+    def _apply_preprocessing(self, x: Any, y: Any, fit: bool = False, no_grad: bool = True) -> tuple[Any, Any]:
+        """ART's, in the type that the model takes: some of its defences return float64."""
+        x, y = super()._apply_preprocessing(x, y, fit=fit, no_grad=no_grad)
+        return x.astype(self._dtype(x), copy=False) if isinstance(x, np.ndarray) else x, y
 
     def _dtype(self, x: np.ndarray) -> np.dtype:
         """The type in which the model takes images: float32, or float64 if it has such parameters."""
