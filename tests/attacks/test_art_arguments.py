@@ -204,8 +204,8 @@ def test_one_output_is_attacked_and_judged_as_its_two_logits(loss, labels, inter
 def test_rows_of_a_table_are_attacked_as_by_art(kind, theirs, norm, options):
     torch.manual_seed(0)
     net = nn.Sequential(nn.Linear(13, 16), nn.Tanh(), nn.Linear(16, 4))
-    table = PyTorchClassifier(net, nn.CrossEntropyLoss(), (13,), 4, clip_values=(0, 1), device_type="cpu")
-    ours = estimators.TorchClassifier(net, nn.CrossEntropyLoss(), (13,), 4, clip_values=(0, 1), device_type="cpu")
+    table = PyTorchClassifier(net, nn.CrossEntropyLoss(), (13,), 4, clip_values=(0, 2), device_type="cpu")
+    ours = estimators.TorchClassifier(net, nn.CrossEntropyLoss(), (13,), 4, clip_values=(0, 2), device_type="cpu")
     x = np.random.default_rng(0).random((9, 13), np.float32)
     y, made = np.arange(9) % 4, []
     mask = {name: value.astype(np.float32) for name, value in options.items() if name == "mask"}
