@@ -14,10 +14,11 @@ from torch import Tensor
 
 from advbench import checks
 from advbench.attacks.batched import BatchedAttack, one_logit_a_class
-from advbench.estimators import gradient_autocast, joint
+from advbench.estimators import ascent, gradient_autocast, joint
 from advbench.progress import track
 
-_MARGIN = 0.05  # added to the true logit: an image that is only just wrong does not count as fooled
+_MARGIN = 0.05  # added to the true logit: an image that is only just wrong does not count as fooled; of small logits
+_SHARE = 0.01  # this share of their spread
 
 
 @dataclass(eq=False, repr=False)
@@ -47,7 +48,7 @@ class _AdaptivePGD(BatchedAttack):
         """The direction that each image takes, (N, C, H, W).
 
         :param x: the images that loss and score were computed from.
-        :param loss: of the classifier, (N,).
+        :param loss: of the classifier, (N,), up to what has no gradient.
         :param score: of the detector, (N,), larger for images that look adversarial to it.
         :param fooled: bool (N,): whether the classifier is wrong, with a margin.
         """
@@ -62,8 +63,10 @@ class _AdaptivePGD(BatchedAttack):
             with torch.set_grad_enabled(step < self.max_iter), gradient_autocast(self.estimator):
                 logits, score = (output.float() for output in self._joint(x))
                 one_logit_a_class(self, logits)
-                loss = F.cross_entropy(logits, y, reduction="none")
-            fooled = (logits.detach() + _MARGIN * F.one_hot(y, logits.shape[1])).argmax(1) != y
+                known = logits.detach()
+                loss = (ascent(known, y) * logits).sum(1)
+            margin = (_SHARE * (known.amax(1) - known.amin(1))).clamp_max(_MARGIN)
+            fooled = (known + margin[:, None] * F.one_hot(y, known.shape[1])).argmax(1) != y
             better = fooled & (score.detach() < lowest)
             lowest = torch.where(better, score.detach(), lowest)
             best = torch.where(better[:, None, None, None], x.detach(), best)

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from advbench import checks, device
 from advbench.attacks.batched import BatchedAttack, one_logit_a_class, without_options
-from advbench.estimators import gradient_autocast, gradient_module, whole_model
+from advbench.estimators import ascent, gradient_autocast, gradient_module, ordered_loss, whole_model
 from advbench.progress import log
 from advbench.seeds import own_global_state
 
@@ -40,7 +40,8 @@ class AutoAttack(BatchedAttack):
     """APGD-CE, targeted APGD-DLR, targeted FAB and Square, each on the images that withstood the ones before.
 
     The attacks are the authors' own code (package ``pyautoattack``) in version "standard", which in l1 gives APGD-CE five
-    restarts and APGD-T five targets, and lets both start in larger balls (Croce & Hein, 2021). Their gradients and scores come
+    restarts and APGD-T five targets, and lets both start in larger balls (Croce & Hein, 2021). APGD-CE follows the
+    cross-entropy also where float32 rounds it to zero, as it does for confident logits. Their gradients and scores come
     from :func:`advbench.estimators.gradient_module` where that computes the model's logits for the batch at hand, and from
     the model itself elsewhere. Whatever they take for beaten is shown to ``predict``: an image that the model misclassifies
     costs no further pass, any other stays. A random model is judged once for each component.
@@ -126,7 +127,10 @@ class AutoAttack(BatchedAttack):
                     adversarial[part[found]], self.beaten[name][part[found]] = batch.images[found], True
                 right &= ~self.beaten[name]
         if not is_steady:
-            log.warning("AutoAttack: the model is random (two predictions differ), and judged once for each component")
+            log.warning(
+                "AutoAttack: two predictions differ, so the model is random or the images of a batch change each other's; it is "
+                "judged once for each component"
+            )
         by_square = self.beaten.get("square", right[:0]).sum() / len(x)
         if by_square > _BY_SQUARE and len(self.beaten) > 1:
             log.warning(
@@ -147,7 +151,8 @@ class AutoAttack(BatchedAttack):
     def _apgd_ce(self, batch: _Batch) -> None:
         from pyautoattack.autopgd_base import APGDAttack
 
-        attack = APGDAttack(self._watched(batch), n_iter=_STEPS, loss="ce", logger=_LOGGER, **self._settings())
+        model = _CrossEntropy(self._watched(batch))
+        attack = APGDAttack(model, n_iter=_STEPS, loss="ce", is_tf_model=True, logger=_LOGGER, **self._settings())
         attack.init_hyperparam(batch.x)
         for _ in range(_L1_RESTARTS if self.norm == 1 else 1):
             batch.run(partial(self._climb, attack))
@@ -333,6 +338,21 @@ class _Batch:
         if not self.is_steady and self.offered.any():
             self._judge(torch.nonzero(self.offered)[:, 0])
         return self.beaten.cpu().numpy()
+
+
+class _CrossEntropy:
+    """A model in the form of which APGD takes loss and gradient, here neither rounded to zero in float32."""
+
+    def __init__(self, model: Callable[[Tensor], Tensor]) -> None:
+        self.model = model
+
+    def get_logits_loss_grad_xent(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The logits (n, classes) of images (n, C, H, W), their losses (n,) and the gradients of these."""
+        with torch.enable_grad():
+            x = x.detach().requires_grad_()
+            logits = self.model(x)
+        known = logits.detach()
+        return known, ordered_loss(known, y), torch.autograd.grad(logits, x, ascent(known, y))[0]
 
 
 def _boundary_attack(batch: _Batch, order: float, **settings: Any) -> Any:

@@ -28,6 +28,9 @@ class CarliniWagnerL2(BatchedAttack):
 
     f(x') = max(max_{i in own} Z_i - max_{i not in own} Z_i, -kappa): own holds the label and every class of ``never``.
 
+    As in the paper c weighs logits against distances, so the scale of the logits matters: where they differ by far less than
+    1, raise ``initial_const`` and ``binary_search_steps``, or nothing is found; DeepFool does not depend on it.
+
     :param classifier: an ART PyTorch classifier that returns logits Z for images in [0, 1].
     :param confidence: kappa.
     :param learning_rate: of Adam.

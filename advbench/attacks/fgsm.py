@@ -11,7 +11,7 @@ from art.utils import check_and_transform_label_format
 
 from advbench import checks
 from advbench.attacks.pgd import Ascent
-from advbench.estimators import TorchClassifier
+from advbench.estimators import TorchClassifier, predicted
 
 
 class FGSM(FastGradientMethod):
@@ -31,16 +31,17 @@ class FGSM(FastGradientMethod):
         """
         x = checks.in_range(x, "x", self.estimator.clip_values)
         estimator = self.estimator
+        if y is None and not self.targeted:
+            y = predicted(estimator, x, self.batch_size)
         tensors = isinstance(estimator, PyTorchClassifier) and (
             isinstance(estimator, TorchClassifier) or estimator.all_framework_preprocessing
         )
         usual = isinstance(self.eps, (int, float)) and not (self.minimal or self.summary_writer)
         if not (tensors and usual) or float(self.norm) not in (2, np.inf) or kwargs.get("mask") is not None:
             return super().generate(x, y, **kwargs)
-        if y is None and self.targeted:
+        if y is None:
             raise ValueError("Target labels `y` need to be provided for a targeted attack.")
-        labels = estimator.predict(x, batch_size=self.batch_size).argmax(1) if y is None else y
-        targets = check_and_transform_label_format(labels, nb_classes=estimator.nb_classes)
+        targets = check_and_transform_label_format(y, nb_classes=estimator.nb_classes)
         if estimator.nb_classes > 2:
             targets = targets / targets.sum(1, keepdims=True)
         norm, eps = float(self.norm), float(self.eps)

@@ -13,7 +13,7 @@ from art.utils import random_sphere
 from torch import Tensor
 
 from advbench import checks
-from advbench.estimators import gradient_and_outputs
+from advbench.estimators import gradient_and_outputs, predicted
 from advbench.progress import log
 
 _HOOKS = (
@@ -71,8 +71,12 @@ class PGD(ProjectedGradientDescentPyTorch):
             return self._ascend(x, y, until_beaten=True)
         adversarial = super().generate(x, y)
         wanted = self._set_targets(x, y).argmax(1)
-        predicted = self.estimator.predict(adversarial, batch_size=self.batch_size).argmax(1)
-        return adversarial, (predicted == wanted) == self.targeted
+        return adversarial, (predicted(self.estimator, adversarial, self.batch_size) == wanted) == self.targeted
+
+    def _set_targets(self, x: np.ndarray, y: np.ndarray | None, classifier_mixin: bool = True) -> np.ndarray:
+        if y is None and not self.targeted:
+            y = predicted(self.estimator, x, self.batch_size)
+        return super()._set_targets(x, y, classifier_mixin)
 
     def _has_own_steps(self) -> bool:
         usual = self.decay is None and not self.summary_writer and isinstance(self.eps, (int, float))
@@ -183,8 +187,7 @@ class Ascent:
         return torch.nonzero((outputs.argmax(1) == y.argmax(1)) == self.targeted)[:, 0]
 
     def _is_beaten(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
-        predicted = self.estimator.predict(x, batch_size=len(x)).argmax(1)
-        return (predicted == y.argmax(1)) == self.targeted
+        return (predicted(self.estimator, x, len(x)) == y.argmax(1)) == self.targeted
 
     def _moved(self, x0: Tensor, x: Tensor, gradient: Tensor, clip: list[Tensor] | None) -> Tensor:
         """One step along the gradient, within the ball around x0 and the clip values; each operation rounds as ART's does."""
@@ -251,4 +254,5 @@ def project_l1(delta: Tensor, x: Tensor, eps: float) -> Tensor:
 
 
 def _lengths(x: Tensor) -> Tensor:
-    return torch.linalg.norm(x.flatten(1), ord=2, dim=1)[:, None, None, None]
+    """The l2 norm of each input, with dimensions of 1 behind: inputs may be images or rows of a table."""
+    return torch.linalg.norm(x.flatten(1), ord=2, dim=1).view(-1, *[1] * (x.ndim - 1))

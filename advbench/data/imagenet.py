@@ -13,7 +13,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from advbench.data.dataset import Dataset
-from advbench.data.pictures import decode
+from advbench.data.pictures import decode, is_clutter
 from advbench.errors import UsageError
 from advbench.files import check_tree, read_json, sha256, write, write_text
 from advbench.progress import track
@@ -101,7 +101,7 @@ def _chosen(folder: Path, classes: Sequence[str]) -> tuple[str, ...]:
             f"{folder} is missing; the data folder must hold train/CLASS and val/CLASS, CLASS a WordNet id"
         )
     check_tree(folder)
-    found = sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+    found = sorted(path.name for path in folder.iterdir() if path.is_dir() and not is_clutter(path.name))
     absent = [name for name in classes if name not in found]
     if absent:
         raise UsageError(f"{folder} has no class {absent[0]}; found: {', '.join(found[:12]) or 'no folder'}")

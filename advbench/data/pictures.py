@@ -21,6 +21,7 @@ CHANNELS = (1, 3)
 """Of images that are made from a file, in any number of which it has."""
 
 _ENDINGS = (".jpg", ".jpeg", ".jfif", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp", ".gif")
+_CLUTTER = {"__MACOSX", "__pycache__", "@eaDir"}  # folders that archives, Python and file servers leave behind
 _SPLITS = {"train", "training", "val", "valid", "validation", "test"}
 _ORIENTATION, _LYING = 0x0112, range(2, 9)  # of EXIF
 _EIGHT_BITS, _SIXTEEN_BITS = 255, 65535
@@ -37,7 +38,7 @@ def classes_of(folder: Path) -> tuple[list[Path], tuple[str, ...]]:
 
     :raises UsageError: if there are none, or they are the splits of a data set, or a link that leads back.
     """
-    found = [path for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")]
+    found = [path for path in folder.iterdir() if path.is_dir() and not is_clutter(path.name)]
     by_name = sorted(found, key=lambda path: path.name)
     if not found:
         raise UsageError(f"{folder} must hold one folder of images a class; it has no folder")
@@ -57,17 +58,22 @@ def classes_of(folder: Path) -> tuple[list[Path], tuple[str, ...]]:
     )
 
 
+def is_clutter(folder: str) -> bool:
+    """Whether a folder of this name is no part of a data set: hidden, or left behind by a tool."""
+    return folder.startswith(".") or folder in _CLUTTER
+
+
 def files_of(folder: Path) -> tuple[list[Path], Counter[str]]:
     """The image files of one class, also in folders below it; and what else is there, counted by its kind.
 
-    Links to folders are not followed, and what is hidden is no part of a data set.
+    Links to folders are not followed; :func:`is_clutter` says which folders are left out without a word.
 
     :raises UsageError: if there are none.
     """
     found: list[Path] = []
     others: Counter[str] = Counter()
     for parent, folders, names in sorted(os.walk(folder)):
-        if any(part.startswith(".") for part in Path(parent).relative_to(folder).parts):
+        if any(is_clutter(part) for part in Path(parent).relative_to(folder).parts):
             continue
         others["link to a folder"] += sum(os.path.islink(os.path.join(parent, name)) for name in folders)
         for path in (Path(parent) / name for name in sorted(names) if not name.startswith(".")):

@@ -348,7 +348,8 @@ def threshold_on(scores: np.ndarray, fpr: float) -> float:
     """
     if not 0 <= fpr < 1:
         raise ValueError(f"fpr must be in [0, 1), not {fpr}")
-    return float(np.quantile(scores, 1 - fpr, method="higher"))
+    exceeding = np.arange(len(scores) - 1, -1, -1) / len(scores)  # the share above each score, from the lowest score on
+    return float(np.sort(scores)[np.argmax(exceeding <= fpr)])
 
 
 class _Attached(nn.Module):

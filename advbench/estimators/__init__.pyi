@@ -8,6 +8,7 @@ from .backward import BackwardModel as BackwardModel
 from .backward import identity as identity
 from .fast import GradientModel as GradientModel
 from .fast import calling_model as calling_model
+from .fast import in_format as in_format
 from .fast import training_format as training_format
 from .joint_outputs import detector_module as detector_module
 from .joint_outputs import joint as joint
@@ -21,6 +22,8 @@ from .torch_classifier import gradient_autocast as gradient_autocast
 from .torch_classifier import gradient_module as gradient_module
 from .torch_classifier import load as load
 from .torch_classifier import loss_of as loss_of
+from .torch_classifier import ordered_loss as ordered_loss
+from .torch_classifier import predicted as predicted
 from .torch_classifier import stock as stock
 from .torch_classifier import whole_model as whole_model
 from .whole import preprocessing_of as preprocessing_of

@@ -130,11 +130,22 @@ def _compute(layer: nn.Module, x: Tensor) -> Tensor:
 
 def _call(layer: nn.Module, x: Tensor) -> Tensor:
     """An unknown layer sees what it would see without us: float32, in the usual memory format."""
-    x = x.contiguous()
+    x = in_format(x)
     if not torch.is_autocast_enabled(x.device.type):
         return layer(x)
     with torch.autocast(x.device.type, enabled=False):
         return layer(x.float() if x.dtype is torch.bfloat16 else x)
+
+
+def in_format(x: Tensor, memory_format: torch.memory_format = torch.contiguous_format) -> Tensor:
+    """The images in a memory format, with its strides.
+
+    ``contiguous`` leaves images of one channel, or of one pixel, as they are: they are in both formats, and a convolution
+    may take them for those of the other one.
+    """
+    x = x.contiguous(memory_format=memory_format)
+    is_exact = x.stride() == torch.empty(x.shape, device="meta", memory_format=memory_format).stride()
+    return x if is_exact else x.clone(memory_format=memory_format)
 
 
 def _convolve(layer: nn.Module, x: Tensor, norm: nn.Module | None = None) -> Tensor:

@@ -169,6 +169,18 @@ def clipped(estimator: PyTorchClassifier, x: Tensor) -> Tensor:
     return x.clamp(low, high)
 
 
+def predicted(estimator: PyTorchClassifier, x: np.ndarray, batch_size: int | None = None) -> np.ndarray:
+    """The classes (N,) that a classifier predicts for inputs (N, ...).
+
+    One output for two classes is of class 1 above 0 with a ``BCEWithLogitsLoss`` and above 0.5 with another loss.
+    """
+    outputs = estimator.predict(x) if batch_size is None else estimator.predict(x, batch_size=batch_size)
+    if outputs.ndim == 2 and outputs.shape[1] > 1:
+        return outputs.argmax(1)
+    limit = 0.0 if isinstance(getattr(estimator, "loss", None), nn.BCEWithLogitsLoss) else 0.5
+    return (outputs.reshape(len(x)) > limit).astype(int)
+
+
 class _NoInputGradient(RuntimeError):
     """``torch.autograd.grad`` fails: checkpoints of other libraries than PyTorch need ``backward()``, which ART calls."""
 
@@ -254,6 +266,11 @@ class TorchClassifier(PyTorchClassifier):
             raise _NoInputGradient from error
         return gradient, outputs.detach()
 
+    def _apply_preprocessing(self, x: Any, y: Any, fit: bool = False, no_grad: bool = True) -> tuple[Any, Any]:
+        """ART's, in the type that the model takes: some of its defences return float64."""
+        x, y = super()._apply_preprocessing(x, y, fit=fit, no_grad=no_grad)
+        return x.astype(self._dtype(x), copy=False) if isinstance(x, np.ndarray) else x, y
+
     def _dtype(self, x: np.ndarray) -> np.dtype:
         """The type in which the model takes images: float32, or float64 if it has such parameters."""
         double = x.dtype == np.float64 and any(p.dtype is torch.float64 for p in self.model.parameters())
@@ -273,7 +290,7 @@ def _unrounded(gradient: Tensor, logits: Tensor, y: Tensor) -> Tensor:
         return gradient
     others = logits.masked_fill(label > 0, -torch.inf)
     share = (others.logsumexp(1) - logits.logsumexp(1)).exp()  # of the other classes, the rest of 1
-    is_rounded = (share < _ROUNDED) & (label.amax(1) == 1) & ((label > 0).sum(1) == 1)
+    is_rounded = (share < _ROUNDED) & (label.amax(1) == 1) & ((label > 0).sum(1) == 1) & others.amax(1).isfinite()
     return torch.where(is_rounded[:, None], others.softmax(1) - label, gradient)
 
 
@@ -283,7 +300,21 @@ def ascent(logits: Tensor, y: Tensor) -> Tensor:
     It is the gradient, the softmax less the label. Where float32 rounds that away, it is the gradient divided by the share
     of the other classes.
     """
-    return _unrounded(logits.softmax(1) - F.one_hot(y, logits.shape[1]), logits, y)
+    leaf = logits.detach().requires_grad_(True)
+    with torch.enable_grad():
+        F.cross_entropy(leaf, y, reduction="sum").backward()
+    assert leaf.grad is not None
+    return _unrounded(leaf.grad, leaf.detach(), y)
+
+
+def ordered_loss(logits: Tensor, y: Tensor) -> Tensor:
+    """Numbers (N,) in the order of the cross-entropy of logits (N, classes) and labels (N,).
+
+    They are the cross-entropy itself; where float32 rounds it, its logarithm, which is negative then.
+    """
+    own = logits.gather(1, y[:, None])[:, 0]
+    odds = logits.scatter(1, y[:, None], -torch.inf).logsumexp(1) - own  # log of the others' share over the label's
+    return torch.where(odds.sigmoid() < _ROUNDED, odds, F.cross_entropy(logits, y, reduction="none"))
 
 
 def _one_hot(y: np.ndarray | Tensor, classes: int) -> np.ndarray | Tensor:

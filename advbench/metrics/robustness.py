@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from advbench import checks
+from advbench.estimators import predicted
 from advbench.metrics.figures import Figure, proportion
 
 if TYPE_CHECKING:
@@ -23,12 +24,13 @@ def still_correct(
     :param classifier: judges every adversarial image.
     :param attacks: each is run only on the images that all attacks before it left correct.
     :param x: float (N, C, H, W) in [0, 1].
-    :param y: true labels (N,).
+    :param y: true labels, indices or one-hot.
     :return: a bool array (N,) before the first attack and one after each.
-    :raises ValueError: for images outside of the classifier's range.
+    :raises ValueError: for images outside of the classifier's range, or labels outside of its classes.
     """
     x = checks.in_range(x, "x", getattr(classifier, "clip_values", (0.0, 1.0)))
-    correct = classifier.predict(x).argmax(1) == y
+    y = checks.labels(y, len(x), classifier.nb_classes)
+    correct = predicted(classifier, x) == y
     yield correct.copy()
     for attack in attacks:
         left = np.flatnonzero(correct)
@@ -47,7 +49,7 @@ def attacked(
     if hasattr(attack, "beat") and attack.estimator is classifier and not attack.targeted:
         return attack.beat(x, y)
     adversarial = attack.generate(x, y)
-    return adversarial, classifier.predict(adversarial).argmax(1) != y
+    return adversarial, predicted(classifier, adversarial) != y
 
 
 def robust_accuracy(

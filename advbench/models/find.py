@@ -34,6 +34,7 @@ class Network:
     :param mean: subtracted from images in [0, 1] by its publisher, per channel; empty where the model does that itself.
     :param std: they are then divided by it.
     :param notes: which part of a file its weights are, one sentence each.
+    :raises UsageError: for a module with a part that has no hash, which PyTorch cannot switch to eval mode.
     """
 
     module: nn.Module
@@ -41,6 +42,15 @@ class Network:
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
     notes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        try:
+            list(self.module.modules())
+        except TypeError as error:
+            raise UsageError(
+                f"PyTorch cannot list the parts of the model: {first_line(error)}; a module class that defines __eq__, as "
+                "a dataclass does, needs __hash__ = nn.Module.__hash__ too"
+            ) from error
 
 
 def find(name: str, weights: Path | None = None) -> Network:

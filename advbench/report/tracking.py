@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from importlib.util import find_spec
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from advbench.errors import UsageError, missing
+from advbench.files import first_line, read_bytes
 from advbench.report.comparison import labels
 from advbench.report.source import read_run
 
 TRACKERS = ("tensorboard", "mlflow")
+_EPOCHS = 100_000  # of one training, which may be someone else's: a tracker writes one value after another
 
 
 def check_tracker(tracker: str) -> None:
@@ -43,11 +46,11 @@ def track(directory: Path, tracker: str) -> str:
 def _tensorboard(directory: Path, run: dict[str, Any]) -> str:
     from torch.utils.tensorboard import SummaryWriter
 
-    folder = directory / "tensorboard"
+    epochs, folder = list(_epochs(directory)), directory / "tensorboard"
     for old in folder.glob("events.out.*"):  # written again whole: the same points twice would be drawn as a zigzag
         old.unlink()
     with SummaryWriter(str(folder)) as writer:
-        for name, value, epoch in _epochs(directory):
+        for name, value, epoch in epochs:
             writer.add_scalar(name, value, epoch)
         for name, value in _finals(run["results"]):
             writer.add_scalar(f"results/{name}", value)
@@ -57,12 +60,12 @@ def _tensorboard(directory: Path, run: dict[str, Any]) -> str:
 def _mlflow(directory: Path, run: dict[str, Any]) -> str:
     import mlflow
 
-    config = run["config"]
+    config, epochs = run["config"], list(_epochs(directory))
     mlflow.set_experiment(config["recipe"])
     with mlflow.start_run(run_name=directory.resolve().name) as started:
         mlflow.log_params({key: value for key, value in config.items() if key not in ("config", "settings")})
         mlflow.log_params(config["config"])
-        for name, value, epoch in _epochs(directory):
+        for name, value, epoch in epochs:
             mlflow.log_metric(_allowed(name), value, step=epoch)
         for name, value in _finals(run["results"]):
             mlflow.log_metric(_allowed(f"results/{name}"), value)
@@ -70,9 +73,18 @@ def _mlflow(directory: Path, run: dict[str, Any]) -> str:
 
 
 def _epochs(directory: Path) -> Iterator[tuple[str, float, int]]:
-    """Every measured number of every epoch, by training and column."""
+    """Every measured number of every epoch, by training and column.
+
+    :raises UsageError: for a file, possibly of someone else, that holds no such numbers.
+    """
     for path in sorted((directory / "models").glob("*.csv")):
-        for row in pd.read_csv(path).to_dict("records"):
+        try:
+            table = pd.read_csv(BytesIO(read_bytes(path))).astype(float)
+            if len(table) > _EPOCHS or not table["epoch"].between(0, _EPOCHS).all():
+                raise ValueError(f"column epoch must count up to {_EPOCHS} at most")
+        except (OSError, KeyError, ValueError, OverflowError) as error:
+            raise UsageError(f"{path} cannot be read as the epochs of a training: {first_line(error)}") from error
+        for row in table.to_dict("records"):
             epoch = int(row.pop("epoch"))
             yield from ((f"{path.stem}/{name}", value, epoch) for name, value in row.items() if value == value)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from art.estimators.classification import PyTorchClassifier
 from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from advbench import checks
 from advbench.estimators import clipped
@@ -57,7 +58,9 @@ class GradAlignTrainer(WeightedAdversarialTrainer):
 
     def _gradient(self, x: Tensor, y: Tensor) -> Tensor:
         inputs = x.detach().requires_grad_(True)
-        return torch.autograd.grad(self._mean_loss(inputs, y), inputs, create_graph=self.weight > 0)[0]
+        with sdpa_kernel(SDPBackend.MATH):  # the other ways to compute attention have no second derivative
+            loss = self._mean_loss(inputs, y)
+        return torch.autograd.grad(loss, inputs, create_graph=self.weight > 0)[0]
 
 
 def misalignment(first: Tensor, second: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from advbench.device import bfloat16
 from advbench.errors import UsageError
-from advbench.estimators import training_format
+from advbench.estimators import in_format, training_format
 from advbench.loop import descend, train_in_epochs
 from advbench.seeds import derive
 from advbench.trainers.parallel import Team, in_parallel
@@ -172,7 +172,7 @@ def _train(
         return random_crops(len(padded), schedule, epoch, generator, team.part)
 
     def step(network: nn.Module, memory_format: torch.memory_format, crops: Crops) -> dict[str, Tensor]:
-        images = cropped(padded, schedule.pad, crops, team.device).contiguous(memory_format=memory_format)
+        images = in_format(cropped(padded, schedule.pad, crops, team.device), memory_format)
         with bfloat16(team.device, schedule.bfloat16):
             logits = network(images)
         loss = F.cross_entropy(logits.float(), labels[crops.chosen.to(team.device)])
@@ -204,6 +204,6 @@ def _hits(module: nn.Module, x: Tensor, y: Tensor, memory_format: torch.memory_f
     """The number of images that are classified right."""
     hits = torch.zeros((), device=y.device)
     for images, labels in zip(x.split(batch_size), y.split(batch_size), strict=True):
-        images = (images.to(y.device).float() / 255).contiguous(memory_format=memory_format)
+        images = in_format(images.to(y.device).float() / 255, memory_format)
         hits += (module(images).argmax(1) == labels).sum()
     return hits

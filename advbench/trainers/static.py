@@ -15,7 +15,7 @@ from torch import Tensor
 
 from advbench import checks
 from advbench.device import bfloat16
-from advbench.estimators import clipped, loss_of, refuse_preprocessing, training_format
+from advbench.estimators import clipped, in_format, loss_of, refuse_preprocessing, training_format
 from advbench.loop import batches, descend, train_in_epochs
 from advbench.seeds import derive
 
@@ -84,7 +84,7 @@ class StaticAdversarialTrainer(Trainer):
             of = chosen % len(x)  # from N on they are the adversarial versions
             lengths = (steps[of] * (chosen >= len(x))).view(-1, 1, 1, 1)
             batch = clipped(classifier, images[of] + lengths * torch.from_numpy(direction[of.numpy()]))
-            batch = batch.to(device).contiguous(memory_format=memory_format)
+            batch = in_format(batch.to(device), memory_format)
             with bfloat16(device, self.bfloat16):
                 logits = module(batch)
             return descend(classifier.optimizer, loss_of(classifier, logits.float(), labels[of].to(device)))

@@ -18,7 +18,7 @@ from torch import Tensor
 from advbench import checks
 from advbench.attacks.fgsm import FGSM
 from advbench.device import bfloat16
-from advbench.estimators import calling_model, clipped, loss_of, refuse_preprocessing, training_format
+from advbench.estimators import calling_model, clipped, in_format, loss_of, refuse_preprocessing, training_format
 from advbench.loop import batches, train_in_epochs
 from advbench.seeds import derive
 
@@ -105,7 +105,7 @@ class WeightedAdversarialTrainer(Trainer):
         module, images = classifier.model, torch.from_numpy(x)
 
         def step(memory_format: torch.memory_format, chosen: Tensor) -> dict[str, Tensor]:
-            batch = images[chosen].to(device).contiguous(memory_format=memory_format)
+            batch = in_format(images[chosen].to(device), memory_format)
             classifier.optimizer.zero_grad()
             loss = self._backward(batch, labels[chosen].to(device), aims[chosen].to(device))
             classifier.optimizer.step()

@@ -88,6 +88,25 @@ def test_a_detector_without_slope_leaves_pgd(two, interior, attack):
     np.testing.assert_allclose(ours[pursuing], wanted[pursuing], atol=1e-6)
 
 
+@pytest.mark.parametrize("attack", BOTH)
+@pytest.mark.parametrize("scale", [1e-4, 30, 1e4, 1e8])
+def test_the_scale_of_the_logits_changes_nothing(interior, attack, scale):
+    """In float32 the cross-entropy of confident logits has no gradient, and small logits differ by less than a margin."""
+    fooled, scores = [], []
+    for factor in (1, scale):
+        module = Linear(classes=2).eval()
+        with torch.no_grad():
+            for parameter in module.parameters():
+                parameter.mul_(factor)
+        classifier, detector = estimators.classifier(module, SHAPE, 2, device="cpu"), linear_detector()
+        y = classifier.predict(interior).argmax(1)
+        adversarial = attack(classifier, detector, np.inf, 0.05, max_iter=60).generate(interior, y)
+        fooled.append(classifier.predict(adversarial).argmax(1) != y)
+        scores.append((detector.detector.predict(adversarial) @ [-1, 1])[fooled[-1]].mean())
+    assert fooled[1].mean() >= fooled[0].mean() > 0.5
+    assert scores[1] == pytest.approx(scores[0], abs=0.05)
+
+
 @pytest.mark.parametrize("attack, backward", [(attacks.SelectivePGD, 1), (attacks.OrthogonalPGD, 2)])
 def test_a_step_costs_one_pass_forward_and_the_stated_ones_back(classifier, digits, monkeypatch, attack, backward):
     detector = SubnetworkDetector(classifier, 1)

@@ -7,13 +7,15 @@ import numpy as np
 import pytest
 import torch
 from art.defences.postprocessor import HighConfidence, ReverseSigmoid, Rounded
-from art.defences.preprocessor import SpatialSmoothing
+from art.defences.preprocessor import FeatureSqueezing, SpatialSmoothing
 from art.defences.preprocessor.preprocessor import PreprocessorPyTorch
 from art.estimators.classification import PyTorchClassifier
-from conftest import SHAPE, make_small_net
+from conftest import SHAPE, Linear, make_small_net
 from torch import nn
 
-from advbench import attacks, estimators
+from advbench import attacks, estimators, metrics
+from advbench.attacks.fgsm import FGSM
+from advbench.attacks.pgd import PGD
 from advbench.detectors import SubnetworkDetector
 from advbench.trainers import AlternatingTrainer, StaticAdversarialTrainer, WeightedAdversarialTrainer, train_with_adam
 
@@ -150,3 +152,79 @@ def test_trainers_and_detectors_refuse_preprocessing_that_they_would_leave_out()
             ValueError, match="without ART preprocessing .StandardisationMeanStdPyTorch.; make it a layer"
         ):
             refused()
+
+
+EPS = 5e-4  # within which a half of the interior images have their boundary
+
+
+class Difference(nn.Module):
+    """One output of two: the second logit less the first, or its sigmoid."""
+
+    def __init__(self, two, as_probability):
+        super().__init__()
+        self.two, self.as_probability = two, as_probability
+
+    def forward(self, x):
+        z = self.two(x)
+        z = (z[:, 1] - z[:, 0])[:, None]
+        return z.sigmoid() if self.as_probability else z
+
+
+def steps(kind, classifier, **options):
+    more = {"eps_step": EPS / 4, "max_iter": 4, "verbose": False} if kind is PGD else {}
+    return kind(classifier, **{"eps": EPS, **more, **options})
+
+
+@pytest.mark.parametrize("loss", [nn.BCEWithLogitsLoss, nn.BCELoss])
+@pytest.mark.parametrize("labels", ["indices", "column", "one-hot", "none"])
+def test_one_output_is_attacked_and_judged_as_its_two_logits(loss, labels, interior):
+    two = Linear(2).eval()
+    pair = estimators.classifier(two, SHAPE, 2, device="cpu")
+    one = estimators.TorchClassifier(
+        Difference(two, loss is nn.BCELoss), loss(), SHAPE, 2, clip_values=(0, 1), device_type="cpu"
+    )
+    y = pair.predict(interior).argmax(1)
+    given = {"indices": y, "column": y[:, None], "one-hot": np.eye(2)[y], "none": None}[labels]
+    for kind in (PGD, FGSM):
+        wanted = steps(kind, pair).generate(interior, y)
+        np.testing.assert_allclose(steps(kind, one).generate(interior, given), wanted, atol=1e-6)
+    adversarial, beaten = steps(PGD, one).beat(interior, given)
+    np.testing.assert_array_equal(beaten, pair.predict(adversarial).argmax(1) != y)
+    assert 0 < beaten.sum() < len(y)
+    if given is not None and labels != "column":
+        *_, left = metrics.still_correct(one, [steps(PGD, one)], interior, given)
+        np.testing.assert_array_equal(left, ~beaten)
+
+
+@pytest.mark.parametrize("norm", [1, 2, np.inf])
+@pytest.mark.parametrize("options", [{}, {"targeted": True}, {"mask": np.arange(13) % 2}, {"num_random_init": 2}])
+@pytest.mark.parametrize(
+    "kind, theirs", [(PGD, art_attacks.ProjectedGradientDescentPyTorch), (FGSM, art_attacks.FastGradientMethod)]
+)
+def test_rows_of_a_table_are_attacked_as_by_art(kind, theirs, norm, options):
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(13, 16), nn.Tanh(), nn.Linear(16, 4))
+    table = PyTorchClassifier(net, nn.CrossEntropyLoss(), (13,), 4, clip_values=(0, 2), device_type="cpu")
+    ours = estimators.TorchClassifier(net, nn.CrossEntropyLoss(), (13,), 4, clip_values=(0, 2), device_type="cpu")
+    x = np.random.default_rng(0).random((9, 13), np.float32)
+    y, made = np.arange(9) % 4, []
+    mask = {name: value.astype(np.float32) for name, value in options.items() if name == "mask"}
+    given = {name: value for name, value in options.items() if name != "mask"}
+    for attack, classifier in ((kind, ours), (theirs, table)):
+        np.random.seed(0)
+        more = {"eps_step": 0.05, "max_iter": 3, "verbose": False} if kind is PGD else {}
+        made.append(attack(classifier, norm=norm, eps=0.2, **more, **given).generate(x, y, **mask))
+    size = np.linalg.norm(made[0] - x, norm, axis=1)
+    assert size.max() <= 0.2 + 1e-5
+    if "num_random_init" in options and norm != 1:  # of several starts ours keeps the best for each row
+        assert size.max() > 0.1
+    else:
+        np.testing.assert_allclose(made[0], made[1], atol=1e-6)
+
+
+def test_a_defence_of_art_that_returns_float64_computes_in_the_models_type(trained_net, digits):
+    x = digits[2][:6]
+    squeezed = (np.rint(x * 7) / 7).astype(np.float32)
+    made = ours(trained_net, preprocessing_defences=FeatureSqueezing((0, 1), 3))
+    wanted = ours(trained_net).predict(squeezed)
+    np.testing.assert_allclose(made.predict(x), wanted, rtol=1e-4, atol=1e-4)

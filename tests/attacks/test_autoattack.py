@@ -157,6 +157,65 @@ def test_a_random_model_is_judged_once_for_each_component(trained_net, digits, m
     assert 0 < attack.beaten["apgd-ce"].sum() < 24
 
 
+class Times(nn.Module):
+    def __init__(self, net, factor):
+        super().__init__()
+        self.net, self.factor = net, factor
+
+    def forward(self, x):
+        return self.factor * self.net(x)
+
+
+@pytest.mark.parametrize("norm, eps", [(np.inf, 0.08), (2, 0.5), (1, 1.8)])
+def test_confident_logits_hide_nothing_from_apgd_ce(trained_net, digits, norm, eps, short):
+    """In float32 the cross-entropy of logits times 30 is zero at most images, and so is its gradient."""
+    x, y = digits[2][:16], digits[3][:16]
+    beaten = []
+    for factor in (1, 30, 1e6):
+        classifier = estimators.classifier(Times(trained_net, factor), SHAPE, 10, device="cpu")
+        beaten.append(AutoAttack(classifier, norm, eps, components=("apgd-ce",)).beat(x, y)[1].sum())
+    assert min(beaten[1:]) >= beaten[0] - 1 > 0  # at another temperature the steps are others
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+def test_a_model_of_few_classes_ends_with_a_verdict(interior, classes, short, caplog):
+    module = Linear(4).eval()
+    few = estimators.classifier(nn.Sequential(module, Take(classes)), SHAPE, classes, device="cpu")
+    y = few.predict(interior[:8]).argmax(1)
+    adversarial, beaten = AutoAttack(few, eps=0.5).beat(interior[:8], y)
+    np.testing.assert_array_equal(few.predict(adversarial).argmax(1) != y, beaten)
+    assert beaten.all()
+
+
+class Take(nn.Module):
+    def __init__(self, classes):
+        super().__init__()
+        self.classes = classes
+
+    def forward(self, z):
+        return z[:, : self.classes]
+
+
+class Relative(nn.Module):
+    """Logits less their mean over the batch, scaled by its spread: what an image is taken for depends on the others."""
+
+    def __init__(self, net):
+        super().__init__()
+        self.net = net
+
+    def forward(self, x):
+        z = self.net(x)
+        return (z - z.mean(0)) / (1e-3 + z.std(0, unbiased=False)) if len(x) > 1 else z
+
+
+def test_what_a_batch_dependent_model_is_said_to_misclassify_it_does(trained_net, digits, short, caplog):
+    model = estimators.classifier(Relative(trained_net), SHAPE, 10, device="cpu")
+    x, y = digits[2][:12], digits[3][:12]
+    adversarial, beaten = AutoAttack(model, eps=0.1).beat(x, y)
+    wrong = model.predict(adversarial, batch_size=250).argmax(1) != y
+    assert (beaten == wrong).all() or "two predictions differ" in caplog.text
+
+
 @pytest.mark.parametrize("norm, order", [(np.inf, 1), (2, 2), (1, np.inf)])
 @pytest.mark.parametrize("classes", [2, 3])
 def test_with_few_classes_it_runs_without_the_loss_that_needs_four(interior, classes, norm, order, short):

@@ -191,7 +191,15 @@ def test_links_to_folders_hidden_and_other_files_are_left_out_and_counted(tmp_pa
     folder = tmp_path / "f"
     labelled(folder, "ab")
     os.symlink("..", folder / "a" / "loop")
-    for name in ("a/below/c.png", "a/.ipynb_checkpoints/c.png", "b/.thumbnails/x/c.png"):
+    hidden = (
+        ".ipynb_checkpoints/c.png",
+        "a/.ipynb_checkpoints/c.png",
+        "a/__MACOSX/c.png",
+        "b/.thumbnails/x/c.png",
+        "__MACOSX/a/c.png",
+        "@eaDir/c.png",
+    )
+    for name in ("a/below/c.png", *hidden):
         save(folder / name, np.full((4, 4), 20, np.uint8))
     for name in ("a/._c.png", "b/labels.txt", "b/c.heic", "b/d.heic"):
         (folder / name).write_bytes(b"x")

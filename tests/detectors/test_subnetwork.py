@@ -7,7 +7,7 @@ from art.estimators.classification import PyTorchClassifier
 from conftest import SHAPE, Linear, make_small_net
 
 from advbench import attacks, estimators, models
-from advbench.detectors import FeatureFiles, SubnetworkDetector
+from advbench.detectors import FeatureFiles, SubnetworkDetector, threshold_on
 from advbench.detectors.network import cifar, imagenet
 from advbench.device import has_bfloat16
 from advbench.errors import UsageError
@@ -138,6 +138,17 @@ def test_the_threshold_flags_at_most_that_share_of_clean_images_and_is_the_lowes
     assert (scores > threshold).mean() <= fpr
     lower = scores[scores < threshold]
     assert not len(lower) or (scores > lower.max()).mean() > fpr
+
+
+@pytest.mark.parametrize("n", [1, 2, 29, 40, 100, 1000])
+def test_a_threshold_is_one_of_the_scores_and_no_lower_one_holds_the_rate(n):
+    scores = np.random.default_rng(n).permutation(np.arange(n) // 3 if n == 40 else np.arange(n)).astype(float)
+    for share in range(n):
+        fpr = share / n
+        threshold = threshold_on(scores, fpr)
+        assert threshold == min(score for score in scores if (scores > score).mean() <= fpr)
+        if n != 40:  # without ties exactly that many are flagged
+            assert (scores > threshold).sum() == share
 
 
 def test_a_saved_detector_scores_the_same_on_its_classifier_and_is_refused_on_another(

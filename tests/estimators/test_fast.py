@@ -357,6 +357,16 @@ def test_the_gradient_reaches_no_weight_and_leaves_the_module_as_it_was():
         assert torch.equal(tensor, state[name][0]) and tensor.stride() == state[name][1]
 
 
+@pytest.mark.parametrize("shape", [(3, 1, 8, 8), (3, 4, 1, 1), (3, 1, 1, 8)])
+@pytest.mark.parametrize("wanted", [torch.contiguous_format, torch.channels_last])
+def test_a_format_has_its_strides_where_both_would_do(shape, wanted):
+    n, c, h, w = shape
+    for x in (torch.rand(shape), torch.rand(n, h, w, c).permute(0, 3, 1, 2)):
+        found = estimators.in_format(x, wanted)
+        assert torch.equal(found, x)
+        assert found.stride() == torch.empty(shape).to(memory_format=wanted, copy=True).stride() or c == h * w == 1
+
+
 @pytest.mark.parametrize("make, used", [(plain, torch.channels_last), (Views, torch.contiguous_format)])
 def test_the_format_of_a_training_is_undone_even_after_an_error(make, used):
     module = make()

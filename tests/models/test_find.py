@@ -71,6 +71,16 @@ def test_a_file_that_does_not_import_is_named_with_its_line(tmp_path):
         network.find(f"{tmp_path}/net.py:make")
 
 
+def test_a_module_without_hash_is_one_line(file):
+    file.write_text(
+        FILE + "class Layer(nn.Module):\n    def __eq__(self, other): return True\nlast = nn.Sequential(Layer())\n"
+    )
+    with pytest.raises(
+        UsageError, match="list the parts.*unhashable type: 'Layer'; .* needs __hash__ = nn.Module.__ha"
+    ):
+        network.find(f"{file}:last")
+
+
 def test_a_torchvision_network_takes_the_classes_of_the_weights_and_its_published_preprocessing(tmp_path):
     from torchvision.models import get_model
 

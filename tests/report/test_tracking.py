@@ -54,3 +54,18 @@ def test_a_tracker_that_is_not_there_is_refused_before_anything_runs(trained_run
     assert result.exit_code == 2 and "python -m pip install 'mlflow-skinny>=2.14'" in result.output
     result = CliRunner().invoke(main, ["recipe", "training-mnist", "--track", "wandb"])
     assert result.exit_code == 2 and "choose one of tensorboard, mlflow" in result.output
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        *(b"", b"loss\n1\n", b"epoch,loss\nx,1\n", b"epoch,loss\n,1\n", b"epoch,loss\ninf,1\n", b"epoch,loss\n-1,1\n"),
+        *(b"epoch,loss\n1e300,1\n", b"epoch,loss\n1,=cmd()\n", bytes(range(256)), b"epoch,loss\n" + 100_001 * b"1,2\n"),
+    ],
+)
+def test_epochs_of_someone_else_that_are_none_are_one_line(trained_run, content):
+    (trained_run / "models" / "net.csv").write_bytes(content)
+    done = report(trained_run, "tensorboard")
+    assert done.exit_code == 2 and len(done.stderr.splitlines()) == 1, done.output
+    assert "net.csv cannot be read as the epochs of a training" in done.stderr
+    assert not list(trained_run.glob("tensorboard/events*"))
