@@ -175,13 +175,14 @@ def answer(rows: pd.DataFrame) -> Iterator[Finding]:
     if static is None or dynamic is None:
         return
     if dynamic.value < 0.6:
-        meaning = "that is guessing, so it does not survive"
+        whose = "neither survives" if static.value < 0.6 else "the latter does not survive"
+        meaning = f"that is guessing, so {whose}"
     else:
-        words = {True: "so it survives better", False: "which is no better", None: "which may be better or not"}
+        words = {True: "the latter survives better", False: "which is no better", None: "which may be better or not"}
         meaning = words[gained(dynamic, static)]
     yield Finding.at(
         dynamic,
-        f"An adversary that knows the detector leaves {share(static)} of the static one and "
-        f"{share(dynamic)} of the one that was trained against it: {meaning}.",
+        f"An adversary that knows the detector brings the accuracy of the static one down to {share(static)}, and of the "
+        f"one that was trained against it to {share(dynamic)}: {meaning}.",
         survives=True,
     )
