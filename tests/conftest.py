@@ -252,3 +252,19 @@ def run(request, tmp_path_factory):
 def rows(run):
     """The rows of its results.csv."""
     return pd.read_csv(run / "results.csv")
+
+
+@pytest.fixture
+def one_check(monkeypatch):
+    """The checks take most of the time of a small evaluation, and have tests of their own."""
+    from advbench.evaluation import study
+    from advbench.metrics import sanity
+
+    monkeypatch.setattr(
+        study,
+        "run_checks",
+        lambda subject, wanted: (
+            check.row(exhibit="check", norm=subject.norm, eps=1.0)
+            for check in sanity.same_twice(subject.classifier, subject.images.x[:2])
+        ),
+    )

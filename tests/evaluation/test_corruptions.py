@@ -13,9 +13,8 @@ from torch import nn
 
 import advbench
 from advbench.errors import UsageError
-from advbench.evaluation import corruptions, exhibits, gate, study
+from advbench.evaluation import corruptions, exhibits, gate
 from advbench.evaluation.options import floors
-from advbench.metrics import sanity
 from advbench.seeds import own_global_state
 
 
@@ -70,25 +69,12 @@ def test_noise_of_a_small_grey_image_is_as_strong_as_in_the_paper():
     assert noise.std() == pytest.approx(0.08, rel=0.05)
 
 
-@pytest.fixture
-def no_checks(monkeypatch):
-    """Batteries depend on no check of the attacks; one stands for all."""
-    monkeypatch.setattr(
-        study,
-        "run_checks",
-        lambda subject, wanted: (
-            check.row(exhibit="check", norm=subject.norm, eps=1.0)
-            for check in sanity.same_twice(subject.classifier, subject.images.x[:2])
-        ),
-    )
-
-
 def evaluated(net, digits, **more):
     return advbench.evaluate(net, (digits[2][:30], digits[3][:30]), eps=0.05, attacks="fgsm", **more)
 
 
 @pytest.fixture
-def corrupted_run(trained_net, digits, no_checks, tmp_path):
+def corrupted_run(trained_net, digits, one_check, tmp_path):
     pytest.importorskip("imagecorruptions", exc_type=ImportError)
     return evaluated(trained_net, digits, battery="corruptions", out=tmp_path / "run")
 
@@ -178,7 +164,7 @@ class Corner(nn.Module):
         return torch.stack([-middle, middle], 1)
 
 
-def test_the_worst_place_of_each_image_counts(no_checks):
+def test_the_worst_place_of_each_image_counts(one_check):
     x = np.zeros((4, 1, 9, 9), np.float32)
     x[:2, 0, 4, 4] = 1  # one pixel: any shift moves it away
     x[2:, 0, 2:7, 2:7] = 1  # five: none does
@@ -187,7 +173,7 @@ def test_the_worst_place_of_each_image_counts(no_checks):
     assert result.table.accuracy["none", "rotations and shifts"] == 0.5
 
 
-def test_rotations_are_the_worst_case_over_the_whole_grid(trained_net, digits, no_checks):
+def test_rotations_are_the_worst_case_over_the_whole_grid(trained_net, digits, one_check):
     result = evaluated(trained_net, digits, battery=["rotations"])
     x, y = digits[2][:30], digits[3][:30]
 

@@ -11,29 +11,14 @@ from advbench import attacks, estimators, metrics
 from advbench.attacks import ATTACKS, autoattack
 from advbench.cli import main
 from advbench.errors import UsageError
-from advbench.evaluation import study
 from advbench.evaluation.battery import Own, batteries, battery
 from advbench.evaluation.exhibits import figures
 from advbench.evaluation.options import number
-from advbench.metrics import sanity
 
 
 @pytest.fixture(scope="module")
 def images(digits):
     return digits[2][:24], digits[3][:24]
-
-
-@pytest.fixture
-def one_check(monkeypatch):
-    """The checks take most of the time of a small evaluation, and have tests of their own."""
-    monkeypatch.setattr(
-        study,
-        "run_checks",
-        lambda subject, wanted: (
-            check.row(exhibit="check", norm=subject.norm, eps=1.0)
-            for check in sanity.same_twice(subject.classifier, subject.images.x[:2])
-        ),
-    )
 
 
 @pytest.mark.parametrize("norm, eps", [("linf", 0.1), ("l2", 0.4), ("l1", 1.5), ("l0", 2.0)])
