@@ -131,6 +131,21 @@ def trained_net(digits):
     return net
 
 
+@pytest.fixture(autouse=True)
+def shared_net_unchanged(request):
+    """A test that changes the network that others stand on fails itself, and not one of theirs."""
+    if "trained_net" not in request.fixturenames:
+        yield
+        return
+    net = request.getfixturevalue("trained_net")
+    before = {name: tensor.clone() for name, tensor in net.state_dict().items()}
+    yield
+    net.zero_grad(set_to_none=True)  # stock ART leaves gradients behind
+    after = net.state_dict()
+    assert not any(module.training for module in net.modules())
+    assert all(after[name].dtype == tensor.dtype and torch.equal(after[name], tensor) for name, tensor in before.items())
+
+
 @pytest.fixture(scope="session")
 def classifier(trained_net):
     """The trained small network, exact gradients."""

@@ -1,5 +1,6 @@
 """advbench.evaluate: whatever a model and data may be, what the result holds, and two results image by image."""
 
+import copy
 import os
 import re
 
@@ -112,17 +113,16 @@ def test_the_command_gives_the_same_figures(result, trained_net, images, tmp_pat
 
 
 def test_a_model_is_given_back_as_it_was(trained_net, images):
-    net = nn.Sequential(trained_net, nn.Identity()).double()
+    inner = copy.deepcopy(trained_net)
+    net = nn.Sequential(inner, nn.Identity()).double()
     net.train()
-    trained_net.eval()
+    inner.eval()
     before = {name: tensor.clone() for name, tensor in net.state_dict().items()}
     advbench.evaluate(net, images, eps=0.02, attacks="fgsm", checks=2)
-    assert net.training and not trained_net.training
+    assert net.training and not inner.training
     for name, tensor in net.state_dict().items():
         assert tensor.dtype == before[name].dtype and torch.equal(tensor, before[name])
     assert all(parameter.grad is None for parameter in net.parameters())
-    net.float()
-    trained_net.eval()
 
 
 def test_a_distance_is_never_above_the_smallest_eps_at_which_any_attack_beat_an_image(result):
