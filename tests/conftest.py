@@ -143,7 +143,9 @@ def shared_net_unchanged(request):
     net.zero_grad(set_to_none=True)  # stock ART leaves gradients behind
     after = net.state_dict()
     assert not any(module.training for module in net.modules())
-    assert all(after[name].dtype == tensor.dtype and torch.equal(after[name], tensor) for name, tensor in before.items())
+    assert all(
+        after[name].dtype == tensor.dtype and torch.equal(after[name], tensor) for name, tensor in before.items()
+    )
 
 
 @pytest.fixture(scope="session")
