@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from advbench import checks, device
 from advbench.attacks.batched import BatchedAttack, one_logit_a_class, without_options
-from advbench.estimators import ascent, gradient_autocast, gradient_module, ordered_loss, whole_model
+from advbench.estimators import alike, ascent, gradient_autocast, gradient_module, ordered_loss, whole_model
 from advbench.progress import log
 from advbench.seeds import own_global_state
 
@@ -241,11 +241,10 @@ class _Batch:
 
     def _proven(self) -> tuple[nn.Module, bool]:
         """What computes gradients and scores, and whether it agrees with ``predict`` about this batch."""
-        spread, size = self.clean.amax(1) - self.clean.amin(1), self.clean.abs().amax(1)
         for module in (gradient_module(self.estimator), whole_model(self.estimator)):
             with torch.no_grad():
-                difference = (module(self.x).float() - self.clean).abs().amax(1)
-            if bool((difference <= _SAME * spread + 1e-6 * size).all()):
+                is_same = alike(self.clean, module(self.x).float(), _SAME).all()
+            if is_same:
                 return module, True
         return module, False
 

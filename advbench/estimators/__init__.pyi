@@ -7,6 +7,7 @@ from .averaged import single_draws as single_draws
 from .backward import BackwardModel as BackwardModel
 from .backward import identity as identity
 from .fast import GradientModel as GradientModel
+from .fast import alike as alike
 from .fast import calling_model as calling_model
 from .fast import in_format as in_format
 from .fast import training_format as training_format

@@ -80,6 +80,15 @@ def logits(outputs: Tensor, n: int) -> Tensor:
     return outputs[None] if outputs.ndim == 1 and n == 1 < len(outputs) else outputs
 
 
+def alike(first: Tensor, second: Tensor, tolerance: float) -> Tensor:
+    """Which rows of logits (N, classes) are the same, bool (N,).
+
+    :param tolerance: a share of the spread of a row, for logits have no scale; the rounding of float32 comes on top.
+    """
+    difference, spread = (second - first).abs().amax(1), first.amax(1) - first.amin(1)
+    return difference <= tolerance * spread + 1e-6 * first.abs().amax(1)
+
+
 @contextmanager
 def calling_model() -> Iterator[None]:
     """A frame for a call of a user's model, which may switch gradients or the default type: they are switched back.

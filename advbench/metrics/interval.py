@@ -58,7 +58,8 @@ def certified(module: nn.Module, x: np.ndarray, y: np.ndarray, eps: float) -> np
     with torch.no_grad():
         found = _through(module, Box((images - eps).clamp(0, 1), (images + eps).clamp(0, 1)))
         margins = _margins(found, labels)
-    return ((margins > 1e-5).sum(1) == margins.shape[1] - 1).numpy()  # in all but the label's own column
+    rounding = 1e-5 * margins.abs().amax(1, keepdim=True)  # of the model itself, which computes in float32
+    return ((margins > rounding).sum(1) == margins.shape[1] - 1).numpy()  # in all but the label's own column
 
 
 def _margins(found: Box | _Last, y: Tensor) -> Tensor:

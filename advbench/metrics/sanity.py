@@ -19,7 +19,7 @@ import torch
 from art.attacks.attack import EvasionAttack
 from art.estimators.classification import PyTorchClassifier
 
-from advbench.estimators import gradient_and_outputs
+from advbench.estimators import alike, gradient_and_outputs
 from advbench.metrics.causes import cause
 from advbench.metrics.figures import Figure, mean, proportion
 from advbench.metrics.robustness import attacked
@@ -248,12 +248,6 @@ def gradients(classifier: PyTorchClassifier, x: np.ndarray, y: np.ndarray) -> Ch
     return Check("gradients", proportion(int(useless.sum()), len(x)), f" ({reason})" if reason else "")
 
 
-def _alike(first: np.ndarray, second: np.ndarray, tolerance: float) -> np.ndarray:
-    """Which rows of logits (N, classes) are the same, measured by the spread of each row: logits have no scale."""
-    rounding = 1e-6 * np.abs(first).max(1)
-    return np.abs(first - second).max(1) <= tolerance * np.ptp(first, axis=1) + rounding
-
-
 def same_twice(classifier: PyTorchClassifier, x: np.ndarray) -> tuple[Check, Check]:
     """Whether logits (N, classes) are the same when images are predicted twice, and between two negatives.
 
@@ -261,10 +255,10 @@ def same_twice(classifier: PyTorchClassifier, x: np.ndarray) -> tuple[Check, Che
     share whose logits stay the same beside other images, to a hundredth of their spread; images of a random model are left
     to the first.
     """
-    first, second = classifier.predict(x), classifier.predict(x)
-    equal = _alike(first, second, 1e-4)
-    beside = classifier.predict(np.stack([1 - x, x, 1 - x], 1).reshape(-1, *x.shape[1:]))[1::3]
-    alone = _alike(first, beside, 1e-2) | ~equal  # kernels for other sizes round otherwise
+    among = np.stack([1 - x, x, 1 - x], 1).reshape(-1, *x.shape[1:])
+    first, second, beside = (torch.from_numpy(classifier.predict(images)) for images in (x, x, among))
+    equal = alike(first, second, 1e-4)
+    alone = alike(first, beside[1::3], 1e-2) | ~equal  # kernels for other sizes round otherwise
     return (
         Check("deterministic", proportion(int(equal.sum()), len(x))),
         Check("the batch does not matter", proportion(int(alone.sum()), len(x))),

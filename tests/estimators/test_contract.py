@@ -259,6 +259,21 @@ def test_a_random_model_is_the_mean_of_its_draws(pictures):
     assert averaged < np.abs(single - wanted).mean() / 2  # sqrt(10) times nearer
 
 
+@pytest.mark.parametrize("scale", [1e-6, 1.0, 1e6])
+def test_a_small_draw_makes_a_model_random_and_a_rounding_does_not_whatever_the_scale(pictures, scale):
+    def drawn(share):
+        return Answer(lambda z: scale * (z + share * torch.rand_like(z))).eval()
+
+    _, of_a_draw = contract.classifier(drawn(0.01), pictures, CPU)
+    _, of_a_rounding = contract.classifier(drawn(1e-7), pictures, CPU)
+    assert "mean of 10 draws" in of_a_draw[0] and of_a_rounding == []
+
+
+def test_a_model_that_looks_at_the_whole_batch_is_not_random(pictures):
+    _, notes = contract.classifier(Answer(lambda z: z - z.mean(0)).eval(), pictures, CPU)
+    assert notes == []
+
+
 @pytest.mark.parametrize("cut", [lambda z: z.detach(), lambda z: torch.tensor(z.detach().numpy())])
 def test_a_model_without_gradient_gets_the_gradient_zero_and_says_so(pictures, cut):
     estimator, notes = contract.classifier(Answer(cut).eval(), pictures, CPU)

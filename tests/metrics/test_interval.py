@@ -84,6 +84,18 @@ def test_at_eps_zero_right_is_proven_and_wrong_is_not(trained_net, digits):
     np.testing.assert_array_equal(certified(trained_net, x, y, 0.0), labels(trained_net, x) == y)
 
 
+@pytest.mark.parametrize("scale", [1e-8, 1e-3, 1e6])
+def test_the_scale_of_the_logits_proves_nothing_more_and_nothing_less(images, scale):
+    plain, scaled = dense(), dense()
+    with torch.no_grad():
+        for parameter in scaled[3].parameters():
+            parameter *= scale
+    y = labels(plain, images)
+    proven = certified(plain, images, y, 0.002)
+    assert proven.any() and not proven.all()
+    np.testing.assert_array_equal(certified(scaled, images, y, 0.002), proven)
+
+
 def test_a_batch_norm_that_turns_its_input_over_is_bounded(images):
     net = make_small_net()
     with torch.no_grad():
