@@ -31,12 +31,14 @@ TURNED = "turned upright, as EXIF says"
 DEEP = f"of 16 bits a value: divided by {_SIXTEEN_BITS}"
 FRAMES = "of several frames, of which the first is taken"
 TRANSPARENT = "with an alpha channel, which is left out: colours are as they are in the file"
+FITTED = "of another size than {} x {}: scaled until they cover it, and cropped to its middle"
 
 
 def classes_of(folder: Path) -> tuple[list[Path], tuple[str, ...]]:
     """The class folders in order, by number where all are named by numbers, else by name; and notes on that.
 
-    :raises UsageError: if there are none, or they are the splits of a data set, or a link that leads back.
+    :raises UsageError: if there are none, or they are the splits of a data set, or a link that leads back, or the classes
+        lie one level deeper.
     """
     found = [path for path in folder.iterdir() if path.is_dir() and not is_clutter(path.name)]
     by_name = sorted(found, key=lambda path: path.name)
@@ -47,6 +49,9 @@ def classes_of(folder: Path) -> tuple[list[Path], tuple[str, ...]]:
     for path in by_name:
         if folder.resolve().is_relative_to(path.resolve()):
             raise UsageError(f"{path} is a link that leads back to {folder}")
+    if len(inner := _classes_inside(found)) > 1:
+        named = ", ".join(sorted(inner)[:3])
+        raise UsageError(f"{folder}: the classes ({named}, ...) lie one level deeper; give {by_name[-1]}")
     if not all(path.name.isdecimal() for path in found):
         return by_name, ()
     by_number = sorted(by_name, key=lambda path: int(path.name))
@@ -56,6 +61,16 @@ def classes_of(folder: Path) -> tuple[list[Path], tuple[str, ...]]:
     return by_number, (
         f"the class folders of {folder.name} are taken in numeric order, not alphabetical: {names}, ...",
     )
+
+
+def _classes_inside(folders: Sequence[Path]) -> set[str]:
+    """The names of the folders that each of the folders holds, where all hold the same, no image and no splits."""
+    inside = [[path for path in folder.iterdir() if not is_clutter(path.name)] for folder in folders]
+    if any(path.name.lower().endswith(_ENDINGS) for paths in inside for path in paths):
+        return set()
+    first, *others = ({path.name for path in paths if path.is_dir()} for paths in inside)
+    is_same = all(names == first for names in others) and not {name.lower() for name in first} <= _SPLITS
+    return first if is_same else set()
 
 
 def is_clutter(folder: str) -> bool:
@@ -124,6 +139,8 @@ def decode(path: Path, shape: tuple[int, int, int] | None = None) -> tuple[np.nd
             upright, kind = ImageOps.exif_transpose(file), file.format
     except Exception as error:  # Pillow's plugins raise errors of any kind on a damaged file
         raise UsageError(f"{path} cannot be read as an image: {first_line(error)}") from error
+    if shape is not None and (upright.height, upright.width) != shape[1:]:
+        done.append(FITTED.format(*shape[1:]))
     is_grey = shape is not None and shape[0] == 1
     if is_deep:
         images, done = _deep_colours(path, kind, is_grey, orientation), [*done, DEEP]

@@ -257,3 +257,29 @@ def test_a_file_with_a_wrong_checksum_is_named_even_where_its_pixels_can_be_read
         (tmp_path / name).write_bytes(content)
         with pytest.raises(UsageError, match=name):
             pictures.decode(tmp_path / name)
+
+
+@pytest.mark.parametrize("outer", [("val",), ("fold1", "fold2")])
+def test_classes_one_level_deeper_are_said_and_not_taken_for_one_class(tmp_path, outer):
+    for folder in outer:
+        for name in ("cat", "dog"):
+            save(tmp_path / folder / name / "a.png", np.full((4, 4), 9, np.uint8))
+    with pytest.raises(UsageError, match=rf"the classes \(cat, dog, ...\) lie one level deeper; give .*{outer[-1]}"):
+        images.find(str(tmp_path), (1, 4, 4))
+    assert images.find(str(tmp_path / outer[-1]), (1, 4, 4)).y.tolist() == [0, 1]
+
+
+@pytest.mark.parametrize("inner", [("images",), ("train", "test"), ("front", "back")])
+def test_folders_inside_of_classes_are_allowed(tmp_path, inner):
+    """As for torchvision: one, splits, or others in each class."""
+    for name, shift in (("cat", 0), ("dog", 1)):
+        for part in (*inner, "own" if inner[-1] == "back" and shift else inner[0]):
+            save(tmp_path / name / part / "a.png", np.full((4, 4), 9, np.uint8))
+    assert set(images.find(str(tmp_path), (1, 4, 4)).y) == {0, 1}
+
+
+def test_images_of_another_size_are_counted(tmp_path):
+    for name, size in (("a", (4, 4)), ("b", (5, 4)), ("c", (8, 8))):
+        save(tmp_path / "cat" / f"{name}.png", np.full(size, 9, np.uint8))
+    (note,) = images.find(str(tmp_path), (1, 4, 4)).notes
+    assert note.startswith("2 of 3 images are of another size than 4 x 4: scaled until they cover it")
