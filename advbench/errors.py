@@ -1,7 +1,12 @@
 """The errors that a user can cause and mend: one line each, with an exit code of their own."""
 
-from typing import Any
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
 from unicodedata import category
+
+if TYPE_CHECKING:
+    from pydantic import ValidationError
 
 
 class AdvbenchError(Exception):
@@ -28,6 +33,19 @@ def missing(what: str, extra: str) -> UsageError:
     return UsageError(f"{what}: python -m pip install {' '.join(map(repr, found))}")
 
 
+def wrong_value(name: str, error: ValidationError) -> UsageError:
+    """The error for the first value that a type refuses, given for ``name``: what it must be, and what it is."""
+    first = error.errors()[0]
+    given, message = first["input"], first["msg"]
+    if first["type"] == "value_error":
+        return UsageError(f"{name}: {first['ctx']['error']}")
+    if first["type"] in ("missing", "too_short", "too_long"):
+        count = "many" if first["type"] == "too_long" else "few"
+        return UsageError(f"{name} has too {count} values: {given!r}" if given else f"{name} is empty")
+    wanted = message.removeprefix("Input should be ").partition(", unable to ")[0].replace("a valid ", "a ")
+    return UsageError(f"{name} must be {wanted.replace('a integer', 'an integer')}, not {given!r}")
+
+
 def printable(text: str) -> str:
     """The text with its control characters written out, such as \\x1b: a terminal would obey them."""
     return "".join(
@@ -49,6 +67,7 @@ def did_you_mean(kind: str, name: str, known: list[str]) -> UsageError:
     """The error for an unknown name, with the nearest known one and the whole list."""
     from difflib import get_close_matches
 
-    near = get_close_matches(name, known, n=1)
-    hint = f"; did you mean {near[0]!r}?" if near else "."
+    written = {each.lower(): each for each in known}
+    near = get_close_matches(name.lower(), written, n=1)
+    hint = f"; did you mean {written[near[0]]!r}?" if near else "."
     return UsageError(f"no {kind} named {name!r}{hint} Known: {', '.join(known)}")

@@ -20,7 +20,7 @@ def seed_global_state(seed: int) -> None:
     import torch
 
     random.seed(seed)
-    torch.manual_seed(seed)
+    torch.manual_seed(seed % 2**63)
     np.random.seed(seed % 2**32)
 
 

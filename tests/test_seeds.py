@@ -26,3 +26,12 @@ def test_the_global_generators_are_seeded_inside_and_put_back_after_it():
     assert np.array_equal(numpy_before, np.random.get_state()[1])
     assert torch.equal(torch_before, torch.get_rng_state())
     assert random.getstate() == python_before
+
+
+@pytest.mark.parametrize("seed", [0, 2**32, 2**64, 2**70, -1])
+def test_a_seed_of_any_size_gives_the_same_draws_twice(seed):
+    draws = []
+    for _ in range(2):
+        with own_global_state(seed):
+            draws.append((random.random(), np.random.rand(), torch.rand(1).item()))
+    assert draws[0] == draws[1]

@@ -123,9 +123,12 @@ def normalised(module: nn.Module, mean: tuple[float, ...], std: tuple[float, ...
     for name, values in (("--mean", mean), ("--std", std)):
         if len(values) not in (1, channels):
             raise UsageError(f"{name} must have one number a channel ({channels}), found {len(values)}")
-        if max(values) > 1 or min(values) < 0 or (name == "--std" and min(values) == 0):
+        if name == "--std" and min(values) == 0:
+            raise UsageError("--std must be greater than 0")
+        if max(values) > 1 or min(values) < 0:
+            found = ", ".join(f"{value:g}" for value in values)
             raise UsageError(
-                f"{name} is of images in [0, 1], found {', '.join(f'{v:g}' for v in values)}; divide by 255"
+                f"{name} is of images in [0, 1], found {found}{'; divide by 255' if max(values) > 1 else ''}"
             )
     return nn.Sequential(Normalize(mean, std), module)
 

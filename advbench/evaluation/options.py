@@ -24,7 +24,7 @@ from pydantic import (
     model_validator,
 )
 
-from advbench.errors import UsageError, did_you_mean
+from advbench.errors import UsageError, did_you_mean, wrong_value
 from advbench.files import read_bytes
 from advbench.study.config import Fraction, number
 
@@ -223,8 +223,7 @@ class Options(BaseModel):
             name = f"--{str(first['loc'][0]).replace('_', '-')}"
             if first["type"] == "missing" and len(first["loc"]) == 1:
                 raise UsageError(f"{'MODEL' if name == '--model' else name} is missing") from error
-            message = f"{first['msg'].removeprefix('Value error, ')}, got {first['input']!r}"
-            raise UsageError(f"{name}: {message}") from error
+            raise wrong_value(name, error) from error
         if bool(parsed.mean) != bool(parsed.std):
             raise UsageError("--mean and --std belong together")
         if parsed.shape and prod(parsed.shape) > _MOST_VALUES:

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from advbench.errors import UsageError, did_you_mean
+from advbench.errors import UsageError, did_you_mean, wrong_value
 
 
 def _fraction(value: Any) -> Any:
@@ -83,11 +83,8 @@ def configure(preset: C, settings: tuple[str, ...]) -> C:
     try:
         return type(preset)(**values)
     except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"])
-        raise UsageError(
-            f"--set {place}: {first['msg'].removeprefix('Value error, ')}, got {first['input']!r}"
-        ) from error
+        place = ".".join(str(part) for part in error.errors()[0]["loc"])
+        raise wrong_value(f"--set {place}", error) from error
 
 
 def changes(first: Config, other: Config) -> str:

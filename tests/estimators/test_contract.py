@@ -311,7 +311,8 @@ def test_a_model_that_computes_something_else_for_gradients_has_none(pictures, i
     [
         ((124.0,), (58.0,), r"--mean is of images in \[0, 1\], found 124; divide by 255"),
         ((0.5, 0.5), (0.5,), r"--mean must have one number a channel \(3\), found 2"),
-        ((0.5,), (0.0,), "--std is of images"),
+        ((0.5,), (0.0,), "--std must be greater than 0"),
+        ((-0.5,), (0.5,), "--mean is of images in .0, 1., found -0.5$"),
     ],
 )
 def test_a_wrong_normalisation_is_named(mean, std, said):

@@ -135,7 +135,7 @@ def test_images_of_two_channels_have_no_corruptions():
 
 
 def test_a_battery_that_is_unknown_is_refused(trained_net, digits):
-    with pytest.raises(UsageError, match=r"--battery: Input should be 'corruptions' or 'rotations', got 'weather'"):
+    with pytest.raises(UsageError, match=r"--battery must be 'corruptions' or 'rotations', not 'weather'"):
         evaluated(trained_net, digits, battery="weather")
 
 

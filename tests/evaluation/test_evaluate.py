@@ -252,7 +252,7 @@ def test_a_norm_is_written_as_in_other_libraries(norm, named):
         ({"data_dir": "d"}, "--data-dir is the folder of a named data set"),
         ({"eps": 8}, "--eps 8: within it any image"),
         ({"eps": []}, "--eps: "),
-        ({"norm": "l3"}, "--norm: Input should be 'linf', 'l2'"),
+        ({"norm": "l3"}, "--norm must be 'linf', 'l2'"),
         ({"shape": (1, 9, 9)}, "--shape 1,9,9: .* holds images of shape 1,8,8"),
         ({"norm": "l0", "eps": 0.5}, "--eps 0.5: in l0 it is a number of values"),
         ({"norm": "l1", "eps": 64}, "--eps 64: within it any image may become any other"),

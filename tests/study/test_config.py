@@ -31,7 +31,7 @@ def test_a_config_inside_a_config_is_set_by_dotted_names():
     "setting, message",
     [
         ("epoch=3", "did you mean 'epochs'"),
-        ("detector_epochs=0", "detector_epochs.*greater than 0.*got 0"),
+        ("detector_epochs=0", "detector_epochs.*greater than 0.*not 0"),
         ("detector_epochs=many", "detector_epochs.*integer.*'many'"),
         ("eps_fgsm=8/0", "eps_fgsm.*not a fraction"),
         ("sigmas=0.5,2", r"sigmas\.1.*less than or equal to 1"),
