@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from operator import methodcaller
 from pathlib import Path
@@ -18,8 +20,21 @@ from advbench.report.tables import claims_table, latex, markdown
 from advbench.study.claims import verdicts
 
 FORMATS = ("svg", "pdf", "png")
+_RAISED = re.compile(r"^\w+: (.+)", re.MULTILINE | re.DOTALL)  # the end of a traceback
 _ADDRESS = re.compile(r"""(?:href|src)=["'](?!data:|#)([^"']*)""")  # in an SVG
-_PIXELS = 3.0  # of a PNG for each point of the chart
+_DRAWINGS = {
+    "svg": "vegalite_to_svg(text, allowed_base_urls=[])",
+    "pdf": "svg_to_pdf(text)",
+    "png": "svg_to_png(text, scale=3.0)",  # three pixels for each point of the chart
+}
+_PROGRAM = """
+import sys
+import vl_convert
+text = sys.stdin.buffer.read().decode()
+made = vl_convert.{}
+sys.stdout.buffer.write(made if isinstance(made, bytes) else made.encode())
+"""
+_SECONDS = 120  # a chart of ours takes one or two
 
 
 def write_figures(directory: Path, out: Path, form: str = "svg") -> list[Path]:
@@ -46,17 +61,31 @@ def drawn(name: str, spec: dict[str, Any], form: str) -> bytes:
 
     :raises UsageError: if it cannot be drawn, or names data or images elsewhere; the line names it.
     """
-    import vl_convert
-
-    try:
-        svg = vl_convert.vegalite_to_svg(json.dumps(printable_json(spec)), allowed_base_urls=[])
-    except ValueError as error:
-        raise UsageError(f"the chart {name} cannot be drawn: {' '.join(str(error).split())[:200]}") from error
-    if (address := _data_elsewhere(spec) or next(iter(_ADDRESS.findall(svg)), None)) is not None:
+    address = _data_elsewhere(spec)
+    svg = _made(name, "svg", json.dumps(printable_json(spec)).encode()) if address is None else b""
+    if address is None:
+        address = next(iter(_ADDRESS.findall(svg.decode())), None)
+    if address is not None:
         raise UsageError(f"the chart {name} names {address[:100]}; only a chart that holds all its data is drawn")
-    if form == "svg":
-        return svg.encode()
-    return vl_convert.svg_to_pdf(svg) if form == "pdf" else vl_convert.svg_to_png(svg, scale=_PIXELS)
+    return svg if form == "svg" else _made(name, form, svg)
+
+
+def _made(name: str, form: str, text: bytes) -> bytes:
+    """A chart, or its SVG in another format, made in a process of its own.
+
+    A chart of someone else may ask for a sequence of 1e12 rows, and what draws it ends the process that has no more memory.
+    """
+    program = _PROGRAM.format(_DRAWINGS[form])
+    try:
+        command = [sys.executable, "-P", "-c", program]
+        done = subprocess.run(command, input=text, capture_output=True, timeout=_SECONDS)  # noqa: S603 words of our own
+    except subprocess.TimeoutExpired as error:
+        raise UsageError(f"the chart {name} cannot be drawn in {_SECONDS} seconds") from error
+    if done.returncode:
+        found = _RAISED.search(done.stderr.decode(errors="replace"))
+        reason = " ".join(found[1].split())[:200] if found else "there is not enough memory for it"
+        raise UsageError(f"the chart {name} cannot be drawn: {reason}")
+    return done.stdout
 
 
 def _data_elsewhere(part: Any) -> str | None:

@@ -9,7 +9,7 @@ from conftest import make_run
 
 from advbench.cli import main
 from advbench.errors import UsageError
-from advbench.report import write_docs, write_figures, write_report
+from advbench.report import paper, write_docs, write_figures, write_report
 from advbench.report.source import formatted, with_intervals
 
 
@@ -134,6 +134,20 @@ def test_a_chart_that_would_fetch_or_cannot_be_drawn_is_one_line(finished_run, t
     redrawn(finished_run, change)
     done = CliRunner().invoke(main, ["report", str(finished_run), *out, str(tmp_path / "out")])
     assert done.exit_code == 2 and said in done.stderr and len(done.stderr.splitlines()) == 1, done.output
+
+
+@pytest.mark.parametrize(
+    "name, value, said",
+    [
+        ("_SECONDS", 0.01, "the chart one cannot be drawn in 0.01 seconds"),
+        ("_PROGRAM", "import os; os.abort()  # {}", "the chart one cannot be drawn: there is not enough memory for it"),
+    ],
+)
+def test_a_chart_that_never_ends_or_ends_its_process_is_one_line(finished_run, tmp_path, monkeypatch, name, value, said):
+    """As one of 10^6 rows, or of a sequence of 1e12: whoever reads the run goes on."""
+    monkeypatch.setattr(paper, name, value)
+    done = call(["report", "{run}", "--figures", "{out}"], finished_run, tmp_path)
+    assert done.exit_code == 2 and done.stderr.strip() == f"advbench: {said}"
 
 
 def test_a_control_character_in_a_chart_is_written_out(finished_run, tmp_path):
