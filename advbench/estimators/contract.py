@@ -28,6 +28,7 @@ Outputs = Literal["logits", "probabilities", "log-probabilities", "sigmoid", "lo
 """What a model returns: a number a class; ``sigmoid`` for a probability of its own a class, ``log-sigmoid`` for its logarithm."""
 
 _FEW = 8  # images that are predicted again and again
+_PIECES = (64, 50, 32, 20, 16, 10, 8, 5, 4, 3, 2, 1)  # numbers of images that a model may have been exported for
 _TINY = torch.finfo(torch.float32).tiny
 _NEAREST_TO_ONE = 2**-25  # closer to 1 than any other float32
 _SAME_KIND = (
@@ -150,6 +151,8 @@ def classifier(
     torch._functorch.config.donated_buffer = False  # or compiled parts refuse several gradients of one pass
     module = ExportedModel(module) if "eval" in vars(module) else module
     notes = _prepare(module, device, first)
+    module, more = _of_any_number(module, first)
+    notes += more
     raw = _outputs(module, first)
     module = _regular(module, first[:1])
     notes += _compare_outputs(raw.double().cpu().numpy(), outputs, partial(_last_function, module, first[:1]))
@@ -191,6 +194,35 @@ def _is_random(module: nn.Module, x: Tensor, found: Tensor) -> bool:
     first = _outputs(module, few)  # beside all the others they may differ for another reason
     again = [(found, _outputs(module, x)), *((first, _outputs(module, few)) for _ in range(6))]
     return not all(alike(one, other, 1e-4).all() for one, other in again)
+
+
+class PiecewiseModel(nn.Module):
+    """A model of so many images at a time, as an exported one may be, for any number: the last piece repeats its last image."""
+
+    def __init__(self, module: nn.Module, size: int) -> None:
+        super().__init__()
+        self.module, self.size = module, size
+
+    def forward(self, x: Tensor) -> Tensor:
+        whole = torch.cat([x, x[-1:].expand(-len(x) % self.size, *x.shape[1:])])
+        rows = []
+        for piece in whole.split(self.size):
+            with calling_model():
+                rows.append(logits(self.module(piece), self.size))
+            if len(rows[-1]) != self.size:
+                raise ValueError(f"{len(rows[-1])} rows for {self.size} images")
+        return torch.cat(rows)[: len(x)]
+
+
+def _of_any_number(module: nn.Module, x: Tensor) -> tuple[nn.Module, list[str]]:
+    """The module, or a ``PiecewiseModel`` of one that takes one number of images only; and a note on that."""
+    if not (_runs(module, x) and _runs(module, x[:1])):
+        for size in _PIECES:
+            piecewise = PiecewiseModel(module, size)
+            if _runs(piecewise, x):
+                images = f"{size} images" if size > 1 else "one image"
+                return piecewise, [f"the model takes {images} at a time: evaluated in such pieces"]
+    return module, []
 
 
 class RegularModel(nn.Module):

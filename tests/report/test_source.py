@@ -143,7 +143,9 @@ def test_a_chart_that_would_fetch_or_cannot_be_drawn_is_one_line(finished_run, t
         ("_PROGRAM", "import os; os.abort()  # {}", "the chart one cannot be drawn: there is not enough memory for it"),
     ],
 )
-def test_a_chart_that_never_ends_or_ends_its_process_is_one_line(finished_run, tmp_path, monkeypatch, name, value, said):
+def test_a_chart_that_never_ends_or_ends_its_process_is_one_line(
+    finished_run, tmp_path, monkeypatch, name, value, said
+):
     """As one of 10^6 rows, or of a sequence of 1e12: whoever reads the run goes on."""
     monkeypatch.setattr(paper, name, value)
     done = call(["report", "{run}", "--figures", "{out}"], finished_run, tmp_path)
