@@ -350,7 +350,7 @@ def _is_the_same_for_gradients(module: nn.Module, x: Tensor) -> bool:
     for enabled in (False, True):
         with own_global_state(0), torch.set_grad_enabled(enabled), calling_model():
             found.append(logits(module(x.detach().clone().requires_grad_(enabled).clone()), len(x)).detach().double())
-    return bool(alike(*found, 1e-2).all())
+    return bool(alike(found[0], found[1], 1e-2).all())
 
 
 def _passes_gradient(module: nn.Module, x: Tensor) -> bool:
