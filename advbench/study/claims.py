@@ -13,6 +13,8 @@ from advbench.metrics import Figure
 NOT_MEASURED, MISSED, OPEN, HOLDS = WORST_FIRST = ("not measured", "missed", "open", "holds")
 """The words of a verdict."""
 
+_TEST_IMAGES = 10_000  # of CIFAR-10 and of MNIST
+
 
 @dataclass(frozen=True)
 class Report:
@@ -155,7 +157,8 @@ class Verdict:
         if shrink == inf:
             return "no number of images or seeds would decide it: the figure lies on the bound"
         more = max(ceil(self.n * shrink**2 - self.n), 1)
-        return f"about {more:,} more{self.unit and f' {self.unit}'} would decide it"
+        wanted = f"about {more:,} more{self.unit and f' {self.unit}'} would decide it"
+        return f"{wanted}, or more seeds" if self.unit == "images" and self.n + more > _TEST_IMAGES else wanted
 
     @property
     def accepted(self) -> str:

@@ -78,6 +78,11 @@ def test_seeds_are_asked_for_where_a_mean_is_over_seeds():
     assert verdict.needs == ""
 
 
+def test_more_images_than_there_are_is_not_all_that_is_asked_for():
+    (verdict,) = verdicts(rows(("M1", 0.826, 0.829, 0.869, 0.818, 0.833, 10_000, "images")))
+    assert verdict.word == "open" and verdict.needs.endswith("more images would decide it, or more seeds")
+
+
 def test_a_run_on_other_data_decides_nothing():
     table = rows(("M1", 0.5, 0.4, 0.6), ("M2", 0.1, 0.4, 0.6)).assign(note="digits in place of cifar10")
     assert summary(verdicts(table)) == "not measured: M1, M2"
