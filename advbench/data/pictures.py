@@ -51,7 +51,10 @@ def classes_of(folder: Path) -> tuple[list[Path], tuple[str, ...]]:
             raise UsageError(f"{path} is a link that leads back to {folder}")
     if len(inner := _classes_inside(found)) > 1:
         named = ", ".join(sorted(inner)[:3])
-        raise UsageError(f"{folder}: the classes ({named}, ...) lie one level deeper; give {by_name[-1]}")
+        raise UsageError(
+            f"{folder}: the classes ({named}, ...) lie one level deeper; give {by_name[-1]}, or move the images up where "
+            "they are no classes"
+        )
     if not all(path.name.isdecimal() for path in found):
         return by_name, ()
     by_number = sorted(by_name, key=lambda path: int(path.name))
