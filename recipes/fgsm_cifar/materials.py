@@ -237,7 +237,7 @@ PRETRAINED = Pretrained(
         "pooling": False,
         "test_images": 600,
         "readings": ("V1", "V2", "V3", "V1 dynamic"),
-        "strong_images": 40,
+        "strong_images": 100,
         "pgd_iterations": 20,
         # those that train nothing: other networks would need hours
         "future": PRESETS["quick"].future.quicker(defences=("none", "jpeg-compression"), test_images=60),
