@@ -1,5 +1,6 @@
 """Work for the tests of workers, in a module that other processes can import."""
 
+import multiprocessing
 import os
 import signal
 import time
@@ -10,9 +11,16 @@ import torch
 
 from advbench.errors import UsageError
 
+LOCKS = []
+
 
 def note(study, item):
     (study.run.directory / f"{item}.txt").write_text(f"{os.getpid()} {torch.get_num_threads()}")
+
+
+def hold_a_lock(study, item):
+    """As a bar of tqdm does, which ART shows: a semaphore that lasts as long as this process."""
+    LOCKS.append(multiprocessing.get_context("spawn").Lock())
 
 
 def fail(study, item):

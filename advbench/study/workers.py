@@ -43,6 +43,7 @@ class Workers:
     def __init__(self, count: int = 1, gpus: int | None = None) -> None:
         self.count, self.gpus = count, gpus
         self._pool: ProcessPoolExecutor | None = None
+        self._idle = True
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Workers, ()  # a worker has none of its own
@@ -88,6 +89,7 @@ class Workers:
         The parameters and errors are those of :meth:`each`.
         """
         pool, waiting = self._started(context, device, log_to_file), iter(items)
+        self._idle = False
         running = {pool.submit(_work, work, item) for item in islice(waiting, AHEAD * self.count)}
         try:
             while running:
@@ -95,14 +97,18 @@ class Workers:
                 while done:
                     yield done.pop().result()
                     running |= {pool.submit(_work, work, item) for item in islice(waiting, 1)}
+            self._idle = True
         except BrokenProcessPool as error:
             raise AdvbenchError("a worker process died; the same command goes on from here") from error
 
     def stop(self) -> None:
-        """End all processes at once; pieces that are not finished are given up."""
+        """End all processes; at once where pieces are not finished, which are given up.
+
+        Idle ones end by themselves: a terminated one leaves locks behind, of which Python warns on the terminal.
+        """
         if self._pool is not None:
-            self._pool.shutdown(wait=False, cancel_futures=True)
-            for worker in active_children():
+            self._pool.shutdown(wait=self._idle, cancel_futures=True)
+            for worker in () if self._idle else active_children():
                 worker.terminate()
             self._pool = None
             self._file.unlink(missing_ok=True)

@@ -98,6 +98,26 @@ def test_a_recipe_by_path_has_one_worker(make, monkeypatch, among_items):
     assert (study.run.directory / "b").exists()
 
 
+def test_workers_that_are_done_leave_nothing_behind(tmp_path):
+    """Python would say so on the user's terminal, after the last line of the study."""
+    script = f"""
+import torch
+from pathlib import Path
+from advbench.study import Run, Study
+from advbench.study.workers import Workers
+from work import hold_a_lock
+if __name__ == "__main__":
+    workers = Workers(2)
+    run = Run(Path({str(tmp_path / "run")!r}), {{}})
+    Study(None, run, None, None, torch.device("cpu"), 0, workers).each(hold_a_lock, ["a", "b", "c"])
+    workers.stop()
+"""
+    (tmp_path / "study.py").write_text(script)
+    here = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+    done = subprocess.run([sys.executable, str(tmp_path / "study.py")], env=here, capture_output=True, timeout=120)
+    assert done.returncode == 0 and done.stderr == b""
+
+
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
 def test_workers_end_with_their_parent(tmp_path, how):
     """A worker that went on would write into a run that another process computes by now."""
