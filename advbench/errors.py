@@ -42,6 +42,8 @@ def wrong_value(name: str, error: ValidationError) -> UsageError:
     if first["type"] in ("missing", "too_short", "too_long"):
         count = "many" if first["type"] == "too_long" else "few"
         return UsageError(f"{name} has too {count} values: {given!r}" if given else f"{name} is empty")
+    if not message.startswith("Input should be "):
+        return UsageError(f"{name}: {message}, not {given!r}")
     wanted = message.removeprefix("Input should be ").partition(", unable to ")[0].replace("a valid ", "a ")
     return UsageError(f"{name} must be {wanted.replace('a integer', 'an integer')}, not {given!r}")
 

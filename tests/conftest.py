@@ -20,6 +20,7 @@ from advbench.checkpoint import Checkpoint
 from advbench.cli import main
 from advbench.models.tapped import Normalize, TappedModule
 from advbench.report import Attacked, bundle, charts
+from advbench.seeds import own_global_state
 from advbench.study.run import Run
 from advbench.study.schema import About
 from advbench.trainers import Schedule, train_classifier
@@ -129,6 +130,13 @@ def trained_net(digits):
     history = train_classifier(net, (train.x, train.y), (test.x, test.y), schedule)
     assert max(entry["validation_accuracy"] for entry in history) > 0.85
     return net
+
+
+@pytest.fixture(autouse=True)
+def own_draws():
+    """A test draws the same whatever ran before it in its process."""
+    with own_global_state(0):
+        yield
 
 
 @pytest.fixture(autouse=True)

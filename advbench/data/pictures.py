@@ -68,12 +68,14 @@ def classes_of(folder: Path) -> tuple[list[Path], tuple[str, ...]]:
 
 def _classes_inside(folders: Sequence[Path]) -> set[str]:
     """The names of the folders that each of the folders holds, where all hold the same, no image and no splits."""
-    inside = [[path for path in folder.iterdir() if not is_clutter(path.name)] for folder in folders]
-    if any(path.name.lower().endswith(_ENDINGS) for paths in inside for path in paths):
-        return set()
-    first, *others = ({path.name for path in paths if path.is_dir()} for paths in inside)
-    is_same = all(names == first for names in others) and not {name.lower() for name in first} <= _SPLITS
-    return first if is_same else set()
+    inside = []
+    for folder in folders:
+        paths = [path for path in folder.iterdir() if not is_clutter(path.name)]
+        if any(path.name.lower().endswith(_ENDINGS) for path in paths):
+            return set()
+        inside.append({path.name for path in paths if path.is_dir()})
+    is_same = all(names == inside[0] for names in inside) and not {name.lower() for name in inside[0]} <= _SPLITS
+    return inside[0] if is_same else set()
 
 
 def is_clutter(folder: str) -> bool:

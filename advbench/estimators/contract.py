@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Callable
 from contextlib import nullcontext
 from functools import partial
-from typing import Literal, Self
+from typing import Literal
 
 import numpy as np
 import torch
@@ -17,6 +17,7 @@ from advbench import checks, estimators
 from advbench.data.find import Images
 from advbench.device import WideProbabilities, images_at_a_time
 from advbench.errors import UsageError
+from advbench.estimators.adapters import ExportedModel, PiecewiseModel, RegularModel, ZeroGradientModel
 from advbench.estimators.averaged import DRAWS, AveragedModel
 from advbench.estimators.backward import check_backward
 from advbench.estimators.fast import GradientModel, alike, calling_model, logits
@@ -84,36 +85,6 @@ class AsLogits(nn.Module):
         elif self.outputs == "probabilities":
             out = out.clamp_min(_TINY).log()
         return torch.cat([torch.zeros_like(out), out], 1) if out.shape[1] == 1 else out
-
-
-class ZeroGradientModel(nn.Module):
-    """A model without a gradient, with the gradient zero in its place, so that attacks run."""
-
-    def __init__(self, module: nn.Module) -> None:
-        super().__init__()
-        self.module = module
-
-    def forward(self, x: Tensor) -> Tensor:
-        with torch.no_grad(), calling_model():
-            outputs = self.module(x.detach().clone())
-        return outputs + 0 * x.flatten(1).sum(1, keepdim=True)
-
-
-class ExportedModel(nn.Module):
-    """A program of ``torch.export``, which forbids ``eval()`` and ``train()``: it stays what it was exported as."""
-
-    def __init__(self, module: nn.Module) -> None:
-        super().__init__()
-        self.module = module
-        for part in module.modules():
-            part.training = False
-
-    def train(self, mode: bool = True) -> Self:
-        self.training = False
-        return self
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.module(x)
 
 
 def normalised(module: nn.Module, mean: tuple[float, ...], std: tuple[float, ...], channels: int) -> nn.Module:
@@ -190,28 +161,10 @@ def _is_random(module: nn.Module, x: Tensor, found: Tensor) -> bool:
 
     Several, for a model that draws one of a few transformations for a whole batch may draw the same again.
     """
-    few = x[:_FEW]
-    first = _outputs(module, few)  # beside all the others they may differ for another reason
-    again = [(found, _outputs(module, x)), *((first, _outputs(module, few)) for _ in range(6))]
-    return not all(alike(one, other, 1e-4).all() for one, other in again)
-
-
-class PiecewiseModel(nn.Module):
-    """A model of so many images at a time, as an exported one may be, for any number: the last piece repeats its last image."""
-
-    def __init__(self, module: nn.Module, size: int) -> None:
-        super().__init__()
-        self.module, self.size = module, size
-
-    def forward(self, x: Tensor) -> Tensor:
-        whole = torch.cat([x, x[-1:].expand(-len(x) % self.size, *x.shape[1:])])
-        rows = []
-        for piece in whole.split(self.size):
-            with calling_model():
-                rows.append(logits(self.module(piece), self.size))
-            if len(rows[-1]) != self.size:
-                raise ValueError(f"{len(rows[-1])} rows for {self.size} images")
-        return torch.cat(rows)[: len(x)]
+    if not alike(found, _outputs(module, x), 1e-4).all():
+        return True
+    first = _outputs(module, x[:_FEW])  # beside all the others they may differ for another reason
+    return not all(alike(first, _outputs(module, x[:_FEW]), 1e-4).all() for _ in range(6))
 
 
 def _of_any_number(module: nn.Module, x: Tensor) -> tuple[nn.Module, list[str]]:
@@ -223,18 +176,6 @@ def _of_any_number(module: nn.Module, x: Tensor) -> tuple[nn.Module, list[str]]:
                 images = f"{size} images" if size > 1 else "one image"
                 return piecewise, [f"the model takes {images} at a time: evaluated in such pieces"]
     return module, []
-
-
-class RegularModel(nn.Module):
-    """A model with outputs in float32, and (1, classes) for a single image."""
-
-    def __init__(self, module: nn.Module) -> None:
-        super().__init__()
-        self.module = module
-
-    def forward(self, x: Tensor) -> Tensor:
-        with calling_model():
-            return logits(self.module(x), len(x))
 
 
 def _regular(module: nn.Module, x: Tensor) -> nn.Module:

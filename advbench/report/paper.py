@@ -61,9 +61,9 @@ def drawn(name: str, spec: dict[str, Any], form: str) -> bytes:
 
     :raises UsageError: if it cannot be drawn, or names data or images elsewhere; the line names it.
     """
-    address = _data_elsewhere(spec)
-    svg = _made(name, "svg", json.dumps(printable_json(spec)).encode()) if address is None else b""
+    svg, address = b"", _data_elsewhere(spec)
     if address is None:
+        svg = _made(name, "svg", json.dumps(printable_json(spec)).encode())
         address = next(iter(_ADDRESS.findall(svg.decode())), None)
     if address is not None:
         raise UsageError(f"the chart {name} names {address[:100]}; only a chart that holds all its data is drawn")
@@ -75,9 +75,8 @@ def _made(name: str, form: str, text: bytes) -> bytes:
 
     A chart of someone else may ask for a sequence of 1e12 rows, and what draws it ends the process that has no more memory.
     """
-    program = _PROGRAM.format(_DRAWINGS[form])
     try:
-        command = [sys.executable, "-P", "-c", program]
+        command = [sys.executable, "-P", "-c", _PROGRAM.format(_DRAWINGS[form])]
         done = subprocess.run(command, input=text, capture_output=True, timeout=_SECONDS)  # noqa: S603 words of our own
     except subprocess.TimeoutExpired as error:
         raise UsageError(f"the chart {name} cannot be drawn in {_SECONDS} seconds") from error
