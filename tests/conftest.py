@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import signal
@@ -137,6 +138,16 @@ def own_draws():
     """A test draws the same whatever ran before it in its process."""
     with own_global_state(0):
         yield
+
+
+@pytest.fixture(autouse=True)
+def own_log():
+    """A test that runs a command does not take the log away from the others."""
+    log = logging.getLogger("advbench")
+    before = list(log.handlers), log.propagate, log.level
+    yield
+    log.handlers[:], log.propagate = before[:2]
+    log.setLevel(before[2])
 
 
 @pytest.fixture(autouse=True)

@@ -272,3 +272,12 @@ def test_standard_output_holds_the_result_alone(tmp_path):
     done = subprocess.run([sys.executable, "-c", PRINTS], capture_output=True, text=True, check=True, cwd=tmp_path)
     assert done.stdout == "before\nthe result\n"
     assert all(text in done.stderr for text in ("a model", "past us", "from C", "a child", "at the end", "and more"))
+
+
+def test_a_line_of_the_log_comes_once_though_a_library_logs_too():
+    run = (
+        "import logging; from advbench.cli.terminal import log_to_terminal; from advbench.progress import log; "
+        "log_to_terminal(); logging.basicConfig(); log.info('one'); log.warning('two')"
+    )
+    found = subprocess.run([sys.executable, "-c", run], capture_output=True, text=True, check=True)
+    assert [line.split()[-1] for line in found.stderr.splitlines()] == ["one", "two"]

@@ -21,7 +21,9 @@ TINY = {
         "epoch_images": 32,
         "batch": 16,
         "repeats": 1,
-        "deepfool_repeats": 1,
+        "long_repeats": 1,
+        "autoattack_images": 1,
+        "evaluated_images": 8,
         "training_repeats": 1,
     },
     "detector-cifar": {

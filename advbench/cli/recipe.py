@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any
 
 import click
@@ -92,13 +91,13 @@ def _run_recipe(name: str, as_json: bool, tracker: str | None = None, **given: A
 
 @click.command()
 @click.option("--preset", default="small", show_default=True, help="quick, small, full or paper.")
-@click.option("--model", type=options.folder, help="A run directory whose classifier is attacked.")
+@click.option("--model", help="The network that is attacked, named as in 'advbench evaluate'.")
 @options.dataset
 @options.out
 @options.device
 @options.rows_as_json
 @one_line
-def bench(model: Path | None, **given: Any) -> None:
+def bench(model: str | None, **given: Any) -> None:
     """Measure the cost of attacks and trainings beside ART, foolbox and torchattacks; leave the machine idle meanwhile.
 
     It is the recipe of that name, which takes further settings.
@@ -106,6 +105,7 @@ def bench(model: Path | None, **given: Any) -> None:
     \b
     advbench bench
     advbench bench --model runs/small --json
+    advbench bench --model zoo:vgg-cifar10-fgsm-v2
     """
-    settings = () if model is None else (f"model={json.dumps(str(model))}",)
+    settings = () if model is None else (f"model={json.dumps(model)}",)
     _run_recipe("bench", settings=settings, **given)

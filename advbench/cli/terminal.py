@@ -209,5 +209,6 @@ def log_to_terminal() -> None:
     else:
         handler.setFormatter(_Line("%(asctime)s %(message)s", "%H:%M:%S"))
     log = logging.getLogger("advbench")
-    log.addHandler(handler)
+    log.handlers = [handler]
+    log.propagate = False  # a library that calls logging.basicConfig would print every line again
     log.setLevel(logging.INFO)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from advbench.models.tapped import TappedModule
 from advbench.recipes.bench.claims import CLAIMS
 from advbench.recipes.bench.config import PRESETS, Bench
 from advbench.recipes.bench.contenders import STEPS
 from advbench.recipes.bench.exhibits import EXHIBITS, answer
 from advbench.recipes.bench.materials import PRETRAINED, Attacked
-from advbench.recipes.bench.measurements import attacks, detector, training
+from advbench.recipes.bench.measurements import attacks, detector, evaluation, training
 from advbench.study import Study, recipe
 
 
@@ -23,9 +24,11 @@ from advbench.study import Study, recipe
     pretrained=PRETRAINED,
 )
 def bench(study: Study[Bench]) -> None:
-    """Attacks at a budget, DeepFool among them, an epoch of adversarial training, an epoch of a detector."""
+    """Attacks at a budget, DeepFool and AutoAttack among them, a whole evaluation, an epoch of training, an epoch of a detector."""
     made = Attacked(study)
     study.measure_each(attacks, made, STEPS)
+    study.measure(evaluation, made)
     study.measure(training, made)
-    study.measure(detector, made)
+    if isinstance(made.classifier.model, TappedModule):
+        study.measure(detector, made)
     study.show(EXHIBITS, made)

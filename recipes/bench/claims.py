@@ -1,8 +1,9 @@
-"""The bounds B1 to B9 of ``bench``, which are ours: no report states them."""
+"""The bounds B1 to B11 of ``bench``, which are ours: no report states them."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from math import nan
 
 import pandas as pd
@@ -12,6 +13,9 @@ from advbench.study import Claim
 
 GRADIENT = ("fgsm", "pgd", "pgd-l2")
 EXACT, FAST, WEIGHTED = "advbench, exact", "advbench, fast", "advbench, weighted FGSM"
+EVALUATED = "advbench.evaluate"
+AUTHORS = "AutoAttack's authors"
+"""The package ``pyautoattack`` on the plain module; advbench runs its code on layers of its own."""
 
 SAYS = {
     "B1": "With exact gradients an attack costs at most 1.05 of as many bare gradients of the same layers.",
@@ -23,6 +27,8 @@ SAYS = {
     "B7": "An epoch of weighted FGSM training takes at most 2.1 times as long as a clean epoch.",
     "B8": "An epoch of weighted FGSM training takes at most half as long as one of ART's AdversarialTrainer.",
     "B9": "A later epoch of a detector takes at most 1.15 times as long as an epoch of its subnetwork alone.",
+    "B10": "AutoAttack takes at most 0.6 of the time of its authors' code with exact gradients, 0.4 with fast ones, and leaves no more images.",
+    "B11": "A whole evaluation with its checks takes at most 0.6 of the time of AutoAttack alone by its authors, and leaves no more images.",
 }
 
 
@@ -63,6 +69,16 @@ def _distance(rows: pd.DataFrame, attack: str, library: str) -> float:
     return _figure(rows, "median_distance", library, attack=attack).value
 
 
+def _weaker(library: str, rows: pd.DataFrame) -> float:
+    """By how much the authors' AutoAttack is more successful."""
+    return max(_success(rows, "autoattack", AUTHORS) - _success(rows, "autoattack", library), 0.0)
+
+
+def _left_more(rows: pd.DataFrame) -> float:
+    left = where(rows, metric="robust_accuracy").pivot_table("value", "eps", "library")
+    return float((left[EVALUATED] - left[AUTHORS]).clip(lower=0).max()) if len(left) else nan
+
+
 def moved(attack: str) -> Claim:
     measured = f"{attack}: success rate of fast away from exact"
     return number("B4", measured, lambda rows: abs(_success(rows, attack, EXACT) - _success(rows, attack, FAST)), 0.005)
@@ -98,6 +114,12 @@ CLAIMS = [
     multiple("B6", "deepfool-linf against its bare passes", EXACT, 1.15, attack="deepfool-linf"),
     farther("B6", "deepfool-linf", "foolbox"),
     missed("B6", "deepfool-linf"),
+    cost("B10", f"autoattack, exact, against {AUTHORS}", EXACT, AUTHORS, 0.6, attack="autoattack"),
+    cost("B10", f"autoattack, fast, against {AUTHORS}", FAST, AUTHORS, 0.4, attack="autoattack"),
+    number("B10", "autoattack, exact: images beaten by its authors' code more", partial(_weaker, EXACT), 0.0),
+    number("B10", "autoattack, fast: images beaten by its authors' code more", partial(_weaker, FAST), 0.0),
+    cost("B11", f"evaluate at two bounds against {AUTHORS}", EVALUATED, AUTHORS, 0.6),
+    number("B11", "accuracy left by evaluate above that of AutoAttack, the larger of the bounds", _left_more, 0.0),
     cost("B7", "weighted FGSM epoch against a clean epoch", WEIGHTED, "clean epoch", 2.1),
     cost("B8", "weighted FGSM epoch against ART's AdversarialTrainer", WEIGHTED, "ART AdversarialTrainer, FGSM", 0.5),
     cost(

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from pydantic import Field, PositiveInt
 
 from advbench.study import Eps, FromZoo
@@ -12,8 +10,8 @@ from advbench.study import Eps, FromZoo
 class Bench(FromZoo):
     """Sizes are numbers of images."""
 
-    model: Path | None = Field(
-        None, description="a run directory whose classifier is attacked; null: train a ResNet-32"
+    model: str | None = Field(
+        None, description="the network that is attacked, named as in 'advbench evaluate'; null: a ResNet-32"
     )
     train_images: PositiveInt = 6000
     epochs: PositiveInt = 4
@@ -21,15 +19,25 @@ class Bench(FromZoo):
     eps_l2: Eps = 40 / 255
     images: PositiveInt = Field(128, description="attacked with FGSM and PGD")
     deepfool_images: PositiveInt = 64
+    eps_autoattack: Eps = Field(
+        0.5 / 255, description="a bound that some images withstand, which all four attacks work on"
+    )
+    autoattack_images: PositiveInt = 16
+    eps_evaluated: tuple[Eps, ...] = Field((2 / 255, 8 / 255), description="the bounds of a whole evaluation")
+    evaluated_images: PositiveInt = Field(1000, description="of a whole evaluation")
     epoch_images: PositiveInt = Field(1024, description="of one epoch of training")
     batch: PositiveInt = 128
     repeats: PositiveInt = 5
-    deepfool_repeats: PositiveInt = 2
+    long_repeats: PositiveInt = Field(
+        2, description="rounds of DeepFool and AutoAttack, whose steps differ between images"
+    )
     training_repeats: PositiveInt = 3
 
 
 PRESETS = {
-    "paper": Bench(images=512, deepfool_images=256, epoch_images=4096, train_images=45_000, epochs=26),
+    "paper": Bench(
+        images=512, deepfool_images=256, autoattack_images=256, epoch_images=4096, train_images=45_000, epochs=26
+    ),
     "small": Bench(),
     "quick": Bench(
         weights="zoo",
@@ -37,10 +45,13 @@ PRESETS = {
         epochs=6,
         images=32,
         deepfool_images=8,
+        eps_autoattack=8 / 255,
+        autoattack_images=8,
+        evaluated_images=20,
         epoch_images=128,
         batch=32,
         repeats=2,
-        deepfool_repeats=1,
+        long_repeats=1,
         training_repeats=1,
     ),
 }

@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+import pyautoattack
 import torch
 from art.attacks.attack import EvasionAttack
 from art.attacks.evasion import DeepFool, FastGradientMethod, ProjectedGradientDescent
@@ -17,6 +18,7 @@ from torch import Tensor, nn
 
 from advbench import attacks, estimators
 from advbench.estimators import TorchClassifier
+from advbench.recipes.bench.claims import AUTHORS
 from advbench.trainers import WeightedAdversarialTrainer
 
 PLAIN = "plain gradients"
@@ -28,8 +30,8 @@ LIMITS = {"advbench, exact": "bare gradient, exact", "advbench, fast": "bare gra
 GRADIENTS = 10
 """Of an image, in the limit of an attack whose number of steps differs between images."""
 
-STEPS = {"fgsm": 1, "pgd": 10, "pgd-l2": 10, "deepfool-l2": None, "deepfool-linf": None}
-"""The attacks, and how many gradients an image each takes: DeepFool as many as it needs."""
+STEPS = {"fgsm": 1, "pgd": 10, "pgd-l2": 10, "deepfool-l2": None, "deepfool-linf": None, "autoattack": None}
+"""The attacks, and how many gradients an image each takes: DeepFool and AutoAttack as many as they need."""
 
 WITHOUT_RANDOM_START = {"pgd": "bim", "pgd-l2": "bim-l2"}
 
@@ -69,6 +71,9 @@ def attackers(
     net, device, steps = classifier.model, classifier.device, STEPS[name]
     images, labels = torch.from_numpy(x).to(device), torch.from_numpy(y).to(device)
     found: Contenders = {PLAIN: partial(_gradients, net.eval(), images, labels, steps or GRADIENTS, batch)}
+    if name == "autoattack":  # ART's is another ensemble
+        assert eps is not None
+        return found | {AUTHORS: partial(authors, classifier, x, y, eps, batch)}
     if name != "deepfool-linf":  # ART has none
         found["ART"] = partial(_art(_stock(net, None, classifier), name, eps, batch).generate, x, y)
     peers = _peers(net, device, name, eps)
@@ -90,6 +95,13 @@ def _art(classifier: PyTorchClassifier, name: str, eps: float | None, batch: int
         return FastGradientMethod(classifier, np.inf, eps, batch_size=batch)
     options = {"max_iter": STEPS[name], "num_random_init": 0, "batch_size": batch, "verbose": False}
     return ProjectedGradientDescent(classifier, 2 if name == "pgd-l2" else np.inf, eps, eps / 4, **options)
+
+
+def authors(classifier: TorchClassifier, x: np.ndarray, y: np.ndarray, eps: float, batch: int) -> np.ndarray:
+    """AutoAttack, l-inf, in version "standard" as its authors run it on the plain module."""
+    attack = pyautoattack.AutoAttack(classifier.model.eval(), eps=eps, norm="Linf", seed=0, device=classifier.device)
+    images, labels = (torch.from_numpy(each).to(classifier.device) for each in (x, y))
+    return attack.run_standard_evaluation(images, labels, batch_size=batch)[0].detach().cpu().numpy()
 
 
 def _bare(classifier: TorchClassifier, x: np.ndarray, y: np.ndarray, steps: int, batch: int) -> None:

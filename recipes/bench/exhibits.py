@@ -12,6 +12,7 @@ from advbench.recipes.bench.contenders import LIMITS, PLAIN
 from advbench.recipes.bench.materials import Attacked
 from advbench.report import charts
 from advbench.study import Finding, Shown, exhibit
+from advbench.study.config import number
 
 SPREAD = ("cost_lowest", "cost_highest")
 MEASURED = [
@@ -27,11 +28,11 @@ MEASURED = [
 ]
 
 
-@exhibit("Cost of an attack, in plain gradients", "B1", "B2", "B3", "B4", "B5", "B6")
+@exhibit("Cost of an attack, in plain gradients", "B1", "B2", "B3", "B4", "B5", "B6", "B10")
 def attacks(rows: pd.DataFrame, made: Attacked) -> Shown:
     """``limit`` is the time over that of the bare gradients that the attack needs, of the same layers in the same precision:
     nothing can be faster than 1. Other libraries are compared with what advbench needs in exact precision. ``cost`` is the time
-    over that of as many float32 gradients of the plain module as the attack has steps (DeepFool: of ten), with the lowest and
+    over that of as many float32 gradients of the plain module as the attack has steps (DeepFool and AutoAttack: of ten), with the lowest and
     the highest. PGD takes ten steps and has no random start. Success and distance are judged by the model itself in float32."""
     part = where(rows, exhibit="attacks")
     part = part[~part.library.isin(LIMITS.values())]
@@ -39,8 +40,19 @@ def attacks(rows: pd.DataFrame, made: Attacked) -> Shown:
     table = part.pivot_table("value", ["attack", "library"], "metric", sort=False)[MEASURED].reset_index()
     chart = charts.dots(table.dropna(subset="cost"), "cost", "library", "attack", "cost, plain gradients = 1", SPREAD)
     config = made.config
-    rounds = f"Median over {config.repeats} interleaved rounds, {config.deepfool_repeats} for DeepFool."
+    rounds = f"Median over {config.repeats} interleaved rounds, {config.long_repeats} for DeepFool and AutoAttack."
     return Shown(chart, table, note=rounds)
+
+
+@exhibit("Cost of a whole evaluation", "B11")
+def evaluation(rows: pd.DataFrame, made: Attacked) -> Shown:
+    """``advbench.evaluate`` makes its checks, FGSM, PGD with restarts, AutoAttack and a minimum-norm attack; beside it the
+    authors of AutoAttack run that alone at the same bounds. One round; the accuracy that each leaves, by bound."""
+    part = where(rows, exhibit="evaluation")
+    left = part[part.metric == "robust_accuracy"].pivot_table("value", "library", "eps", sort=False)
+    left.columns = pd.Index([f"left at {number(eps)}" for eps in left.columns])
+    seconds = part[part.metric == "seconds"].set_index("library").value.rename("seconds")
+    return Shown(table=left.join(seconds).reset_index())
 
 
 @exhibit("Cost of an epoch of training", "B7", "B8")
@@ -60,7 +72,7 @@ def _costs(rows: pd.DataFrame, name: str) -> pd.DataFrame:
     return costs.pivot_table("value", "library", "source", sort=False).reset_index()
 
 
-EXHIBITS = (attacks, training, detector)
+EXHIBITS = (attacks, evaluation, training, detector)
 
 
 def answer(rows: pd.DataFrame) -> Iterator[Finding]:

@@ -8,22 +8,41 @@ import numpy as np
 
 from advbench import models
 from advbench.data import Images
+from advbench.data import find as images
 from advbench.errors import UsageError
+from advbench.estimators import TorchClassifier, contract
+from advbench.models import find as network
 from advbench.models.tapped import TappedModule
+from advbench.progress import log
 from advbench.recipes.bench.config import Bench
 from advbench.study import History, Materials, Pretrained, Study
 from advbench.trainers import Schedule, train_classifier
 
 
 class Attacked(Materials[Bench]):
-    """A ResNet-32 that is trained here, or the classifier of another run."""
+    """A ResNet-32, or a network of the user."""
 
     def __init__(self, study: Study[Bench]) -> None:
         super().__init__(study)
-        given = self.config.model
-        module, spec = models.load(self._train() if given is None else given / "models" / "classifier.safetensors")
-        self.classifier = self.wrapped(module, spec)
-        self.columns = {"model": spec.name}
+        if self.config.model is None:
+            module, spec = models.load(self._train())
+            self.classifier = self.wrapped(module, spec)
+        else:
+            self.classifier = self._given(self.config.model)
+        self.columns = {"model": self.config.model or "resnet32"}
+
+    def _given(self, name: str) -> TorchClassifier:
+        found, device, data = network.find(name), self.study.device, self.study.test
+        module = (
+            contract.normalised(found.module, found.mean, found.std, data.x.shape[1]) if found.mean else found.module
+        )
+        pixels, _ = images.as_images(data.x[:100], "x")
+        classifier, notes = contract.classifier(
+            module, images.Images(name, pixels, data.y[:100], len(data.classes)), device
+        )
+        for note in notes:
+            log.info("%s: %s", name, note)
+        return classifier
 
     def _train(self) -> Path:
         config, study, data = self.config, self.study, self.study.train
@@ -43,7 +62,7 @@ class Attacked(Materials[Bench]):
 
         :raises UsageError: if it recognises none.
         """
-        images = self.study.test.images(slice(4 * n))
+        images = self.study.test.images(slice(max(4 * n, 100)))
         right = np.flatnonzero(self.classifier.predict(images.x).argmax(1) == images.y)[:n]
         if not len(right):
             tried = f"{len(images.x)} test images"

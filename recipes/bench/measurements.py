@@ -11,10 +11,12 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from advbench import metrics
+from advbench import evaluate, metrics
 from advbench.attacks import ATTACKS
 from advbench.detectors import SubnetworkDetector
 from advbench.metrics.timing import interleaved
+from advbench.recipes.bench.claims import AUTHORS, EVALUATED
+from advbench.recipes.bench.config import Bench
 from advbench.recipes.bench.contenders import (
     GRADIENTS,
     LIMITS,
@@ -22,6 +24,7 @@ from advbench.recipes.bench.contenders import (
     STEPS,
     Contenders,
     attackers,
+    authors,
     limits,
     own,
     trainings,
@@ -32,9 +35,9 @@ from advbench.study import Rows
 
 def attacks(made: Attacked, name: str) -> Rows:
     """The same attack of every library on images that are classified right, judged by the model itself in float32."""
-    config, (norm, bounded) = made.config, (ATTACKS[name].norm, ATTACKS[name].bounded)
-    images = made.recognised(config.images if bounded else config.deepfool_images)
-    eps = {"linf": config.eps, "l2": config.eps_l2}[norm] if bounded else None
+    config, norm, is_long = made.config, ATTACKS[name].norm, STEPS[name] is None
+    eps, n = _budget(config, name)
+    images = made.recognised(n)
     columns = {"attack": name, "norm": norm, "eps": eps, "steps": STEPS[name]}
     n, given = len(images.x), (images.x, images.y)
     ours = own(made.classifier, name, eps, config.batch)
@@ -50,7 +53,7 @@ def attacks(made: Attacked, name: str) -> Rows:
         needed[library] = passes.both / 2 / n
         for metric, number in (("forward_passes", passes.forward), ("backward_passes", passes.backward)):
             yield metrics.Figure(number / n, n).row(metric, **columns, library=library)
-    seconds = interleaved(contenders, config.repeats if bounded else config.deepfool_repeats, name)
+    seconds = interleaved(contenders, config.long_repeats if is_long else config.repeats, name)
     yield from _costs(seconds.drop(columns=list(bare)), PLAIN, columns)
     yield from _multiples(seconds, needed, STEPS[name] or GRADIENTS, columns)
     for without_images in (PLAIN, *bare):
@@ -62,6 +65,37 @@ def attacks(made: Attacked, name: str) -> Rows:
         yield metrics.proportion(int(fooled.sum()), n).row("success_rate", **of)
         yield metrics.Figure(float(np.median(distance)), n).row("median_distance", **of)
         yield metrics.mean(distance).row("mean_distance", **of)
+
+
+def _budget(config: Bench, name: str) -> tuple[float | None, int]:
+    """The bound of an attack, None for DeepFool, and the number of images."""
+    if name == "autoattack":
+        return config.eps_autoattack, config.autoattack_images
+    if not ATTACKS[name].bounded:
+        return None, config.deepfool_images
+    return (config.eps_l2 if ATTACKS[name].norm == "l2" else config.eps), config.images
+
+
+def evaluation(made: Attacked) -> Rows:
+    """``advbench.evaluate`` with its checks and all its attacks, beside AutoAttack alone by its authors, at the same bounds."""
+    config, classifier = made.config, made.classifier
+    images = made.study.test.images(slice(config.evaluated_images))
+    n, right = len(images.x), classifier.predict(images.x).argmax(1) == images.y
+    left: dict[tuple[str, float], int] = {}
+
+    def ours() -> None:
+        result = evaluate(classifier, (images.x, images.y), eps=config.eps_evaluated, device=str(classifier.device))
+        left.update({(EVALUATED, eps): round(figure.value * n) for eps, figure in result.robust_accuracy.items()})
+
+    def theirs() -> None:
+        for eps in config.eps_evaluated:
+            adversarial = authors(classifier, images.x, images.y, eps, config.batch)
+            left[AUTHORS, eps] = int((right & (classifier.predict(adversarial).argmax(1) == images.y)).sum())
+
+    seconds = interleaved({AUTHORS: theirs, EVALUATED: ours}, 1, "evaluations")
+    yield from _costs(seconds, AUTHORS, {"norm": "linf"})
+    for (library, eps), count in left.items():
+        yield metrics.proportion(count, n).row("robust_accuracy", library=library, norm="linf", eps=eps)
 
 
 def training(made: Attacked) -> Rows:

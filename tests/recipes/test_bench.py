@@ -1,15 +1,19 @@
 """That what is timed is the same work for all: budgets, bounds, weights, passes; and the verdicts from hand-made rows."""
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from tiny import TINY
 
 from advbench import metrics
 from advbench.metrics import COLUMNS
 from advbench.metrics.timing import interleaved
 from advbench.recipes.bench import contenders, measurements
-from advbench.recipes.bench.claims import CLAIMS
+from advbench.recipes.bench.claims import AUTHORS, CLAIMS
+from advbench.study import find, start
 from advbench.study.claims import judged
 
 EPS = 0.1
@@ -68,6 +72,15 @@ def test_the_unit_is_one_forward_and_one_backward_pass_a_step(classifier, images
     contenders.attackers(classifier, x, y, "pgd", EPS, 16)[contenders.PLAIN]()
     handle.remove()
     assert passes == [16] * 10 + [8] * 10
+
+
+def test_autoattack_is_that_of_its_authors_and_leaves_no_more_images(classifier, images):
+    x, y = images
+    found = images_of(classifier, x, y, "autoattack", 0.02, 16)
+    left = {library: (classifier.predict(adversarial).argmax(1) == y).sum() for library, adversarial in found.items()}
+    assert list(left) == ["advbench, exact", "advbench, fast", AUTHORS]
+    assert 0 < left["advbench, exact"] <= left[AUTHORS] < len(x)
+    assert all(np.abs(adversarial - x).max() <= 0.02 * (1 + 1e-4) for adversarial in found.values())
 
 
 @pytest.mark.parametrize("name, steps", [("fgsm", 1), ("pgd", 10), ("deepfool-l2", 10)])
@@ -133,6 +146,8 @@ def test_a_ratio_above_its_bound_is_missed_and_what_was_not_measured_is_said():
         multiple("pgd", "advbench, exact", 1.06),
         multiple("deepfool-linf", "advbench, exact", 1.14),
         cost("pgd", "advbench, exact", "foolbox", 0.9),
+        cost("autoattack", "advbench, fast", AUTHORS, 0.41),
+        cost(np.nan, "advbench.evaluate", AUTHORS, 0.59, "evaluation"),
         cost("fgsm", "advbench, weighted FGSM", "clean epoch", 2.05, "training"),
         cost("fgsm", "advbench, weighted FGSM", "ART AdversarialTrainer, FGSM", 0.6, "training"),
     ]
@@ -141,10 +156,12 @@ def test_a_ratio_above_its_bound_is_missed_and_what_was_not_measured_is_said():
     assert found["B1", "pgd through ART's class, exact, against bare gradients"] == "missed"
     assert found["B3", "pgd, exact, against foolbox"] == "holds"
     assert found["B6", "deepfool-linf against its bare passes"] == "holds"
+    assert found["B10", f"autoattack, fast, against {AUTHORS}"] == "missed"
+    assert found["B11", f"evaluate at two bounds against {AUTHORS}"] == "holds"
     assert found["B7", "weighted FGSM epoch against a clean epoch"] == "holds"
     assert found["B8", "weighted FGSM epoch against ART's AdversarialTrainer"] == "missed"
     assert found["B9", "later detector epochs against the subnetwork alone"] == "not measured"
-    assert {target for target, _ in found} == {f"B{i}" for i in range(1, 10)}
+    assert {target for target, _ in found} == {f"B{i}" for i in range(1, 12)}
 
 
 def test_success_and_distance_are_judged_beside_the_time():
@@ -155,8 +172,45 @@ def test_success_and_distance_are_judged_beside_the_time():
         {**common, "attack": "deepfool-l2", "library": "advbench, exact", "metric": "success_rate", "value": 1.0},
         {**common, "attack": "deepfool-l2", "library": "advbench, exact", "metric": "median_distance", "value": 0.2},
         {**common, "attack": "deepfool-l2", "library": "ART", "metric": "median_distance", "value": 0.1},
+        {**common, "attack": "autoattack", "library": "advbench, exact", "metric": "success_rate", "value": 0.4},
+        {**common, "attack": "autoattack", "library": "advbench, fast", "metric": "success_rate", "value": 0.5},
+        {**common, "attack": "autoattack", "library": AUTHORS, "metric": "success_rate", "value": 0.5},
+        *(
+            {
+                **common,
+                "exhibit": "evaluation",
+                "library": library,
+                "metric": "robust_accuracy",
+                "value": left,
+                "eps": eps,
+            }
+            for library, eps, left in [
+                ("advbench.evaluate", 0.1, 0.3),
+                (AUTHORS, 0.1, 0.3),
+                ("advbench.evaluate", 0.2, 0.1),
+                (AUTHORS, 0.2, 0.2),
+            ]
+        ),
     ]
     found = words(rows)
     assert found["B4", "fgsm: success rate of fast away from exact"] == "missed"
+    assert found["B10", "autoattack, exact: images beaten by its authors' code more"] == "missed"
+    assert found["B10", "autoattack, fast: images beaten by its authors' code more"] == "holds"
+    assert found["B11", "accuracy left by evaluate above that of AutoAttack, the larger of the bounds"] == "holds"
     assert found["B5", "deepfool-l2: correct images not flipped"] == "holds"
     assert found["B5", "deepfool-l2: median distance against ART"] == "missed"
+
+
+def test_a_network_of_the_user_is_attacked_as_it_is_and_without_taps_has_no_detector(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("net.py").write_text(
+        "import torch\n"
+        "def make():\n"
+        "    torch.manual_seed(0)\n"
+        "    return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(768, 10))\n"
+    )
+    settings = tuple(f"{name}={value}" for name, value in TINY["bench"].items())
+    run = start(find("bench"), "quick", "digits", out=tmp_path / "run", settings=(*settings, "model=net.py:make"))
+    rows = run.results()
+    measured = rows[rows.exhibit.isin(["attacks", "evaluation", "training", "detector"])]
+    assert set(measured.model) == {"net.py:make"} and "detector" not in set(measured.exhibit)
