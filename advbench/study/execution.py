@@ -162,8 +162,11 @@ def datasets(
 
 
 def _load(recipe: Recipe[C], config: C, name: str, data_dir: Path | None) -> tuple[Dataset, Dataset]:
-    """The recipe's own data set as its config wants it, or another one in the recipe's shape."""
-    options = {"shape": recipe.embedded_shape, **(config.data_options() if name == recipe.dataset else {})}
+    """The recipe's own data set as its config wants it, another one as it is, and the digits in the recipe's shape."""
+    if name == recipe.dataset and (own := config.data_options()):
+        options = own
+    else:
+        options = {"shape": recipe.embedded_shape} if name == data.AUTO_FALLBACK else {}
     return data.load(name, "train", data_dir, **options), data.load(name, "test", data_dir, **options)
 
 
