@@ -17,7 +17,15 @@ from torch import Tensor, nn
 
 from advbench import checks, device
 from advbench.attacks.batched import BatchedAttack, one_logit_a_class, without_options
-from advbench.estimators import alike, ascent, gradient_autocast, gradient_module, ordered_loss, whole_model
+from advbench.estimators import (
+    alike,
+    ascent,
+    gradient_autocast,
+    gradient_module,
+    ordered_loss,
+    weights_read_once,
+    whole_model,
+)
 from advbench.progress import log
 from advbench.seeds import own_global_state
 
@@ -113,7 +121,8 @@ class AutoAttack(BatchedAttack):
         adversarial, right = x.copy(), logits.argmax(1) == y
         self.beaten = {}
         is_steady = True
-        with own_global_state(self.seed), device.float32_by_default():
+        once = weights_read_once(self.estimator.model)
+        with own_global_state(self.seed), device.float32_by_default(), once:
             for name in [known for known in COMPONENTS if known in self.components]:
                 self.beaten[name] = np.zeros(len(x), bool)
                 left = np.flatnonzero(right)
@@ -257,9 +266,14 @@ class _Batch:
             with suppress(_AllBeaten):
                 attack(self.x[self.rows], self.y[self.rows])
 
+    def compute(self, x: Tensor) -> Tensor:
+        """The logits (n, classes) of any images, in the precision of the estimator's gradients."""
+        with gradient_autocast(self.estimator):
+            return self.path(x).float()
+
     def logits(self, x: Tensor) -> Tensor:
         """The logits (n, classes) of iterates of all ``rows``; a row that is beaten costs no pass."""
-        computed = self.path(x if len(self.left) == len(x) else x[self.left]).float()
+        computed = self.compute(x if len(self.left) == len(x) else x[self.left])
         found = computed if len(computed) == len(x) else self._outputs.index_put((self.left,), computed)
         self._outputs = found.detach()
         return found
@@ -269,8 +283,7 @@ class _Batch:
 
         :param eps: the bound in the norm of this order; None for an attack that never leaves it.
         """
-        with gradient_autocast(self.estimator):
-            found = self.logits(x)
+        found = self.logits(x)
         self.find(x, found, None if eps is None else self.distance(x.detach(), order) <= eps * (1 + _ROUNDING))
         return found
 
@@ -319,7 +332,7 @@ class _Batch:
         if not len(x):
             return self.clean[:0].clone()
         with torch.no_grad():
-            logits = self.path(x).float()
+            logits = self.compute(x)
         wrong = logits.argmax(1) != y
         if self.is_steady and wrong.any():
             logits[wrong] = self._predict(x[wrong].cpu().numpy())
@@ -381,14 +394,14 @@ def _boundary_attack(batch: _Batch, order: float, **settings: Any) -> Any:
             left = batch.left
             x = imgs[left].requires_grad_()
             with torch.enable_grad():
-                logits = batch.path(x).float()
+                logits = batch.compute(x)
                 margin = logits.gather(1, la_target[left, None]) - logits.gather(1, la[left, None])
                 (gradient,) = torch.autograd.grad(margin.sum(), x)
             df, dg = imgs.new_ones(len(imgs), 1), torch.ones_like(imgs)[:, None]  # any plane for the others
             df[left], dg[left, 0] = margin.detach(), gradient
             return df, dg
 
-    return BoundaryAttack(batch.path, **settings)
+    return BoundaryAttack(batch.compute, **settings)
 
 
 def _square_attack(batch: _Batch, **settings: Any) -> Any:

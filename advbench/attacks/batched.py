@@ -13,6 +13,7 @@ from art.estimators.classification import PyTorchClassifier
 from torch import Tensor
 
 from advbench import checks
+from advbench.estimators import weights_read_once
 
 
 class BatchedAttack(EvasionAttack):
@@ -46,7 +47,8 @@ class BatchedAttack(EvasionAttack):
         """
         without_options(self, kwargs)
         x, y = checked(self.estimator, x, y, self.batch_size)
-        return in_batches(self._perturb, self.estimator.device, self.batch_size, x, y)
+        with weights_read_once(self.estimator.model):
+            return in_batches(self._perturb, self.estimator.device, self.batch_size, x, y)
 
     def _perturb(self, x: Tensor, y: Tensor) -> Tensor:
         """The attack on one batch of tensors on the classifier's device: images (N, C, H, W) and label indices (N,)."""

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from advbench import checks
 from advbench.attacks.batched import BatchedAttack, images_to_move, without_options
-from advbench.estimators import TorchClassifier, gradient_module, whole_model
+from advbench.estimators import TorchClassifier, gradient_module, weights_read_once, whole_model
 
 _SLACK = 1e-4  # added to every step, as foolbox does: an image whose pixels meet the clip creeps on instead of stalling
 
@@ -68,7 +68,8 @@ class DeepFool(BatchedAttack):
         without_options(self, kwargs)
         x, original, todo = images_to_move(self, x, y)
         adversarial = x.copy()
-        self._descend(gradient_module(self.estimator), adversarial, x, original, todo)
+        with weights_read_once(self.estimator.model):
+            self._descend(gradient_module(self.estimator), adversarial, x, original, todo)
         if isinstance(self.estimator, TorchClassifier) and len(todo):
             # rounding moves the boundary, and the model has the last word
             flipped = self.estimator.predict(adversarial[todo], batch_size=self.batch_size).argmax(1) != original[todo]

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from advbench import checks
 from advbench.attacks.batched import BatchedAttack, checked, in_batches, without_options
+from advbench.estimators import weights_read_once
 
 
 class AttachedDetector(Protocol):
@@ -83,8 +84,10 @@ class DynamicDetectorAttack(BatchedAttack):
         weight = sigma.view(-1, 1, 1, 1)
         low, high = (x0 - self.eps).clamp_min(0), (x0 + self.eps).clamp_max(1)
         x = x0
-        for _ in range(self.max_iter):
-            sign_cls, sign_det = self.detector.gradient_signs(x, y, bool((sigma < 1).any()), bool((sigma > 0).any()))
-            direction = (1 - weight) * sign_cls + weight * sign_det
-            x = torch.minimum(torch.maximum(x + self.eps_step * direction, low), high)
+        wanted = bool((sigma < 1).any()), bool((sigma > 0).any())
+        with weights_read_once(self.estimator.model):
+            for _ in range(self.max_iter):
+                sign_cls, sign_det = self.detector.gradient_signs(x, y, *wanted)
+                direction = (1 - weight) * sign_cls + weight * sign_det
+                x = torch.minimum(torch.maximum(x + self.eps_step * direction, low), high)
         return x

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from advbench.attacks.batched import BatchedAttack, images_to_move, in_batches, without_options
-from advbench.estimators import TorchClassifier, gradient_module, whole_model
+from advbench.estimators import TorchClassifier, gradient_module, weights_read_once, whole_model
 
 TINY = 1e-12
 
@@ -29,7 +29,8 @@ class MinimumNorm(BatchedAttack):
         adversarial = x.copy()
         if not len(todo):
             return adversarial
-        adversarial[todo] = self._seek(gradient_module(self.estimator), x[todo], original[todo])
+        with weights_read_once(self.estimator.model):
+            adversarial[todo] = self._seek(gradient_module(self.estimator), x[todo], original[todo])
         if isinstance(self.estimator, TorchClassifier):
             # rounding moves the boundary, and the model has the last word
             beaten = self.estimator.predict(adversarial[todo], batch_size=self.batch_size).argmax(1) != original[todo]

@@ -13,7 +13,7 @@ from art.utils import random_sphere
 from torch import Tensor
 
 from advbench import checks
-from advbench.estimators import gradient_and_outputs, predicted
+from advbench.estimators import gradient_and_outputs, predicted, weights_read_once
 from advbench.progress import log
 
 _HOOKS = (
@@ -125,6 +125,10 @@ class Ascent:
         :param until_beaten: whether an image is finished when it is beaten.
         :return: float32 (N, C, H, W), and which are known to be beaten, bool (N,).
         """
+        with weights_read_once(self.estimator.model):
+            return self._in_batches(x, y, size, until_beaten)
+
+    def _in_batches(self, x: np.ndarray, y: np.ndarray, size: int, until_beaten: bool) -> tuple[np.ndarray, np.ndarray]:
         adversarial, beaten = np.array(x, np.float32), np.zeros(len(x), bool)
         for first in range(0, len(x), size):
             part = slice(first, first + size)

@@ -11,6 +11,7 @@ from .fast import alike as alike
 from .fast import calling_model as calling_model
 from .fast import in_format as in_format
 from .fast import training_format as training_format
+from .fast import weights_read_once as weights_read_once
 from .joint_outputs import detector_module as detector_module
 from .joint_outputs import joint as joint
 from .torch_classifier import Precision as Precision

@@ -106,7 +106,7 @@ def authors(classifier: TorchClassifier, x: np.ndarray, y: np.ndarray, eps: floa
 
 def _bare(classifier: TorchClassifier, x: np.ndarray, y: np.ndarray, steps: int, batch: int) -> None:
     images, labels = (torch.from_numpy(each).to(classifier.device) for each in (x, y))
-    with estimators.gradient_autocast(classifier):
+    with estimators.gradient_autocast(classifier), estimators.weights_read_once(classifier.model):
         _gradients(estimators.gradient_module(classifier), images, labels, steps, batch)
 
 

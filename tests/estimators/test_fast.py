@@ -10,10 +10,11 @@ import torch.nn.functional as F
 from art.estimators.classification import PyTorchClassifier
 from torch import nn
 from torch.nn.utils import parametrizations, prune
+from torch.nn.utils.fusion import fuse_conv_bn_weights
 from torch.utils.checkpoint import checkpoint
 
 from advbench import attacks, estimators, trainers
-from advbench.estimators import training_format
+from advbench.estimators import fast, training_format, weights_read_once
 from advbench.models.resnet import ResNet32
 
 SHAPE = (3, 12, 12)
@@ -355,6 +356,42 @@ def test_the_gradient_reaches_no_weight_and_leaves_the_module_as_it_was():
     assert all(p.grad is None and p.requires_grad for p in module.parameters())
     for name, tensor in module.state_dict().items():
         assert torch.equal(tensor, state[name][0]) and tensor.stride() == state[name][1]
+
+
+class Changes(nn.Module):
+    """Changes the weights of another layer while it runs."""
+
+    def __init__(self, other):
+        super().__init__()
+        self.others = [other]
+
+    def forward(self, x):
+        self.others[0].weight.data *= 1.5
+        return x
+
+
+@pytest.mark.parametrize("half", [False, True])
+def test_weights_are_read_once_where_nothing_can_change_them_meanwhile(monkeypatch, half):
+    folded = []
+    monkeypatch.setattr(fast, "fuse_conv_bn_weights", lambda *given: folded.append(1) or fuse_conv_bn_weights(*given))
+    net = ResNet32().eval()
+    module, x = estimators.GradientModel(net), torch.rand(3, 3, 32, 32)
+    with torch.autocast("cpu", torch.bfloat16, enabled=half), torch.no_grad():
+        wanted, norms = module(x), len(folded)
+        with weights_read_once(net):
+            assert all(torch.equal(module(x), wanted) for _ in range(3))
+            assert len(folded) == 2 * norms > 0
+        net.stages[0][0].weight.data.mul_(2)
+        assert not torch.equal(module(x), wanted)
+
+
+def test_weights_are_read_at_every_pass_where_a_layer_of_the_user_may_change_them():
+    layer = nn.Conv2d(3, 4, 3)
+    net = nn.Sequential(Changes(layer), layer, nn.Flatten(), nn.Linear(400, 10)).eval()
+    module, x = estimators.GradientModel(net), torch.from_numpy(X)
+    with torch.no_grad(), weights_read_once(net):
+        first = module(x)
+        assert not torch.allclose(module(x), first)
 
 
 @pytest.mark.parametrize("shape", [(3, 1, 8, 8), (3, 4, 1, 1), (3, 1, 1, 8)])
