@@ -62,9 +62,10 @@ def training(rows: pd.DataFrame, made: Attacked) -> Shown:
 
 
 @exhibit("Cost of an epoch of a detector", "B9")
-def detector(rows: pd.DataFrame, made: Attacked) -> Shown:
+def detector(rows: pd.DataFrame, made: Attacked) -> Shown | None:
     """Rows over columns, median over the interleaved rounds."""
-    return Shown(table=_costs(rows, "detector"))
+    table = _costs(rows, "detector")
+    return None if table.empty else Shown(table=table)
 
 
 def _costs(rows: pd.DataFrame, name: str) -> pd.DataFrame:
