@@ -114,15 +114,15 @@ CLAIMS = [
     multiple("B6", "deepfool-linf against its bare passes", EXACT, 1.15, attack="deepfool-linf"),
     farther("B6", "deepfool-linf", "foolbox"),
     missed("B6", "deepfool-linf"),
-    cost("B7", "weighted FGSM epoch against a clean epoch", WEIGHTED, "clean epoch", 2.1),
-    cost("B8", "weighted FGSM epoch against ART's AdversarialTrainer", WEIGHTED, "ART AdversarialTrainer, FGSM", 0.5),
-    cost(
-        "B9", "later detector epochs against the subnetwork alone", "advbench, later epochs", "subnetwork alone", 1.15
-    ),
     cost("B10", f"autoattack, exact, against {AUTHORS}", EXACT, AUTHORS, 0.6, attack="autoattack"),
     cost("B10", f"autoattack, fast, against {AUTHORS}", FAST, AUTHORS, 0.4, attack="autoattack"),
     number("B10", "autoattack, exact: images beaten by its authors' code more", partial(_weaker, EXACT), 0.0),
     number("B10", "autoattack, fast: images beaten by its authors' code more", partial(_weaker, FAST), 0.0),
     cost("B11", f"evaluate at two bounds against {AUTHORS}", EVALUATED, AUTHORS, 0.6),
     number("B11", "accuracy left by evaluate above that of AutoAttack, the larger of the bounds", _left_more, 0.0),
+    cost("B7", "weighted FGSM epoch against a clean epoch", WEIGHTED, "clean epoch", 2.1),
+    cost("B8", "weighted FGSM epoch against ART's AdversarialTrainer", WEIGHTED, "ART AdversarialTrainer, FGSM", 0.5),
+    cost(
+        "B9", "later detector epochs against the subnetwork alone", "advbench, later epochs", "subnetwork alone", 1.15
+    ),
 ]
