@@ -1,8 +1,8 @@
 """What ``advbench evaluate`` costs as images become more: ``python tests/growth.py OUT.csv [NUMBER ...]``.
 
 Synthetic 32 x 32 images, a small network, FGSM, in one process, in two workers and on a Dask cluster of two workers. Memory is
-the largest resident size of the process of the command and of the largest other one; seconds are those of its stages, without
-imports.
+the largest resident size of the process of the command, and at most that of the largest other one: Linux lets a process inherit
+the peak of the one that starts it. Seconds are those of its stages, without imports.
 """
 
 from __future__ import annotations

@@ -8,10 +8,11 @@ An attack of thousands of passes may read them once, where only known layers run
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import cache
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -32,7 +33,7 @@ _LAYERS = (
 """Kinds whose result does not depend on the memory format, and whose bfloat16 is accurate enough for a gradient."""
 
 _Weights = tuple[Tensor, Tensor | None]
-_READ: ContextVar[dict[nn.Module, dict[Any, _Weights]]] = ContextVar("weights of convolutions", default={})  # noqa: B039
+_READ: ContextVar[Mapping[nn.Module, dict[Any, _Weights]]] = ContextVar("weights", default=MappingProxyType({}))
 """Of each layer whose weights are read once, what was read of it."""
 
 _CALLED = ("__call__", "_call_impl", "forward", "_conv_forward")
@@ -99,7 +100,7 @@ def alike(first: Tensor, second: Tensor, tolerance: float) -> Tensor:
 def weights_read_once(model: nn.Module) -> Iterator[None]:
     """Inside, the weights of a model's convolutions are folded, and brought to bfloat16 under autocast, at the first pass alone.
 
-    On a few small images that is a third of a pass. It is done for a model all of whose layers are known: a layer of the
+    On a few small images that is a third of a forward pass. It is done for a model all of whose layers are known: a layer of the
     user's own may change the weights of another one while it runs.
     """
     token = _READ.set({layer: {} for layer in model.modules()} if _is_all_known(model) else {})
