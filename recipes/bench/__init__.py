@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from advbench.models.tapped import TappedModule
 from advbench.recipes.bench.claims import CLAIMS
-from advbench.recipes.bench.config import PRESETS, Bench
+from advbench.recipes.bench.config import EMBEDDED, PRESETS, Bench
 from advbench.recipes.bench.contenders import STEPS
 from advbench.recipes.bench.exhibits import EXHIBITS, answer
 from advbench.recipes.bench.materials import PRETRAINED, Attacked
@@ -16,6 +16,7 @@ from advbench.study import Study, recipe
     "bench",
     dataset="cifar10",
     embedded_shape=(3, 16, 16),
+    embedded=EMBEDDED,
     presets=PRESETS,
     question="What do attacks and adversarial training cost here and in other libraries, at the same budget and strength?",
     claims=CLAIMS,

@@ -34,6 +34,9 @@ class Bench(FromZoo):
     training_repeats: PositiveInt = 3
 
 
+# bounds that no image withstands: one that does costs AutoAttack thousands of passes, and quick times none of them
+EMBEDDED = {"quick": {"eps_autoattack": 128 / 255, "eps_evaluated": (64 / 255, 128 / 255)}}
+
 PRESETS = {
     "paper": Bench(
         images=512, deepfool_images=256, autoattack_images=256, epoch_images=4096, train_images=45_000, epochs=26
