@@ -21,7 +21,7 @@ from advbench.estimators.adapters import ExportedModel, PiecewiseModel, RegularM
 from advbench.estimators.averaged import DRAWS, AveragedModel
 from advbench.estimators.backward import check_backward
 from advbench.estimators.fast import GradientModel, alike, calling_model, logits
-from advbench.files import first_line
+from advbench.files import first_line, place
 from advbench.models.tapped import Normalize
 from advbench.seeds import own_global_state
 
@@ -231,7 +231,7 @@ def _outputs(module: nn.Module, x: Tensor) -> Tensor:
         shape = tuple(x.shape[1:])
         raise UsageError(
             f"the model does not take images of shape {shape} on {x.device} (digits and folders come in that of --shape C,H,W): "
-            f"{first_line(error)}"
+            f"{place(error)}"
         ) from error
     if not isinstance(out, Tensor):
         inside = f" of {len(out)}" if isinstance(out, (tuple, list, dict)) else ""
