@@ -31,6 +31,7 @@ from advbench.study.workers import Workers, one_thread
 
 _ORDER: dict[Norm, float] = {"linf": np.inf, "l2": 2, "l1": 1, "l0": 0}
 _PIECES, _LEAST = 16, 16  # of an attack at least, where each has so many images
+_COPIES = 4  # of its images, float32, that an attack holds; several pieces are on their way to workers
 _WORTH = 3e12  # operations of an evaluation, about a minute of one core, from which on workers repay their start
 _MEMORY = 2 << 30  # bytes of this machine for each worker that nobody asked for
 _COMMON_PASSES = 200  # of an attack for an image, beyond which only robust images cost it more
@@ -94,11 +95,11 @@ class Layout:
 def split(n: int, shape: Sequence[int], most: int, device: torch.device) -> list[slice]:
     """Parts of n images (C, H, W), which depend on nothing else: not on who computes them.
 
-    :param most: images of a part.
+    :param most: images in memory at a time, unless a device computes on more.
     """
     at_a_time = images_at_a_time(shape, device)
     least = min(_LEAST, at_a_time) if device.type == "cpu" else 4 * at_a_time
-    size = min(most, max(least, -(-n // _PIECES)))
+    size = max(least, min(most // _COPIES, -(-n // _PIECES)))
     return [slice(start, min(start + size, n)) for start in range(0, n, size)]
 
 

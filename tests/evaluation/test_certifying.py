@@ -13,6 +13,7 @@ from advbench.data.find import Images
 from advbench.evaluation import certifying
 from advbench.evaluation.options import Options
 from advbench.evaluation.subject import Subject
+from advbench.metrics import interval
 
 
 def evaluated(model, digits, **more):
@@ -65,6 +66,25 @@ def test_a_proof_that_an_attack_refutes_ends_the_evaluation(trained_net, digits,
     monkeypatch.setattr(certifying, "certified", lambda module, x, y, eps: np.ones(len(x), bool))
     with pytest.raises(ValueError, match="images are proven right by interval bounds and beaten all the same"):
         evaluated(trained_net, digits, eps=0.1)
+
+
+def test_only_what_no_attack_beat_is_proven_and_a_few_witnesses(trained_net, digits, monkeypatch):
+    """The share is that of a proof of every image, at every bound."""
+    x, y, bounds = digits[2][:100], digits[3][:100], (0.002, 0.01, 0.1)
+    tried = []
+
+    def certified(module, x, y, eps):
+        tried.append((eps, len(x)))
+        return interval.certified(module, x, y, eps)
+
+    monkeypatch.setattr(certifying, "certified", certified)
+    monkeypatch.setattr(certifying, "_WITNESSES", 5)
+    result = advbench.evaluate(trained_net, (x, y), eps=bounds, attacks="fgsm,pgd", checks=1)
+    share = {eps: interval.certified(trained_net, x, y, eps).mean() for eps in bounds}
+    assert {eps: figure.value for eps, figure in result.certified.items()} == pytest.approx(share)
+    assert share[0.002] > share[0.01] > 0
+    counts = {eps: sum(n for each, n in tried if each == eps) for eps in bounds}
+    assert counts[0.1] <= round(100 * share[0.01]) + 5 and counts[0.01] <= round(100 * share[0.002]) + 5
 
 
 class Sign(nn.Module):
