@@ -23,6 +23,26 @@ class ZeroGradientModel(nn.Module):
         return outputs + 0 * x.flatten(1).sum(1, keepdim=True)
 
 
+class InteriorModel(nn.Module):
+    """A model that loses the gradient of values of exactly 0 and 1, with the gradient that it has just inside [0, 1].
+
+    PyTorch gives ``clamp`` the derivative 0 at its ends, where most black and white pixels are.
+    """
+
+    edge = 2**-20
+    """How far inside; a rounding for the outputs."""
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module = module
+
+    def forward(self, x: Tensor) -> Tensor:
+        if torch.is_grad_enabled() and x.requires_grad:
+            x = x + (x.clamp(self.edge, 1 - self.edge) - x).detach()
+        with calling_model():
+            return self.module(x)
+
+
 class ExportedModel(nn.Module):
     """A program of ``torch.export``, which forbids ``eval()`` and ``train()``: it stays what it was exported as."""
 

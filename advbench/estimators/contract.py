@@ -17,7 +17,7 @@ from advbench import checks, estimators
 from advbench.data.find import Images
 from advbench.device import WideProbabilities, images_at_a_time
 from advbench.errors import UsageError
-from advbench.estimators.adapters import ExportedModel, PiecewiseModel, RegularModel, ZeroGradientModel
+from advbench.estimators.adapters import ExportedModel, InteriorModel, PiecewiseModel, RegularModel, ZeroGradientModel
 from advbench.estimators.averaged import DRAWS, AveragedModel
 from advbench.estimators.backward import check_backward
 from advbench.estimators.fast import GradientModel, alike, calling_model, logits
@@ -131,6 +131,8 @@ def classifier(
     if outputs in ("probabilities", "sigmoid", "log-sigmoid") or raw.shape[1] == 1:
         kind = outputs or "logits"
         module = AsLogits(module, kind, is_wide=_runs(AsLogits(module, kind, is_wide=True), first))
+    module, more = _with_gradient_at_the_ends(module, first[:8])
+    notes += more
     found = _outputs(module, first)
     classes = found.shape[1]
     if _is_random(module, first, found):
@@ -227,6 +229,7 @@ def _outputs(module: nn.Module, x: Tensor) -> Tensor:
     try:
         with torch.no_grad(), calling_model():
             out = logits(module(x.clone()), len(x))  # a clone: the model may change its input in place
+            out = out.detach() if isinstance(out, Tensor) else out  # it may switch gradients on
     except Exception as error:  # a user's model may raise anything
         shape = tuple(x.shape[1:])
         raise UsageError(
@@ -292,6 +295,28 @@ def _is_the_same_for_gradients(module: nn.Module, x: Tensor) -> bool:
         with own_global_state(0), torch.set_grad_enabled(enabled), calling_model():
             found.append(logits(module(x.detach().clone().requires_grad_(enabled).clone()), len(x)).detach().double())
     return bool(alike(found[0], found[1], 1e-2).all())
+
+
+def _with_gradient_at_the_ends(module: nn.Module, x: Tensor) -> tuple[nn.Module, list[str]]:
+    """The module, or an ``InteriorModel`` of one whose gradient is lost where images x are 0 or 1; and a note on that."""
+    ends, interior = (x == 0) | (x == 1), InteriorModel(module)
+    try:
+        at, inside = (_gradient(each, x).reshape(x.shape)[ends] for each in (module, interior))
+        is_lost = ((at == 0) & (inside != 0)).sum() > (at != 0).sum()
+        if not is_lost or not _is_the_same_for_gradients(interior, x):
+            return module, []
+    except Exception:  # a user's model may raise anything
+        return module, []
+    return interior, ["the gradient of pixels of exactly 0 or 1 is lost, as in a clamp: it is taken just inside [0, 1]"]
+
+
+def _gradient(module: nn.Module, x: Tensor) -> Tensor:
+    """Of a weighted sum of the outputs for images x, drawn from the same random draws."""
+    with own_global_state(0), torch.enable_grad(), calling_model():
+        x = x.detach().clone().requires_grad_(True)
+        outputs = logits(module(x.clone()), len(x))
+        weights = torch.rand(outputs.shape, generator=torch.Generator().manual_seed(0)).to(outputs)
+        return torch.autograd.grad((outputs * weights).sum(), x)[0]
 
 
 def _passes_gradient(module: nn.Module, x: Tensor) -> bool:

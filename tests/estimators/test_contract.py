@@ -1,4 +1,5 @@
 import re
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from advbench.data.find import Images
 from advbench.data.pixels import Pixels
 from advbench.errors import UsageError
 from advbench.estimators import contract
+from advbench.estimators.adapters import InteriorModel
 from advbench.metrics.binarization import binarization_test
 
 CPU = torch.device("cpu")
@@ -282,6 +284,82 @@ def test_a_model_without_gradient_gets_the_gradient_zero_and_says_so(pictures, c
     np.testing.assert_array_equal(
         estimator.predict(pictures.x[:]).argmax(1), Linear()(torch.from_numpy(pictures.x[:])).argmax(1)
     )
+
+
+class Cut(nn.Module):
+    """A model in front of which images are cut to [0, 1], which leaves images as they are."""
+
+    def __init__(self, cut):
+        super().__init__()
+        self.net, self.cut = Linear(), cut
+
+    def forward(self, x):
+        return self.net(self.cut(x))
+
+
+def black_and_white(interior):
+    """Images of which a third of the pixels are 0 and a third 1."""
+    third = np.random.default_rng(0).integers(0, 3, interior.shape)
+    return np.where(third == 2, interior, third).astype(np.float32)
+
+
+@pytest.mark.parametrize(
+    "cut",
+    [
+        lambda x: x.clamp(0, 1),
+        lambda x: x.clamp(min=0).clamp(max=1),
+        lambda x: torch.nn.functional.hardtanh(x, 0, 1),
+        lambda x: 1 - torch.relu(1 - torch.relu(x)),
+        lambda x: ((x - 0.5) / 0.25).clamp(-2, 2) * 0.25 + 0.5,
+        lambda x: torch.cat([x, x[:0]]).clip(0, 1),
+    ],
+)
+def test_pixels_at_the_ends_have_the_gradient_that_a_clamp_takes_from_them(interior, cut):
+    x, y = black_and_white(interior), np.arange(32) % 4
+    images = Images("pictures", Pixels(x), y)
+    estimator, notes = contract.classifier(Cut(cut).eval(), images, CPU)
+    plain, none = contract.classifier(Linear().eval(), images, CPU)
+    assert len(notes) == 1 and "0 or 1 is lost" in notes[0] and none == []
+    np.testing.assert_allclose(estimator.loss_gradient(x, y), plain.loss_gradient(x, y), rtol=1e-4, atol=1e-6)
+    np.testing.assert_array_equal(estimator.predict(x), Cut(cut)(torch.from_numpy(x)).detach().numpy())
+
+
+@pytest.mark.parametrize("cut", [lambda x: x, lambda x: x.clamp(-1, 2), lambda x: x.sigmoid(), lambda x: x**2])
+def test_a_gradient_that_is_not_lost_at_the_ends_is_the_models_own(interior, cut):
+    """That of a square is 0 at 0, just inside nearly so, and kept at 1."""
+    images = Images("pictures", Pixels(black_and_white(interior)), np.arange(32) % 4)
+    module = Cut(cut).eval()
+    estimator, notes = contract.classifier(module, images, CPU)
+    assert notes == [] and not [part for part in estimator.model.modules() if isinstance(part, InteriorModel)]
+
+
+class Enabled(nn.Module):
+    """A model that differentiates while it predicts, as some purifying defences do, on its own thread or not."""
+
+    def __init__(self, threaded):
+        super().__init__()
+        self.net, self.threaded = Linear(), threaded
+
+    def forward(self, x):
+        def answer():
+            with torch.enable_grad():
+                z = x if x.requires_grad else x.detach().requires_grad_(True)
+                (gradient,) = torch.autograd.grad(self.net(z).sum(), z, create_graph=True)
+                return self.net(z + 0.1 * gradient) - 6
+
+        if not self.threaded:
+            return answer()
+        with ThreadPoolExecutor(1) as pool:
+            return pool.submit(answer).result()
+
+
+@pytest.mark.parametrize("threaded", [False, True])
+def test_a_model_that_switches_gradients_on_is_predicted_and_differentiated(pictures, threaded):
+    x, y, module = pictures.x[:], pictures.y, Enabled(threaded).eval()
+    estimator, notes = contract.classifier(module, pictures, CPU)
+    assert notes == []
+    np.testing.assert_allclose(estimator.predict(x), module(torch.from_numpy(x)).detach().numpy(), rtol=1e-5)
+    assert estimator.loss_gradient(x, y).any(axis=(1, 2, 3)).all()
 
 
 class OtherForGradients(nn.Module):
