@@ -19,6 +19,8 @@ from torch import nn
 from advbench import data, estimators, metrics
 from advbench.checkpoint import Checkpoint
 from advbench.cli import main
+from advbench.data.find import Images
+from advbench.data.pixels import Pixels
 from advbench.models.tapped import Normalize, TappedModule
 from advbench.report import Attacked, bundle, charts
 from advbench.seeds import own_global_state
@@ -69,6 +71,17 @@ class Linear(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.layer(x.flatten(1))
+
+
+class Answer(nn.Module):
+    """A linear model of four classes whose answer is changed."""
+
+    def __init__(self, change):
+        super().__init__()
+        self.net, self.change = Linear(), change
+
+    def forward(self, x):
+        return self.change(self.net(x))
 
 
 class Counter(nn.Module):
@@ -304,3 +317,8 @@ def one_check(monkeypatch):
             for check in sanity.same_twice(subject.classifier, subject.images.x[:2])
         ),
     )
+
+
+@pytest.fixture
+def pictures(interior):
+    return Images("pictures", Pixels(interior), np.arange(32) % 4)

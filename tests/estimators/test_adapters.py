@@ -7,17 +7,10 @@ from conftest import SHAPE, Linear
 from torch import nn
 
 from advbench import estimators
-from advbench.data.find import Images
-from advbench.data.pixels import Pixels
 from advbench.errors import UsageError
 from advbench.estimators import contract
 
 CPU = torch.device("cpu")
-
-
-@pytest.fixture
-def pictures(interior):
-    return Images("pictures", Pixels(interior), np.arange(32) % 4)
 
 
 class Exported(nn.Module):
