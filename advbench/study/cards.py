@@ -211,7 +211,7 @@ def _commit(run: Path, known: str, stated: str) -> str:
         if not re.fullmatch("[0-9a-f]{7,40}", stated):
             raise UsageError(f"{run} does not know the commit of its code ({known}); state it with --commit")
         return f"{stated} (as stated: the run knows none)"
-    if stated and not known.startswith(stated):
+    if stated and not (known.startswith(stated) or stated.startswith(known)):
         raise UsageError(f"{run} was computed by commit {known}, not {stated}")
     return known
 

@@ -76,7 +76,7 @@ def filled(trained, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(zoo, "FOLDER", folder)
         for stage in ("classifier", FGSM, DYNAMIC):
-            add(trained, stage)
+            add(trained, stage, commit="0123abc4567")  # a longer form of the one that the run knows
     return folder
 
 
