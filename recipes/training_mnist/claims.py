@@ -48,6 +48,9 @@ TRANSFER = {
 }
 """The transfer tables by (network, network that the images were made on, metric), as the author corrected them."""
 
+_PAIRS = [(name, source) for name in DEFENDED for source in NAMES if name != source]
+"""A defended network, and another one on which the images were made."""
+
 Read = Callable[[pd.DataFrame], pd.DataFrame]
 
 
@@ -69,21 +72,34 @@ def minus(first: Read, second: Read) -> Callable[[pd.DataFrame], Figure]:
     return lambda rows: lead(first(rows), second(rows))
 
 
-def _errors(rows: pd.DataFrame) -> pd.DataFrame:
-    """Errors of the defended networks on the images of others, one column a pair, and less their own as ``excess``."""
-    pairs = [(name, source) for name in DEFENDED for source in NAMES if name != source]
-    errors = pd.DataFrame({pair: by_seed(moved(*pair)(rows)) for pair in pairs})
-    excess = pd.DataFrame({pair: errors[pair] - by_seed(moved(pair[0], pair[0])(rows)) for pair in pairs})
-    return pd.DataFrame({"lowest": errors.min(axis=1), "highest": errors.max(axis=1), "excess": excess.max(axis=1)})
-
-
 def transferred(column: str) -> Callable[[pd.DataFrame], Figure]:
-    return lambda rows: mean(_errors(rows)[column].to_numpy(), unit="seeds")
+    """Of the errors of the defended networks on the images of others the ``lowest`` or the ``highest``, or the largest
+    ``excess`` over their own; mean over the seeds, of one seed with the interval of its images."""
+
+    def read(rows: pd.DataFrame) -> Figure:
+        found = _errors(rows)[column]
+        if len(found) != 1:
+            return mean(found.to_numpy(), unit="seeds")
+        errors = [(moved(*pair)(rows), moved(pair[0], pair[0])(rows)) for pair in _PAIRS]
+        figures = [lead(*each) if column == "excess" else over_seeds(each[0]) for each in errors]
+        return (min if column == "lowest" else max)(figures, key=lambda figure: figure.value)
+
+    return read
+
+
+def _errors(rows: pd.DataFrame) -> pd.DataFrame:
+    """By seed."""
+    errors = pd.DataFrame({pair: by_seed(moved(*pair)(rows)) for pair in _PAIRS})
+    excess = pd.DataFrame({pair: errors[pair] - by_seed(moved(pair[0], pair[0])(rows)) for pair in _PAIRS})
+    return pd.DataFrame({"lowest": errors.min(axis=1), "highest": errors.max(axis=1), "excess": excess.max(axis=1)})
 
 
 def _surer(rows: pd.DataFrame) -> Figure:
     """Confidence on errors under FGSM: standard less the surer of the defended networks."""
-    sure = {name: by_seed(own(name, "fgsm", "confidence_wrong")(rows)) for name in NAMES}
+    of = {name: own(name, "fgsm", "confidence_wrong")(rows) for name in NAMES}
+    if all(len(table) == 1 for table in of.values()):
+        return lead(of["standard"], max((of[name] for name in DEFENDED), key=lambda table: table.value.item()))
+    sure = {name: by_seed(table) for name, table in of.items()}
     return mean((sure["standard"] - np.maximum(sure["mixed"], sure["adversarial"])).to_numpy(), unit="seeds")
 
 

@@ -11,7 +11,7 @@ from tiny import settings
 from advbench import attacks, estimators
 from advbench.cli import main
 from advbench.data import load
-from advbench.metrics import COLUMNS
+from advbench.metrics import COLUMNS, difference, proportion
 from advbench.recipes.training_mnist.claims import CLAIMS, CONFIDENCE, TRANSFER
 from advbench.study.claims import judged
 
@@ -114,6 +114,20 @@ def test_three_seeds_are_judged_by_the_interval_of_their_mean():
     (verdict,) = [v for v in judged(CLAIMS, pd.concat(tables)) if v.metric == "error under FGSM, mixed"]
     assert (verdict.value, verdict.n, verdict.unit) == (pytest.approx(0.15), 3, "seeds")
     assert verdict.word == "open" and "more seeds would decide it" in verdict.needs  # 0.026 to 0.274 against +- 0.05
+
+
+def test_one_seed_is_judged_by_the_interval_of_its_images():
+    """A network errs a little more on the images of another one than on its own: on 10,000 images that may be chance."""
+    table = reported_rows({("mixed", "adversarial", "error"): 0.15})
+    n = table.n.astype(int)
+    ends = [proportion(round(value * each), each) for value, each in zip(table.value, n, strict=True)]
+    table = table.assign(ci_low=[each.ci_low for each in ends], ci_high=[each.ci_high for each in ends])
+    found = {verdict.metric: verdict for verdict in judged(CLAIMS, table) if verdict.target in ("L5", "L7")}
+    excess = found["largest excess of these over the network's own white-box error"]
+    assert excess.word == "open" and excess.value == pytest.approx(0.15 - 0.1472)
+    wanted = difference(proportion(1500, 10_000), proportion(1472, 10_000))
+    assert (excess.ci_low, excess.ci_high) == pytest.approx((wanted.ci_low, wanted.ci_high))
+    assert all(verdict.n == 10_000 and verdict.ci_low < verdict.value < verdict.ci_high for verdict in found.values())
 
 
 @pytest.mark.parametrize(
