@@ -211,7 +211,7 @@ PRETRAINED = Pretrained(
     ),
     quick={
         "seeds": 1,
-        "test_images": 2000,
+        "test_images": 3000,
         "variant_images": 500,
         "alphas": (0.25, 0.5, 0.75),
         "pgd_eps": (0.01, 0.1),
