@@ -11,7 +11,7 @@ from torch.nn.modules.module import register_module_forward_hook
 from torch.overrides import TorchFunctionMode
 
 from advbench.errors import UsageError
-from advbench.estimators.fast import calling_model, logits
+from advbench.estimators.fast import calling_model, logits, probe_gradient
 from advbench.files import first_line, place
 
 StandIn = Callable[[nn.Module, Tensor], Tensor]
@@ -70,16 +70,10 @@ def check_backward(module: nn.Module, x: Tensor) -> None:
     part = next((each for each in module.modules() if isinstance(each, BackwardModel)), None)
     if part is None:
         return
-    with torch.enable_grad():
-        x = x.detach().clone().requires_grad_(True)
-        outputs = module(x)
-        weights = torch.rand(outputs.shape, generator=torch.Generator().manual_seed(0)).to(outputs)
-        gradient = None
-        try:
-            if outputs.requires_grad:
-                (gradient,) = torch.autograd.grad((outputs * weights).sum(), x, allow_unused=True)
-        except RuntimeError as error:  # of a step that has no derivative in PyTorch
-            raise UsageError(f"--backward {part.name} fails: {first_line(error)}") from error
+    try:
+        gradient = probe_gradient(module, x)
+    except RuntimeError as error:  # of a step that has no derivative in PyTorch
+        raise UsageError(f"--backward {part.name} fails: {first_line(error)}") from error
     if gradient is not None and gradient.count_nonzero():
         return
     if part.stand_in is identity:

@@ -17,7 +17,7 @@ from advbench.errors import UsageError
 from advbench.estimators.adapters import ExportedModel, InteriorModel, PiecewiseModel, RegularModel, ZeroGradientModel
 from advbench.estimators.averaged import DRAWS, AveragedModel
 from advbench.estimators.backward import check_backward
-from advbench.estimators.fast import GradientModel, alike, calling_model, logits
+from advbench.estimators.fast import GradientModel, alike, calling_model, logits, probe_gradient
 from advbench.estimators.outputs import AsLogits, Outputs, compare_outputs, is_saturated, last_function
 from advbench.files import first_line, place
 from advbench.models.tapped import Normalize
@@ -240,23 +240,20 @@ def _is_the_same_for_gradients(module: nn.Module, x: Tensor) -> bool:
 def _with_gradient_at_the_ends(module: nn.Module, x: Tensor) -> tuple[nn.Module, list[str]]:
     """The module, or an ``InteriorModel`` of one whose gradient is lost where images x are 0 or 1; and a note on that."""
     ends, interior = (x == 0) | (x == 1), InteriorModel(module)
+    found = []
     try:
-        at, inside = (_gradient(each, x).reshape(x.shape)[ends] for each in (module, interior))
+        for each in (module, interior):
+            with own_global_state(0):  # the same random draws for both
+                found.append(probe_gradient(each, x))
+        if found[0] is None or found[1] is None:
+            return module, []
+        at, inside = found[0][ends], found[1][ends]
         is_lost = ((at == 0) & (inside != 0)).sum() > (at != 0).sum()
         if not is_lost or not _is_the_same_for_gradients(interior, x):
             return module, []
     except Exception:  # a user's model may raise anything
         return module, []
     return interior, ["the gradient of pixels of exactly 0 or 1 is lost, as in a clamp: it is taken just inside [0, 1]"]
-
-
-def _gradient(module: nn.Module, x: Tensor) -> Tensor:
-    """Of a weighted sum of the outputs for images x, drawn from the same random draws."""
-    with own_global_state(0), torch.enable_grad(), calling_model():
-        x = x.detach().clone().requires_grad_(True)
-        outputs = logits(module(x.clone()), len(x))
-        weights = torch.rand(outputs.shape, generator=torch.Generator().manual_seed(0)).to(outputs)
-        return torch.autograd.grad((outputs * weights).sum(), x)[0]
 
 
 def _passes_gradient(module: nn.Module, x: Tensor) -> bool:

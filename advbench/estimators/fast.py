@@ -87,6 +87,17 @@ def logits(outputs: Tensor, n: int) -> Tensor:
     return outputs[None] if outputs.ndim == 1 and n == 1 < len(outputs) else outputs
 
 
+def probe_gradient(module: nn.Module, x: Tensor) -> Tensor | None:
+    """The gradient (N, C, H, W) of a fixed weighted sum of a model's logits for images x; None where none reaches them."""
+    with torch.enable_grad(), calling_model():
+        x = x.detach().clone().requires_grad_(True)
+        outputs = logits(module(x.clone()), len(x))  # a clone: the model may change its input in place
+        if not outputs.requires_grad:
+            return None
+        weights = torch.rand(outputs.shape, generator=torch.Generator().manual_seed(0)).to(outputs)
+        return torch.autograd.grad((outputs * weights).sum(), x, allow_unused=True)[0]
+
+
 def alike(first: Tensor, second: Tensor, tolerance: float) -> Tensor:
     """Which rows of logits (N, classes) are the same, bool (N,).
 

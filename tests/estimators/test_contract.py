@@ -101,17 +101,6 @@ def test_a_model_without_gradient_gets_the_gradient_zero_and_says_so(pictures, c
     )
 
 
-class Cut(nn.Module):
-    """A model in front of which images are cut to [0, 1], which leaves images as they are."""
-
-    def __init__(self, cut):
-        super().__init__()
-        self.net, self.cut = Linear(), cut
-
-    def forward(self, x):
-        return self.net(self.cut(x))
-
-
 def black_and_white(interior):
     """Images of which a third of the pixels are 0 and a third 1."""
     third = np.random.default_rng(0).integers(0, 3, interior.shape)
@@ -132,18 +121,18 @@ def black_and_white(interior):
 def test_pixels_at_the_ends_have_the_gradient_that_a_clamp_takes_from_them(interior, cut):
     x, y = black_and_white(interior), np.arange(32) % 4
     images = Images("pictures", Pixels(x), y)
-    estimator, notes = contract.classifier(Cut(cut).eval(), images, CPU)
+    estimator, notes = contract.classifier(Answer(before=cut).eval(), images, CPU)
     plain, none = contract.classifier(Linear().eval(), images, CPU)
     assert len(notes) == 1 and "0 or 1 is lost" in notes[0] and none == []
     np.testing.assert_allclose(estimator.loss_gradient(x, y), plain.loss_gradient(x, y), rtol=1e-4, atol=1e-6)
-    np.testing.assert_array_equal(estimator.predict(x), Cut(cut)(torch.from_numpy(x)).detach().numpy())
+    np.testing.assert_array_equal(estimator.predict(x), Answer(before=cut)(torch.from_numpy(x)).detach().numpy())
 
 
 @pytest.mark.parametrize("cut", [lambda x: x, lambda x: x.clamp(-1, 2), lambda x: x.sigmoid(), lambda x: x**2])
 def test_a_gradient_that_is_not_lost_at_the_ends_is_the_models_own(interior, cut):
     """That of a square is 0 at 0, just inside nearly so, and kept at 1."""
     images = Images("pictures", Pixels(black_and_white(interior)), np.arange(32) % 4)
-    module = Cut(cut).eval()
+    module = Answer(before=cut).eval()
     estimator, notes = contract.classifier(module, images, CPU)
     assert notes == [] and not [part for part in estimator.model.modules() if isinstance(part, InteriorModel)]
 
