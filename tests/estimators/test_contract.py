@@ -116,11 +116,14 @@ def black_and_white(interior):
         lambda x: 1 - torch.relu(1 - torch.relu(x)),
         lambda x: ((x - 0.5) / 0.25).clamp(-2, 2) * 0.25 + 0.5,
         lambda x: torch.cat([x, x[:0]]).clip(0, 1),
+        torch.relu,
+        lambda x: x.clamp(max=1),
     ],
 )
-def test_pixels_at_the_ends_have_the_gradient_that_a_clamp_takes_from_them(interior, cut):
+@pytest.mark.parametrize("where", ["everywhere", "in the attack alone"])
+def test_pixels_at_the_ends_have_the_gradient_that_a_clamp_takes_from_them(interior, cut, where):
     x, y = black_and_white(interior), np.arange(32) % 4
-    images = Images("pictures", Pixels(x), y)
+    images = Images("pictures", Pixels(x if where == "everywhere" else interior), y)
     estimator, notes = contract.classifier(Answer(before=cut).eval(), images, CPU)
     plain, none = contract.classifier(Linear().eval(), images, CPU)
     assert len(notes) == 1 and "0 or 1 is lost" in notes[0] and none == []
