@@ -66,7 +66,7 @@ def add(run: Path, stage: str, name: str = "", commit: str = "") -> Path:
     kind: Kind = "classifier" if "input_shape" in meta else "detector" if "position" in meta else "attacker"
     measured = _measured(request, stage, kind)
     classifier, meta = _with_classifier(kind, meta, measured, request)
-    tensors, precision = _stored(tensors, file)
+    tensors, precision = _stored(kind, tensors, file)
     card = Card(
         kind=kind,
         recipe=request["recipe"],
@@ -194,9 +194,9 @@ def _with_classifier(
     return found[0], meta
 
 
-def _stored(tensors: Tensors, file: Path) -> tuple[Tensors, Any]:
-    """The tensors as they are stored: the weights of a large file, but not its means and variances, in half precision."""
-    if file.stat().st_size <= LARGEST_FILE:
+def _stored(kind: Kind, tensors: Tensors, file: Path) -> tuple[Tensors, Any]:
+    """The tensors as they are stored: weights, but not means and variances, in half precision, save those of a small classifier."""
+    if kind == "classifier" and file.stat().st_size <= LARGEST_FILE:
         return tensors, "float32"
     return {
         name: tensor.half() if tensor.is_floating_point() and tensor.ndim > 1 else tensor

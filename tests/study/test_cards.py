@@ -141,6 +141,9 @@ def test_a_large_network_is_stored_in_half_precision_and_its_detectors_find_it(t
     add(trained, FGSM)
     detector = SubnetworkDetector.load(f"resnet32-digits-{FGSM}")
     assert next(detector.classifier.model.parameters()).dtype is torch.float32
+    assert {
+        tensor.dtype for tensor in load_tensors(zoo.path(f"resnet32-digits-{FGSM}"))[0].values() if tensor.ndim > 1
+    } == {torch.float16}
     assert lies("resnet32-digits") == lies(f"resnet32-digits-{FGSM}") == ""
     monkeypatch.setattr(cards, "LARGEST_FILE", 100_000)
     with pytest.raises(UsageError, match="more than the 100,000 of a file in the zoo"):
