@@ -240,9 +240,8 @@ def _is_the_same_for_gradients(module: nn.Module, x: Tensor) -> bool:
 def _with_gradient_at_the_ends(module: nn.Module, x: Tensor) -> tuple[nn.Module, list[str]]:
     """The module, or an ``InteriorModel`` of one whose gradient is lost where images x are 0 or 1; and a note on that."""
     draw = torch.rand(x.shape, generator=torch.Generator().manual_seed(0)).to(x)
-    x = torch.where(
-        draw < 0.1, (draw < 0.05).to(x), x
-    )  # an attack takes pixels to the ends that the images do not have there
+    # an attack takes pixels to the ends that the images do not have there
+    x = torch.where(draw < 0.1, (draw < 0.05).to(x), x)
     found, interior = [], InteriorModel(module)
     try:
         for each in (module, interior):
