@@ -144,7 +144,7 @@ def row_of(library: str, family: str, model: str) -> dict[str, object]:
         raise SystemExit(result.exit_code)
     if result.exit_code:
         return {**row, "says": result.stderr.strip().splitlines()[-1]}
-    figures = {row["metric"]: row["value"] for row in json.loads(result.stdout) if row["exhibit"] == "headline"}
+    figures = {row["metric"]: row["value"] for row in json.loads(result.stdout)["rows"] if row["exhibit"] == "headline"}
     return {**row, "n": 4, "clean": figures["clean_accuracy"], "fgsm": figures["robust_accuracy"]}
 
 
