@@ -186,11 +186,16 @@ def first_line(error: BaseException) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0]
 
 
+def with_type(error: BaseException) -> str:
+    """The type of an error, and the first line of its message where it has one."""
+    return ": ".join([type(error).__name__, *str(error).splitlines()[:1]])
+
+
 def place(error: BaseException) -> str:
     """An error in one line, with the file and line that raised it: the user's own, where it came out of a library."""
     frames = traceback.extract_tb(error.__traceback__)
     last = next((frame for frame in reversed(frames) if is_users(frame.filename)), frames[-1])
-    return f"{type(error).__name__}: {first_line(error)} ({Path(last.filename).name}, line {last.lineno})"
+    return f"{with_type(error)} ({Path(last.filename).name}, line {last.lineno})"
 
 
 def is_users(file: str) -> bool:

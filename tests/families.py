@@ -95,7 +95,7 @@ TIMM = {
     **{"Xception": "legacy_xception", "XCiT": "xcit_nano_12_p16_224"},
 }
 
-FIXED = ("efficientformer_l1",)
+FIXED = ("botnet26t_256", "crossvit_tiny_240", "efficientformer_l1")
 """Models of timm whose attention is for one size, although their configuration does not say so."""
 
 

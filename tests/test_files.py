@@ -1,5 +1,6 @@
 import os
 import random
+import re
 import signal
 import socket
 import sys
@@ -170,3 +171,13 @@ def test_a_file_draws_the_same_numbers_every_time_and_leaves_the_generators_alon
     before = random.getstate()
     assert files.run_file(written(tmp_path, code)).x == first
     assert random.getstate() == before and np.random.rand() == np.random.RandomState(1).rand()
+
+
+@pytest.mark.parametrize(
+    ("error", "said"), [(AssertionError(), "AssertionError"), (ValueError("one\ntwo"), "ValueError: one")]
+)
+def test_an_error_is_named_once(error, said):
+    with pytest.raises(type(error)) as raised:
+        raise error
+    assert files.with_type(raised.value) == said
+    assert re.fullmatch(rf"{said} \(test_files.py, line \d+\)", files.place(raised.value))

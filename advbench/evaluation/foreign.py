@@ -81,9 +81,9 @@ class _Adapter:
 
 
 def _refused(name: str, error: Exception) -> UsageError:
-    from advbench.files import first_line
+    from advbench.files import with_type
 
-    return UsageError(f"{name} cannot be run: {type(error).__name__}: {first_line(error)}")
+    return UsageError(f"{name} cannot be run: {with_type(error)}")
 
 
 def split(attacks: str) -> list[str]:
