@@ -125,7 +125,7 @@ def written(tmp_path, code):
             r"own.py ends the program: SystemExit: 2 \(own.py, line 4\)",
         ),
         ("import torch\ntorch.zeros(2) @ torch.zeros(3)", r"does not import: RuntimeError: .*\(own.py, line 2\)"),
-        ("raise GeneratorExit", r"does not import: GeneratorExit: GeneratorExit \(own.py, line 1\)"),
+        ("raise GeneratorExit", r"does not import: GeneratorExit \(own.py, line 1\)"),
         ("class Own(BaseException): pass\nraise Own('x')", r"does not import: Own: x \(own.py, line 2\)"),
         ("import json\n\njson.loads('{')", r"does not import: JSONDecodeError: .*\(own.py, line 3\)"),
     ],
