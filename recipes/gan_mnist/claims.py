@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from advbench.metrics import Figure, mean, over_seeds, where
+from advbench.metrics import Figure, lead, over_seeds, where
 from advbench.study import Claim
 
 H1 = "The classifiers are right about 99 % of the clean test images."
@@ -15,6 +15,9 @@ H3 = "It hurts C2, which it has not met, less than C1: hardly at t = 0.04, and t
 H4 = "A C1 that learns along with its attacker is hurt far less: not at t = 0.04, and clearly less at 0.08."
 H5 = "The smallest t that hurts C1 is 0.04 in the consecutive mode and 0.08 in the alternating mode."
 H6 = "The alternating C1 also withstands PGD with the same bound better, so that it does not only fit its own attacker."
+
+LEAST_LEAD = 0.1
+"""By which a C1 that learned along must be right more often, to count as a defence."""
 
 Columns = dict[str, Any]
 
@@ -29,14 +32,11 @@ def pgd(defence: str) -> Columns:
     return {"exhibit": "pgd", "metric": "attacked_accuracy", "defence": defence}
 
 
-def _leads(rows: pd.DataFrame, first: Columns, second: Columns) -> pd.DataFrame:
-    """The difference in each seed, one column a t."""
-    one, other = (where(rows, **columns).pivot_table("value", "train_seed", "t") for columns in (first, second))
-    return one - other
-
-
-def _mean(leads: pd.Series) -> Figure:
-    return mean(leads.dropna().to_numpy(), unit="seeds")
+def _leads(rows: pd.DataFrame, first: Columns, second: Columns) -> dict[float, Figure]:
+    """The lead of the first over the second, by t; of one seed with the interval of its images."""
+    one, other = (where(rows, **columns).assign(seed=rows.train_seed).groupby("t") for columns in (first, second))
+    seconds = dict(iter(other))
+    return {t: lead(of_t, seconds[t]) for t, of_t in one if t in seconds}
 
 
 def clean(model: str) -> Claim:
@@ -63,31 +63,31 @@ def _largest(rows: pd.DataFrame) -> Figure | None:
 
 def _smallest_lead(rows: pd.DataFrame) -> Figure | None:
     leads = _leads(rows, attacked("consecutive", "C2"), attacked("consecutive", "C1"))
-    return None if leads.empty else _mean(leads[leads.mean().idxmin()])
+    return min(leads.values(), key=lambda figure: figure.value, default=None)
 
 
 def alternating_leads(id: str, says: str, words: str, alternating: Columns, consecutive: Columns, t: float) -> Claim:
-    """A lead of at least 10 points at one t."""
+    """A lead of at least ``LEAST_LEAD`` at one t."""
 
     def figure(rows: pd.DataFrame) -> Figure | None:
-        leads = _leads(rows, alternating, consecutive)
-        return _mean(leads[t]) if t in leads else None
+        return _leads(rows, alternating, consecutive).get(t)
 
     measured = f"lead of the alternating C1 over the consecutive{words}, t = {t:g}"
-    return Claim(id, says, measured, figure, accept=(0.1, None))
+    return Claim(id, says, measured, figure, accept=(LEAST_LEAD, None))
 
 
 def threshold(mode: str, reported: float) -> Claim:
     """The smallest t of the study that costs C1 more than 5 points of accuracy; where none does, the largest drop."""
 
     def figure(rows: pd.DataFrame) -> Figure | tuple[Claim, Figure] | None:
-        drops = _leads(rows, attacked(mode, "C1", "clean_accuracy"), attacked(mode, "C1")).mean()
-        if drops.empty:
+        drops = _leads(rows, attacked(mode, "C1", "clean_accuracy"), attacked(mode, "C1"))
+        if not drops:
             return None
-        if drops.max() > 0.05:
-            return Figure(drops.index[drops > 0.05].min(), 0)
+        if large := [t for t, drop in drops.items() if drop.value > 0.05]:
+            return Figure(min(large), 0)
+        largest = max(drops.values(), key=lambda figure: figure.value)
         measured = f"largest drop in accuracy at any t, {mode} C1"
-        return claim.instead(measured=measured, reported=None, accept=(0.05, None)), Figure(drops.max(), 0)
+        return claim.instead(measured=measured, reported=None, accept=(0.05, None)), largest
 
     measured = f"smallest t with a mean drop of more than 5 points, {mode} C1"
     claim = Claim("H5", H5, measured, figure, reported, (reported, reported))

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from advbench.metrics import gained, share, spread, where
+from advbench.metrics import difference, of_row, share, spread, where
+from advbench.recipes.gan_mnist.claims import LEAST_LEAD
 from advbench.recipes.gan_mnist.materials import MODES, Game, Networks
 from advbench.report import charts, pictures
 from advbench.study import Finding, Shown, exhibit
@@ -142,11 +143,14 @@ def answer(rows: pd.DataFrame) -> Iterator[Finding]:
         f"{little}; a classifier that learns along with it keeps {share(apart)}.",
     )
     bare, defended = (where(pgd, t=t, defence=name).iloc[0] for name in ("none", "alternating"))
-    meaning = {
-        True: "the defence survives",
-        False: "the defence does not survive",
-        None: f"{defended.n:.0f} images leave open whether the defence survives",
-    }[gained(defended, bare)]
+    gain = difference(of_row(defended), of_row(bare))
+    meaning = (
+        "the defence survives"
+        if gain.ci_low >= LEAST_LEAD
+        else "the defence does not survive"
+        if gain.ci_high < LEAST_LEAD
+        else f"{defended.n:.0f} images leave open whether the defence survives"
+    )
     yield Finding.at(
         defended,
         f"PGD with the same bound leaves {share(bare)} of the first and {share(defended)} of the second: {meaning}.",
