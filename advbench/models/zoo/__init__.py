@@ -32,7 +32,8 @@ class Card:
     :param config: every field of the study's config.
     :param commit: of the code.
     :param date: on which the training ended, UTC.
-    :param hours: of its epochs alone, without the images that they need.
+    :param hours: of its epochs alone, without the images that they need; 0 of an attacker that its classifier was trained
+        along with, whose card has them.
     :param classifier: the name of the network in the zoo that a detector or an attacker belongs to, empty for a classifier.
     :param precision: in which the weights are stored; they are computed with in float32.
     :param fingerprint: of a classifier's weights as they were trained, by which its detectors in the run name it.
@@ -76,7 +77,7 @@ class Card:
             "settings": " ".join(self.settings) or "those of the preset",
             "data": self.dataset,
             "date": self.date,
-            "hours": f"{self.hours:.2f}",
+            "hours": f"{self.hours:.2f}" if self.hours else f"counted with {PREFIX}{self.classifier}",
             "machine": self.machine,
             "commit": self.commit,
             "versions": ", ".join(f"{library} {version}" for library, version in self.versions.items()),
