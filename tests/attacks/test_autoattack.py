@@ -169,12 +169,13 @@ class Times(nn.Module):
 @pytest.mark.parametrize("norm, eps", [(np.inf, 0.08), (2, 0.5), (1, 1.8)])
 def test_confident_logits_hide_nothing_from_apgd_ce(trained_net, digits, norm, eps, short):
     """In float32 the cross-entropy of logits times 30 is zero at most images, and so is its gradient."""
-    x, y = digits[2][:16], digits[3][:16]
+    x, y = digits[2][:64], digits[3][:64]
     beaten = []
     for factor in (1, 30, 1e6):
         classifier = estimators.classifier(Times(trained_net, factor), SHAPE, 10, device="cpu")
         beaten.append(AutoAttack(classifier, norm, eps, components=("apgd-ce",)).beat(x, y)[1].sum())
-    assert min(beaten[1:]) >= beaten[0] - 1 > 0  # at another temperature the steps are others
+    # At another temperature the steps are others; the authors' code finds half of these images at 30, a tenth at 1e6.
+    assert min(beaten[1:]) >= 0.9 * beaten[0] > 0
 
 
 @pytest.mark.parametrize("classes", [2, 3])

@@ -147,7 +147,7 @@ def test_fast_gradients_flip_every_image_as_judged_by_the_original(trained_net, 
 
 
 def test_deepfool_leaves_a_misclassified_image_alone(classifier, digits):
-    _, _, x, y = digits
+    x, y = digits[2], (digits[3] + (np.arange(len(digits[3])) < 3)) % 10
     wrong = classifier.predict(x).argmax(1) != y
     assert wrong.any()
     adversarial = DeepFool(classifier).generate(x, y)

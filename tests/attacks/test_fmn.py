@@ -70,7 +70,7 @@ def test_it_is_as_good_as_foolboxes(classifier, trained_net, digits, norm):
 
 @pytest.mark.parametrize("norm", NORMS)
 def test_a_step_costs_one_forward_and_one_backward_pass_an_image(classifier, digits, norm):
-    x, y = digits[2][:40], digits[3][:40]
+    x, y = digits[2][:40], (digits[3][:40] + (np.arange(40) < 3)) % 10
     right = int((classifier.predict(x).argmax(1) == y).sum())
     assert right < 40
     with metrics.counted(classifier) as passes:
@@ -80,7 +80,7 @@ def test_a_step_costs_one_forward_and_one_backward_pass_an_image(classifier, dig
 
 
 def test_misclassified_images_stay_and_the_batch_size_does_not_matter(classifier, digits):
-    x, y = digits[2][:64], digits[3][:64]
+    x, y = digits[2][:64], (digits[3][:64] + (np.arange(64) < 3)) % 10
     wrong = classifier.predict(x).argmax(1) != y
     adversarial = FMN(classifier, max_iter=30).generate(x, y)
     np.testing.assert_array_equal(adversarial[wrong], x[wrong])

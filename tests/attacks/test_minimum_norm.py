@@ -103,7 +103,7 @@ def test_it_is_as_good_as_adv_libs(classifier, trained_net, digits, advlib, name
 
 @pytest.mark.parametrize("kind", [DDN, SigmaZero])
 def test_a_step_costs_one_forward_and_one_backward_pass_an_image(classifier, digits, kind):
-    x, y = digits[2][:40], digits[3][:40]
+    x, y = digits[2][:40], (digits[3][:40] + (np.arange(40) < 3)) % 10
     right = int((classifier.predict(x).argmax(1) == y).sum())
     with metrics.counted(classifier) as passes:
         kind(classifier, max_iter=12, batch_size=16).generate(x, y)

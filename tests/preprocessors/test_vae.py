@@ -104,10 +104,14 @@ def test_it_is_saved_and_loaded_whole(reformer, digits, tmp_path):
     reformer.save(tmp_path / "vae.safetensors")
     again = VAEReformer.load(tmp_path / "vae.safetensors", device="cpu")
     assert (again.shape, again.latent, again.width, again.beta) == (SHAPE, 16, 8, 0.2)
+    assert all(
+        torch.equal(a, b) for a, b in zip(again.network.parameters(), reformer.network.parameters(), strict=True)
+    )
     with own_global_state():
         first = reformer(digits[2][:4])[0]
     with own_global_state():
-        np.testing.assert_array_equal(again(digits[2][:4])[0], first)
+        # A tensor that lies elsewhere in memory may be added up in another order.
+        np.testing.assert_allclose(again(digits[2][:4])[0], first, atol=1e-5)
 
 
 def test_training_is_the_same_after_a_kill(digits, tmp_path, killed_after_two_epochs):
