@@ -129,6 +129,17 @@ def _regular(module: nn.Module, x: Tensor) -> nn.Module:
     return module if regular else RegularModel(module)
 
 
+def _leave_inference(module: nn.Module) -> None:
+    """Put a copy in the place of every tensor that was made in ``torch.inference_mode``."""
+    for part in module.modules():
+        for name, weight in part._parameters.items():
+            if weight is not None and weight.is_inference():
+                part._parameters[name] = nn.Parameter(weight.clone(), weight.requires_grad)
+        for name, buffer in part._buffers.items():
+            if buffer is not None and buffer.is_inference():
+                part._buffers[name] = buffer.clone()
+
+
 def _prepare(module: nn.Module, device: torch.device, x: Tensor) -> list[str]:
     """Bring the module to eval mode and the device, and to float32 unless it takes images x as it is.
 
@@ -141,6 +152,11 @@ def _prepare(module: nn.Module, device: torch.device, x: Tensor) -> list[str]:
         raise UsageError("the model has weights without values, on the device 'meta': make it on the cpu, and fill it")
     if elsewhere:
         notes.append(f"the model was on {', '.join(sorted(elsewhere))}: moved to {device}")
+    if any(t.is_inference() for t in tensors):
+        notes.append(
+            "the model was made in torch.inference_mode, whose weights let no gradient through: copies are evaluated"
+        )
+        _leave_inference(module)
     module.to(device)
     if module.training:
         notes.append("the model was in train mode: evaluated in eval mode")

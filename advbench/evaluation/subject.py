@@ -162,11 +162,11 @@ def _array(value: Any) -> np.ndarray:
 
 @contextmanager
 def unchanged(module: nn.Module) -> Iterator[None]:
-    """Give a module back as it was: in its mode, on its device, in its precision."""
+    """Give a module back as it was: in its mode, on its device, in its precision, with its tensors."""
     parts = list(module.modules())
     modes = [part.training for part in parts]
     tensors = [
-        (own, name, tensor.device, tensor.dtype)
+        (own, name, tensor, tensor.device, tensor.dtype)
         for part in parts
         for own in (part._parameters, part._buffers)
         for name, tensor in own.items()
@@ -177,7 +177,9 @@ def unchanged(module: nn.Module) -> Iterator[None]:
     finally:
         for part, mode in zip(parts, modes, strict=True):
             part.training = mode
-        for own, name, device, dtype in tensors:
+        for own, name, before, device, dtype in tensors:
+            if before.is_inference():  # a copy is in its place, for no gradient passes it
+                own[name] = before
             tensor = own[name]
             if tensor is not None and (tensor.device, tensor.dtype) != (device, dtype):
                 tensor.data = tensor.data.to(device, dtype)

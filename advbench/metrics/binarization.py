@@ -37,6 +37,14 @@ class BinarizedModel(nn.Module):
             linear = []  # compiled code skips hooks
         self._hook = linear[-1].register_forward_pre_hook(self._keep) if linear else None
 
+    def unhook_where_it_fails(self, x: Tensor) -> None:
+        """Read the logits where the network does not run on images x while it has a hook, as one that scripts a layer."""
+        try:
+            with torch.no_grad():
+                self.features(x)
+        except Exception:
+            self.release()
+
     def _keep(self, layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         self._seen = inputs[0]
 
@@ -120,6 +128,7 @@ def binarization_test(
     images: list[np.ndarray] = []
     readouts: list[tuple[Tensor, Tensor]] = []
     try:
+        binarized.unhook_where_it_fails(torch.from_numpy(x[:1]).to(classifier.device))
         for image in x:
             for _ in range(_DRAWS):
                 around = np.clip(image + _inner(generator, (copies, *image.shape), eps, norm), 0, 1)

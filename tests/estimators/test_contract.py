@@ -14,6 +14,7 @@ from advbench.data.pixels import Pixels
 from advbench.errors import UsageError
 from advbench.estimators import contract
 from advbench.estimators.adapters import InteriorModel
+from advbench.evaluation.subject import unchanged
 from advbench.metrics.binarization import binarization_test
 
 CPU = torch.device("cpu")
@@ -55,6 +56,24 @@ def test_labels_from_one_and_classes_of_another_data_set_are_named(pictures):
 def test_train_mode_and_other_types_are_handled_and_reported(pictures):
     _, notes = contract.classifier(Linear().double().train(), pictures, CPU)
     assert [note.split(":")[0] for note in notes] == ["the model was in float64", "the model was in train mode"]
+
+
+def test_weights_made_in_inference_mode_are_copied_for_the_gradient_and_given_back(pictures):
+    with torch.inference_mode():
+        model = nn.Sequential(nn.BatchNorm2d(1), Linear().double()).eval()
+    usual = nn.Sequential(nn.BatchNorm2d(1), Linear().double()).eval()
+    usual.load_state_dict(model.state_dict())
+    before = {**dict(model.named_parameters()), **dict(model.named_buffers())}
+    gradients = []
+    for each in (model, usual):
+        with unchanged(each):
+            estimator, notes = contract.classifier(each, pictures, CPU)
+            gradients.append(estimator.loss_gradient(pictures.x[:], pictures.y))
+        assert any("inference_mode" in note for note in notes) == (each is model)
+    np.testing.assert_array_equal(*gradients)
+    assert gradients[0].any()
+    after = {**dict(model.named_parameters()), **dict(model.named_buffers())}
+    assert all(after[name] is tensor for name, tensor in before.items())
 
 
 def test_a_model_that_refuses_eval_mode_is_named(pictures):

@@ -286,6 +286,19 @@ def test_the_readout_is_on_what_the_last_linear_layer_sees(trained_net, part):
         torch.testing.assert_close(BinarizedModel(nn.Flatten()).features(x), x.flatten(1))
 
 
+class Scripting(nn.Sequential):
+    """TorchScript compiles the hooks of a module as well, and ours is not of its language."""
+
+    def forward(self, x):
+        return torch.jit.script(self[0])(x)
+
+
+def test_a_network_that_does_not_run_with_a_hook_is_read_at_its_logits(part):
+    scripting = wrap(Scripting(nn.Sequential(nn.Flatten(), nn.Linear(64, 10))), lambda x: x)
+    check = binarization_test(scripting, pgd, part[0][:2], 0.3, "linf", 0, copies=5)
+    assert check.figure.n == 2
+
+
 @pytest.mark.parametrize("order", [(0, 1, 2), (2, 1, 0)])
 def test_the_planted_image_is_just_beyond_the_boundary(order):
     """On the pixels themselves: the readout is the largest margin between the copies and the planted image."""
