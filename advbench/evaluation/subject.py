@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from art.estimators.classification import PyTorchClassifier
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
@@ -18,6 +19,7 @@ from advbench.data.find import Images
 from advbench.errors import UsageError
 from advbench.estimators import BackwardModel, TorchClassifier, identity, preprocessing_of, whole_model
 from advbench.evaluation.options import Norm, Options, name_of
+from advbench.files import first_line
 from advbench.models import find as network
 from advbench.models.find import Network
 
@@ -157,7 +159,16 @@ def _transposed(pairs: Any) -> tuple[list[np.ndarray], list[np.ndarray]]:
 
 def _array(value: Any) -> np.ndarray:
     """A tensor, a picture or numbers as an array."""
-    return value.detach().cpu().numpy() if isinstance(value, Tensor) else np.asarray(value)
+    if isinstance(value, np.ma.MaskedArray) and np.ma.is_masked(value):
+        raise UsageError("data hold masked values: fill them, or leave those images out")
+    if not isinstance(value, Tensor):
+        return np.asarray(value)
+    if value.is_floating_point() and value.dtype not in (torch.float16, torch.float32, torch.float64):
+        value = value.float()  # NumPy has no bfloat16
+    try:
+        return value.numpy(force=True)
+    except (TypeError, RuntimeError) as error:
+        raise UsageError(f"data hold a tensor that is no array ({first_line(error)}): give a dense one") from error
 
 
 @contextmanager

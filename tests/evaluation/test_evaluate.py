@@ -199,6 +199,16 @@ def test_what_cannot_be_compared_is_refused(trained_net, images, result, change,
         result.compare(other)
 
 
+def test_half_precision_holds_images_of_few_grey_levels(trained_net, images):
+    grey = np.round(images[0] * 4) / 4  # bfloat16 holds them, and NumPy has no bfloat16
+    call = {"eps": 0.1, "attacks": "fgsm", "checks": 1}
+    found = [
+        advbench.evaluate(trained_net, (torch.from_numpy(grey).to(dtype), images[1]), **call)
+        for dtype in (torch.float32, torch.bfloat16, torch.float16)
+    ]
+    assert accuracies(found[0]) == accuracies(found[1]) == accuracies(found[2])
+
+
 def test_a_saved_result_is_a_run_that_every_command_takes(result, tmp_path):
     saved = result.save(tmp_path / "kept")
     assert "Robust accuracy" in (saved / "report.html").read_text()
@@ -247,6 +257,12 @@ def test_a_norm_is_written_as_in_other_libraries(norm, named):
         ({"data": [np.zeros((1, 8, 8))]}, "pairs of images and labels, found ndarray"),
         ({"data": [(np.zeros((1, 8, 8)), 0), (np.zeros((1, 9, 8)), 0)]}, "several sizes"),
         ({"data": []}, "data hold no image"),
+        (
+            {"data": (torch.eye(8).expand(2, 1, 8, 8).to_sparse(), [0, 1])},
+            "data hold a tensor that is no array .*Sparse",
+        ),
+        ({"data": (torch.zeros(2, 1, 8, 8, device="meta"), [0, 1])}, "data hold a tensor that is no array .*no data"),
+        ({"data": (np.ma.masked_array(np.zeros((2, 1, 8, 8)), True), [0, 1])}, "data hold masked values"),
         ({"weights": "w.pt"}, "--weights belongs to a model that is given by name"),
         ({"labels": [1, 2]}, "--labels names the output of each class folder"),
         ({"data_dir": "d"}, "--data-dir is the folder of a named data set"),
