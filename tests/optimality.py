@@ -36,7 +36,7 @@ LEAST, MOST = 0.95, 1.01
 
 OURS = {
     "linf": [("fmn-linf", 100), ("fmn-linf", 70), ("deepfool-linf", 50)],
-    "l2": [("fmn-l2", 100), ("fmn-l2", 70), ("ddn-l2", 100), ("deepfool-l2", 50)],
+    "l2": [("fmn-l2", 100), ("ddn-l2", 100), ("deepfool-l2", 50)],
     "l1": [("fmn-l1", 100)],
     "l0": [("fmn-l0", 100), ("sigma-zero", 100)],
 }

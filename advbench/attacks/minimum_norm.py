@@ -10,6 +10,8 @@ from advbench.attacks.batched import BatchedAttack, images_to_move, in_batches, 
 from advbench.estimators import TorchClassifier, gradient_module, weights_read_once, whole_model
 
 TINY = 1e-12
+_BEYOND = 1e-4
+"""The share by which a perturbation is lengthened: at the boundary itself the rounding of another batch decides."""
 
 
 class MinimumNorm(BatchedAttack):
@@ -33,11 +35,18 @@ class MinimumNorm(BatchedAttack):
             adversarial[todo] = self._seek(gradient_module(self.estimator), x[todo], original[todo])
         if isinstance(self.estimator, TorchClassifier):
             # rounding moves the boundary, and the model has the last word
-            beaten = self.estimator.predict(adversarial[todo], batch_size=self.batch_size).argmax(1) != original[todo]
-            undone = todo[~beaten & (adversarial[todo] != x[todo]).any((1, 2, 3))]
+            undone = self._lengthen(adversarial, x, original, todo)
             if len(undone):
                 adversarial[undone] = self._seek(whole_model(self.estimator), x[undone], original[undone])
+                self._lengthen(adversarial, x, original, undone)
         return adversarial
+
+    def _lengthen(self, adversarial: np.ndarray, x: np.ndarray, labels: np.ndarray, todo: np.ndarray) -> np.ndarray:
+        """Move the images ``todo`` a little beyond the boundary, in place; those that the model does not call beaten there."""
+        longer = (x[todo] + (1 + _BEYOND) * (adversarial[todo] - x[todo])).clip(0, 1)
+        beaten = self.estimator.predict(longer, batch_size=self.batch_size).argmax(1) != labels[todo]
+        adversarial[todo[beaten]] = longer[beaten]
+        return todo[~beaten & (adversarial[todo] != x[todo]).any((1, 2, 3))]
 
     def _seek(self, module: nn.Module, x: np.ndarray, labels: np.ndarray) -> np.ndarray:
         def perturb(x: Tensor, k0: Tensor) -> Tensor:

@@ -88,6 +88,17 @@ def test_misclassified_images_stay_and_the_batch_size_does_not_matter(classifier
     np.testing.assert_allclose(FMN(classifier, max_iter=30, batch_size=7).generate(x, y), adversarial, atol=1e-4)
 
 
+@pytest.mark.parametrize("norm", NORMS)
+def test_what_was_found_is_adversarial_alone_and_in_any_batch(norm):
+    """Many steps end at the boundary itself, where the rounding of another batch decides."""
+    classifier = estimators.load("small-cnn-cifar10-fgsm-0.01", device="cpu")
+    x = np.random.default_rng(0).random((32, 3, 32, 32), dtype=np.float32)
+    y = classifier.predict(x).argmax(1)
+    adversarial = FMN(classifier, NORMS[norm], 200).generate(x, y)
+    for size in (1, 3, 32):
+        assert (classifier.predict(adversarial, batch_size=size).argmax(1) != y).all()
+
+
 def test_a_model_without_a_gradient_leaves_images_as_they_are(trained_net, digits):
     class Flat(torch.nn.Module):
         def forward(self, x):
