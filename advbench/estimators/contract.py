@@ -263,9 +263,9 @@ def _with_gradient_at_the_ends(module: nn.Module, x: Tensor) -> tuple[nn.Module,
         for each in (module, interior):
             with own_global_state(0):  # the same random draws for both
                 found.append(probe_gradient(each, x))
-        if found[0] is None or found[1] is None:
-            return module, []
         own, inside = found
+        if own is None or inside is None:
+            return module, []
         hidden = (own == 0) & (inside.abs() > 1e-3 * inside.abs().mean())  # that of a square is nearly 0 inside as well
         is_lost = [hidden[x == end].sum() > (own != 0)[x == end].sum() for end in (0, 1)]
         if not any(is_lost) or not _is_the_same_for_gradients(interior, x):

@@ -176,7 +176,7 @@ def unchanged(module: nn.Module) -> Iterator[None]:
     """Give a module back as it was: in its mode, on its device, in its precision, with its tensors."""
     parts = list(module.modules())
     modes = [part.training for part in parts]
-    tensors = [
+    tensors: list[tuple[dict[str, Any], str, Tensor, torch.device, torch.dtype]] = [
         (own, name, tensor, tensor.device, tensor.dtype)
         for part in parts
         for own in (part._parameters, part._buffers)
