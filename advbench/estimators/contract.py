@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch._dynamo.eval_frame import OptimizedModule
+from torch.nn.parameter import is_lazy
 
 from advbench import estimators
 from advbench.data.find import Images
@@ -147,6 +148,10 @@ def _prepare(module: nn.Module, device: torch.device, x: Tensor) -> list[str]:
     """
     notes = []
     tensors = list(itertools.chain(module.parameters(), module.buffers()))
+    if any(is_lazy(t) for t in tensors):
+        raise UsageError(
+            "the model has lazy layers without weights: pass images through it once, then train it or load its weights"
+        )
     elsewhere = {str(t.device) for t in tensors if t.device.type != device.type}
     if "meta" in elsewhere:
         raise UsageError("the model has weights without values, on the device 'meta': make it on the cpu, and fill it")

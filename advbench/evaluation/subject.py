@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from art.estimators.classification import PyTorchClassifier
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 from torch.utils.data import DataLoader
 
 from advbench.data import find as images
@@ -181,7 +182,7 @@ def unchanged(module: nn.Module) -> Iterator[None]:
         for part in parts
         for own in (part._parameters, part._buffers)
         for name, tensor in own.items()
-        if tensor is not None
+        if tensor is not None and not is_lazy(tensor)
     ]
     try:
         yield

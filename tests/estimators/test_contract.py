@@ -25,6 +25,14 @@ def test_weights_without_values_are_refused(pictures):
         contract.classifier(Linear().to("meta"), pictures, CPU)
 
 
+def test_lazy_layers_without_weights_are_refused(pictures):
+    model = nn.Sequential(nn.Flatten(), nn.LazyLinear(4)).eval()
+    with pytest.raises(UsageError, match="lazy layers without weights"), unchanged(model):
+        contract.classifier(model, pictures, CPU)
+    model(torch.from_numpy(pictures.x[:1]))
+    contract.classifier(model, pictures, CPU)
+
+
 @pytest.mark.parametrize(
     "change, said",
     [
