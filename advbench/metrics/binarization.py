@@ -42,7 +42,7 @@ class BinarizedModel(nn.Module):
         try:
             with torch.no_grad():
                 self.features(x)
-        except Exception:
+        except Exception:  # a user's model may raise anything
             self.release()
 
     def _keep(self, layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:

@@ -78,8 +78,8 @@ def test_the_battery_costs_little_more_than_autoattack(nets, kind, digits, monke
     cost = {(each.attack.label, each.eps): each.passes.sum() for each in outcome.attempts}
     parts = sum(passes for (label, _), passes in cost.items() if label in ("APGD-CE", "APGD-T", "FAB-T", "Square"))
     assert parts <= alone, cost
-    # An image that withstands a bound pays AutoAttack's 9,721 passes and 1,187 more. One run of DeepFool, FMN and FAB-T
-    # counts at every bound: with a second one that it withstands these are a tenth at most.
+    # An image that withstands the smaller bound and falls at the larger one pays AutoAttack's 9,721 passes and 1,187 more;
+    # one that withstands both pays less than AutoAttack twice, for one run of DeepFool, FMN and FAB-T counts at both.
     assert spent <= (1.1 if kind == "robust" else 1.13) * alone, cost
     for eps in bounds:  # and no image is left that AutoAttack beats
         assert not (beaten[eps] & ~(outcome.distance[right] <= eps)).any()
