@@ -26,8 +26,8 @@ from advbench.cli.terminal import Command, loading, log_to_terminal, one_line, p
 )
 @click.option(
     "--weights",
-    help="zoo: start from trained networks of the package; train: train them; or a file of published weights, in recipes "
-    "that take one; as --set weights=...",
+    help="zoo: start from trained networks of the package; base: take the classifier alone and train the others; train: "
+    "train all; or a file of published weights, in recipes that take one; as --set weights=...",
 )
 @options.out
 @options.device

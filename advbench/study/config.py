@@ -54,9 +54,11 @@ class Config(BaseModel):
 class FromZoo(Config):
     """The config of a study that can start from networks that were trained before."""
 
-    weights: Literal["zoo", "train"] = Field(
+    weights: Literal["zoo", "base", "train"] = Field(
         "train",
-        description="zoo: take the networks that come with advbench, on the data of the report; train: train them",
+        description="zoo: take the networks that come with advbench, on the data of the report, and leave out what it lacks; "
+        "base: take those that the others stand on, such as the classifier of detectors, and train the others; "
+        "train: train all",
     )
 
 

@@ -112,7 +112,8 @@ def start(
             log.warning("%s", part)
         try:
             with own_global_state(derive(seed, "recipe")):
-                recipe.body(Study(config, run, train, test, where, seed, processes, cluster, networks))
+                trains = pretrained.trains(config, networks)
+                recipe.body(Study(config, run, train, test, where, seed, processes, cluster, networks, trains))
         finally:
             processes.stop()
         if networks:
@@ -187,7 +188,8 @@ def rebuild(request: dict[str, Any], directory: Path, store: str, data_dir: Path
     if any(zoo.index().get(entry["name"]) != entry["sha256"] for entry in request.get("zoo", {}).values()):
         raise UsageError(f"the zoo of advbench on {platform.node()} is not that of the study; install the same version")
     run, where = Run(directory, request, Store(store)), resolve_device(device)
-    return Study(config, run, train, test, where, request["seed"], zoo=networks)
+    trains = pretrained.trains(config, networks)
+    return Study(config, run, train, test, where, request["seed"], zoo=networks, trains=trains)
 
 
 def _fingerprint(train: Dataset, test: Dataset) -> str | None:

@@ -66,7 +66,7 @@ class Materials(Generic[C]):
     @once
     def available(self, stage: str) -> bool:
         """Whether the study has a network: what starts from the zoo leaves out what the zoo lacks."""
-        found = not self.study.zoo or stage in self.study.zoo
+        found = self.study.trains or stage in self.study.zoo
         if not found:
             log.info("%s is not in the zoo; what needs it is left out", stage)
         return found
@@ -79,7 +79,7 @@ class Materials(Generic[C]):
         """
         if (name := self.study.zoo.get(stage)) is not None:
             train = partial(_from_zoo, name)
-        elif self.study.zoo:
+        elif not self.study.trains:
             log.warning("%s is not in the zoo and is trained here", stage)
         return self.run.trained(stage, train, **columns)
 

@@ -38,6 +38,7 @@ class Pretrained:
     :param base: the stages of the networks that all others stand on: without one of them in the zoo, the study trains all.
     :param training: the fields that say how networks are trained. Their values are then those of the run that trained
         them, and a user who sets one wants a training.
+    :param beyond_base: those of them that say nothing of the base; ``weights=base`` leaves them to the user.
     :param quick: further fields that have another value in preset quick with these networks.
     :param recipe: which one trained them, by default the recipe itself.
     :param decides: whether preset quick decides claims with them.
@@ -46,6 +47,7 @@ class Pretrained:
 
     base: Sequence[str]
     training: Sequence[str]
+    beyond_base: Sequence[str] = ()
     quick: Mapping[str, object] = field(default_factory=dict)
     recipe: str = ""
     decides: bool = True
@@ -56,10 +58,14 @@ class Pretrained:
         fields: dict[str, object] = {}
         if not self.recipe:
             trained = zoo.card(networks[self.base[0]]).config
-            fields = {name: trained[name] for name in self.training if name in trained}
+            fields = {name: trained[name] for name in self.fixed(config) if name in trained}
         if preset == "quick":
             fields |= self.quick
         return type(config)(**{**config.model_dump(), **fields})
+
+    def fixed(self, config: Config) -> list[str]:
+        """The fields that the networks of the zoo fix."""
+        return [name for name in self.training if not (_only_base(config) and name in self.beyond_base)]
 
 
 def networks(
@@ -79,9 +85,12 @@ def networks(
     if pretrained is None or not isinstance(config, FromZoo) or config.weights == "train":
         return {}, ""
     names = [setting.partition("=")[0] for setting in settings]
-    asking = next((name for name in names if name in pretrained.training), "")
+    fixed = pretrained.fixed(config)
+    asking = next((name for name in names if name in fixed), "")
     if asking and "weights" in names:
-        raise UsageError(f"--set {asking} is of the training that --set weights=zoo leaves out; take one of them away")
+        raise UsageError(
+            f"--set {asking} is of the training that --set weights={config.weights} leaves out; take one of them away"
+        )
     if not is_own:
         return {}, "the networks are trained here, for the zoo has none for these data"
     found = zoo.of_recipe(pretrained.recipe or recipe, dataset, seed)
@@ -89,7 +98,16 @@ def networks(
         return {}, f"the networks are trained here, for the zoo has no {missing[0]} of {dataset} with seed {seed}"
     if asking:
         return {}, f"no network is taken from the zoo, as --set {asking} asks"
-    return found, ""
+    return {stage: found[stage] for stage in pretrained.base} if _only_base(config) else found, ""
+
+
+def trains(config: Config, networks: Networks) -> bool:
+    """Whether a study trains what it does not take from the zoo."""
+    return not networks or _only_base(config)
+
+
+def _only_base(config: Config) -> bool:
+    return isinstance(config, FromZoo) and config.weights == "base"
 
 
 def show_cards(run: Run, networks: Networks) -> tuple[str, str]:

@@ -41,6 +41,7 @@ class Study(Generic[C]):
     """One execution of a recipe.
 
     :ivar zoo: the names of the networks of the zoo that it starts from, by stage; empty where it trains all.
+    :ivar trains: whether it trains the networks that it does not take from the zoo; else it leaves out what needs them.
     """
 
     config: C
@@ -52,6 +53,7 @@ class Study(Generic[C]):
     workers: Workers = field(default_factory=Workers)
     cluster: Cluster | None = None
     zoo: Mapping[str, str] = field(default_factory=dict)
+    trains: bool = True
 
     def seed_of(self, *path: object) -> int:
         """The seed of a named part of the study."""

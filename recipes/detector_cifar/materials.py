@@ -149,6 +149,13 @@ class Detectors(StaticDetectors[DetectorCifar]):
         return bundle(images.x, images.y, self.study.test.classes, attacked)
 
 
+OF_DETECTORS = (
+    *("detector_images", "detector_epochs", "detector_lr", "detector_batch", "detector_decay", "detector_bfloat16"),
+    *("dynamic_start", "dynamic_epochs"),
+)
+"""The fields that say how detectors are trained."""
+
+
 def measured(config: DetectorCifar, stage: str) -> Measured:
     """What the detector of a stage is measured against: the adversary that it was trained on."""
     adversaries = [each for grid in grids_of(config) for each in grid]
@@ -164,10 +171,8 @@ def measured(config: DetectorCifar, stage: str) -> Measured:
 
 PRETRAINED = Pretrained(
     base=("classifier",),
-    training=(
-        *("schedule", "epochs", "train_images", "devices", "detector_images", "dynamic_start", "dynamic_epochs"),
-        *("detector_epochs", "detector_lr", "detector_batch", "detector_decay", "detector_bfloat16"),
-    ),
+    training=("schedule", "epochs", "train_images", "devices", *OF_DETECTORS),
+    beyond_base=OF_DETECTORS,
     quick={
         "eps_fgsm": (ZOO_EPS_FGSM,),
         "test_images": 400,

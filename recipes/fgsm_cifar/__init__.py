@@ -38,7 +38,7 @@ def fgsm_cifar(study: Study[FgsmCifar]) -> None:
 
     first = [(Networks.network, made, regime, seed) for regime, seed in trained if regime.crafted_on != "trained"]
     later = [(Networks.network, made, regime, seed) for regime, seed in trained if regime.crafted_on == "trained"]
-    crafted = [(Networks.training_directions, made, "trained", seed) for seed in seeds if later and not study.zoo]
+    crafted = [(Networks.training_directions, made, "trained", seed) for seed in seeds if later and study.trains]
     study.make_each([*first, *future.trainings()])
     study.make_each([*crafted, *future.attacks_on_undefended()])
     study.make_each([*later, *future.attacks_on_defences()])

@@ -254,8 +254,29 @@ def test_a_study_trains_where_the_zoo_has_nothing_for_it_and_says_so(own_zoo):
         (networks("test_images=3", "detector_lr=0.1"), "as --set detector_lr asks"),
     ):
         assert found == {} and reason in why
-    with pytest.raises(UsageError, match="--set epochs is of the training that --set weights=zoo leaves out"):
-        networks("weights=zoo", "epochs=3")
+    for weights, setting in (("zoo", "epochs=3"), ("zoo", "detector_lr=0.1"), ("base", "epochs=3")):
+        with pytest.raises(UsageError, match=f"of the training that --set weights={weights} leaves out"):
+            networks(f"weights={weights}", setting)
+
+
+def test_a_study_may_take_the_base_from_the_zoo_and_train_the_rest(own_zoo, tmp_path):
+    assert set(networks("weights=base", "detector_lr=0.1")[0]) == {"classifier"}
+    of_detectors = ("detector_images=40", "detector_epochs=1", "dynamic_epochs=1", "depths=0,2", "depth_seeds=1")
+    settings = (*MEASURED, "weights=base", "eps_bim=1/255", "eps_bim_l2=[]", *of_detectors)
+    run = study.start(ON_DIGITS, settings=settings, out=tmp_path / "run", device="cpu", workers=1)
+    name = zoo.of_recipe("detector-cifar", "digits", 0)["classifier"]
+    assert (run.directory / "models" / "classifier.safetensors").read_bytes() == zoo.path(name).read_bytes()
+    assert run.config["zoo"] == {"classifier": {"name": name, "sha256": zoo.index()[name]}}
+    assert run.config["config"]["epochs"] == 4, "as the classifier was trained"
+    assert run.config["config"]["detector_images"] == 40, "as the user has it"
+    rows = run.results()
+    assert set(rows[rows.exhibit == "depth"].position) == {0, 2}
+    assert set(rows[rows.exhibit == "dynamic adversary"].detector) == {"static", "dynamic"}
+    trained = {path.stem for path in (run.directory / "models").glob("detector-*.safetensors")}
+    assert {DYNAMIC, FGSM, FGSM.replace("ad2", "ad0")} <= trained
+    assert json.loads((run.directory / "about.json").read_text())["pretrained"].startswith(
+        "Trained before, not by this run: resnet32-digits;"
+    )
 
 
 def test_the_zoo_has_what_a_study_of_the_networks_of_another_one_stands_on():
