@@ -8,11 +8,11 @@ from typing import Any
 
 import pandas as pd
 
+from advbench.report.committed import Committed, committed
 from advbench.report.source import cell
 from advbench.report.tables import markdown
-from advbench.study.claims import WORST_FIRST, Verdict, by_claim, verdicts
+from advbench.study.claims import WORST_FIRST, by_claim
 from advbench.study.registry import Recipe
-from advbench.study.schema import read_results
 
 _HEAD = """# The reports' claims
 
@@ -29,10 +29,10 @@ as its worst part.
 def claims_page(recipes: Iterable[Recipe[Any]], results: Path) -> str:
     """The page, from one folder of results a recipe.
 
-    :param results: holds RECIPE/results.csv for every recipe with claims.
+    :param results: holds RECIPE/results.csv for every recipe with claims, and RECIPE/NAME/results.csv for further runs.
     """
     recipes = [recipe for recipe in recipes if recipe.claims]
-    found = {recipe.name: verdicts(read_results(results / recipe.name / "results.csv")) for recipe in recipes}
+    found = {recipe.name: committed(recipe.name, results) for recipe in recipes}
     parts = [_HEAD, _count(recipes, found)]
     reports = {recipe.report.id: recipe.report for recipe in recipes if recipe.report}
     for _, report in sorted(reports.items()):
@@ -43,20 +43,22 @@ def claims_page(recipes: Iterable[Recipe[Any]], results: Path) -> str:
     return "\n".join(parts)
 
 
-def _count(recipes: list[Recipe[Any]], found: dict[str, list[Verdict]]) -> str:
-    words = [word for recipe in recipes if recipe.report for word in by_claim(found[recipe.name]).values()]
+def _count(recipes: list[Recipe[Any]], found: dict[str, list[Committed]]) -> str:
+    own = [[each.verdict for each in found[recipe.name]] for recipe in recipes if recipe.report]
+    words = [word for parts in own for word in by_claim(parts).values()]
     counts = ", ".join(f"{words.count(word)} {'hold' if word == 'holds' else word}" for word in reversed(WORST_FIRST))
     return f"Of the {len(words)} claims of the five reports: {counts}.\n"
 
 
-def _table(recipe: Recipe[Any], found: list[Verdict]) -> str:
-    link = f"[`{recipe.name}`](results/{recipe.name}/README.md)"
-    return f"{link}\n\n{markdown(pd.DataFrame(_lines(recipe, found)))}"
+def _table(recipe: Recipe[Any], found: list[Committed]) -> str:
+    folders = dict.fromkeys([recipe.name, *(each.folder for each in found)])
+    links = ", ".join(f"[`{folder}`](results/{folder}/README.md)" for folder in folders)
+    return f"{links}\n\n{markdown(pd.DataFrame(_lines(recipe, found)))}"
 
 
-def _lines(recipe: Recipe[Any], found: list[Verdict]) -> Iterator[dict[str, str]]:
+def _lines(recipe: Recipe[Any], found: list[Committed]) -> Iterator[dict[str, str]]:
     says = {claim.id: claim.says for claim in recipe.claims}
-    for verdict in found:
+    for verdict in (each.verdict for each in found):
         unit = verdict.unit.removesuffix("s") if verdict.n == 1 else verdict.unit
         size = f"{verdict.n:,.0f} {unit}" if verdict.n > 0 else ""
         yield {

@@ -6,7 +6,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from advbench.study.claims import WORST_FIRST, Verdict, by_claim, verdicts
+from advbench.report.committed import Committed, committed
+from advbench.study.claims import WORST_FIRST, by_claim
 from advbench.study.registry import Recipe
 from advbench.study.schema import read_results
 
@@ -21,7 +22,7 @@ _WORDS = {"holds": "held", "open": "open", "missed": "missed", "not measured": "
 def findings_page(recipes: Iterable[Recipe[Any]], results: Path) -> str:
     """The page, from one folder of results a recipe.
 
-    :param results: holds RECIPE/results.csv for every recipe.
+    :param results: holds RECIPE/results.csv for every recipe, and RECIPE/NAME/results.csv for further runs.
     """
     recipes = list(recipes)
     rows = {recipe.name: read_results(results / recipe.name / "results.csv") for recipe in recipes}
@@ -29,9 +30,9 @@ def findings_page(recipes: Iterable[Recipe[Any]], results: Path) -> str:
     lines = [_HEAD]
     for id, report in sorted(reports.items()):
         own = [recipe for recipe in recipes if recipe.report == report]
-        found = {recipe.name: verdicts(rows[recipe.name]) for recipe in own}
+        found = [each for recipe in own for each in committed(recipe.name, results)]
         says = {claim.id: claim.says for recipe in own for claim in recipe.claims}
-        first = {v.target: (name, v.line) for name, parts in found.items() for v in reversed(parts)}
+        first = {each.verdict.target: (each.folder, each.verdict.line) for each in reversed(found)}
         lines.append(
             f"## {report.short}{'' if report.short.startswith('Report') else f', report {id}'}: {report.title}\n"
         )
@@ -48,13 +49,12 @@ def findings_page(recipes: Iterable[Recipe[Any]], results: Path) -> str:
     return "\n".join([*lines, ""])
 
 
-def _held(found: dict[str, list[Verdict]]) -> str:
+def _held(found: list[Committed]) -> str:
     """The claims by their verdict, each with a link to its worst part."""
     groups: dict[str, list[str]] = {word: [] for word in reversed(WORST_FIRST)}
-    for name, parts in found.items():
-        for claim, word in by_claim(parts).items():
-            worst = next(v for v in parts if v.target == claim and v.word == word)
-            groups[word].append(_link(name, worst.line, claim))
+    for claim, word in by_claim(each.verdict for each in found).items():
+        worst = next(each for each in found if each.verdict.target == claim and each.verdict.word == word)
+        groups[word].append(_link(worst.folder, worst.verdict.line, claim))
     count = sum(map(len, groups.values()))
     words = [f"{len(links)} {_WORDS[word]} ({', '.join(links)})" for word, links in groups.items() if links]
     return f"Of {count} claims: {', '.join(words)}."
@@ -69,5 +69,5 @@ def _said(recipes: list[Recipe[Any]], rows: dict[str, Any], survives: bool) -> I
                 yield f"{finding.text} ({_link(recipe.name, finding.line, f'row {finding.line}')})"
 
 
-def _link(recipe: str, line: int, text: str) -> str:
-    return f"[{text}](results/{recipe}/results.csv#L{line})"
+def _link(folder: str, line: int, text: str) -> str:
+    return f"[{text}](results/{folder}/results.csv#L{line})"

@@ -1,26 +1,33 @@
 """docs/claims.md says what the committed results say, by claims that are read anew from their rows."""
 
+import shutil
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
 from advbench.report.claims import claims_page
+from advbench.report.committed import committed
 from advbench.study import every, verdicts
 from advbench.study.claims import judged
 from advbench.study.schema import read_results
 
 DOCS = Path(__file__).parents[2] / "docs"
 RECIPES = [recipe for recipe in every() if recipe.claims]
+RUNS = [
+    (recipe, path.parent)
+    for recipe in RECIPES
+    for path in sorted((DOCS / "results" / recipe.name).rglob("results.csv"))
+]
 
 
 def test_the_page_of_claims_is_what_the_committed_results_say():
     assert (DOCS / "claims.md").read_text() == claims_page(RECIPES, DOCS / "results"), "run python docs/claims.py"
 
 
-@pytest.mark.parametrize("recipe", RECIPES, ids=lambda recipe: recipe.name)
-def test_every_committed_claim_is_what_its_own_rows_say(recipe):
-    results = read_results(DOCS / "results" / recipe.name / "results.csv")
+@pytest.mark.parametrize(("recipe", "folder"), RUNS, ids=[path.name for _, path in RUNS])
+def test_every_committed_claim_is_what_its_own_rows_say(recipe, folder):
+    results = read_results(folder / "results.csv")
     measured = results[results.target.isna()]
     committed = verdicts(results)
     found = judged(recipe.claims, measured)
@@ -40,6 +47,21 @@ def test_the_page_follows_a_changed_figure(tmp_path):
     before, after = (claims_page(RECIPES, folder) for folder in (DOCS / "results", tmp_path))
     (old,), (new,) = ([line for line in page.splitlines() if line.startswith("| M1 ")] for page in (before, after))
     assert "**holds**" in old and "0.500" in new and "**missed**" in new
+
+
+def test_a_further_run_decides_what_the_first_did_not_measure_and_nothing_else(tmp_path):
+    shutil.copytree(DOCS / "results" / "detector-cifar", tmp_path / "detector-cifar")
+    table = pd.read_csv(tmp_path / "detector-cifar" / "results.csv")
+    table.loc[table.target == "M4", ["value", "ci_low", "ci_high"]] = float("nan")
+    table.to_csv(tmp_path / "detector-cifar" / "results.csv", index=False)
+    table.loc[table.target.isin(["M1", "M4"]), ["value", "ci_low", "ci_high"]] = (0.002, 0.001, 0.003)
+    (tmp_path / "detector-cifar" / "another").mkdir()
+    table.to_csv(tmp_path / "detector-cifar" / "another" / "results.csv", index=False)
+    found = {each.verdict.target: each for each in committed("detector-cifar", tmp_path)}
+    assert (found["M4"].folder, found["M4"].verdict.word) == ("detector-cifar/another", "holds")
+    assert (found["M1"].folder, found["M1"].verdict.word) == ("detector-cifar", "holds")
+    page = claims_page([recipe for recipe in RECIPES if recipe.name == "detector-cifar"], tmp_path)
+    assert "[`detector-cifar/another`](results/detector-cifar/another/README.md)" in page
 
 
 def test_every_report_and_every_claim_is_on_the_page():

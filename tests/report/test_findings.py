@@ -13,7 +13,7 @@ from advbench.study.schema import read_results
 
 DOCS = Path(__file__).parents[2] / "docs"
 RECIPES = list(every())
-LINK = re.compile(r"\[([^]]+)\]\(results/([\w-]+)/results\.csv#L(\d+)\)")
+LINK = re.compile(r"\[([^]]+)\]\(results/([\w/-]+)/results\.csv#L(\d+)\)")
 
 
 @pytest.fixture(scope="module")
