@@ -140,7 +140,10 @@ class Verdict:
 
     @property
     def needs(self) -> str:
-        """How many more images or seeds would decide an open claim, as its interval narrows with their square root."""
+        """How many more images or seeds would decide an open claim, as its interval narrows with their square root.
+
+        A test set has no more than 10,000 images; where they are too few, only further networks can decide it.
+        """
         if self.word != OPEN or not self.n > 0:
             return ""
         low, high = self._range
@@ -157,8 +160,9 @@ class Verdict:
         if shrink == inf:
             return "no number of images or seeds would decide it: the figure lies on the bound"
         more = max(ceil(self.n * shrink**2 - self.n), 1)
-        wanted = f"about {more:,} more{self.unit and f' {self.unit}'} would decide it"
-        return f"{wanted}, or more seeds" if self.unit == "images" and self.n + more > _TEST_IMAGES else wanted
+        if self.unit == "images" and self.n + more > _TEST_IMAGES:
+            return f"{_TEST_IMAGES:,} images would not decide it; more seeds may"
+        return f"about {more:,} more{self.unit and f' {self.unit}'} would decide it"
 
     @property
     def accepted(self) -> str:
