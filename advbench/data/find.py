@@ -107,6 +107,8 @@ def as_images(x: np.ndarray, name: str) -> tuple[Pixels, tuple[str, ...]]:
     if x.ndim == 3:
         x = x[:, None]
         notes.append(f"{name} had no channel axis: taken as grey")
+    if x.shape[:1] == (0,):
+        raise UsageError(f"{name} holds no image")
     if x.ndim != 4 or 0 in x.shape:
         raise UsageError(f"{name} must be images (N, C, H, W), found shape {x.shape}")
     if x.shape[1] not in pictures.CHANNELS and x.shape[3] in pictures.CHANNELS:

@@ -119,6 +119,8 @@ def _pair(source: Any, n: int | None, seed: int) -> tuple[np.ndarray, np.ndarray
     """n images and their labels as arrays."""
     if isinstance(source, tuple) and len(source) == 2:
         x, y = map(_array, source)
+    elif isinstance(source, tuple) and any(isinstance(part, (np.ndarray, Tensor)) for part in source):
+        raise UsageError(f"data must be (images, labels), found {name_of(source)}")
     elif hasattr(source, "x") and hasattr(source, "y"):  # our data sets
         x, y = _array(source.x), _array(source.y)
     elif isinstance(source, DataLoader):
@@ -146,7 +148,7 @@ def _transposed(pairs: Any) -> tuple[list[np.ndarray], list[np.ndarray]]:
     ys: list[np.ndarray] = []
     for pair in pairs:
         if not isinstance(pair, (tuple, list)) or len(pair) != 2:
-            raise UsageError(f"data must give pairs of images and labels, found {name_of(pair)}")
+            raise UsageError(f"data must give pairs (image, label), found {name_of(pair)}")
         xs.append(_array(pair[0]))
         ys.append(_array(pair[1]))
         if xs[0].shape[-3:] != xs[-1].shape[-3:]:

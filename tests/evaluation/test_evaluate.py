@@ -254,7 +254,10 @@ def test_a_norm_is_written_as_in_other_libraries(norm, named):
         ({"data": (np.zeros((2, 1, 8, 8)), [0])}, "data hold 2 images and 1 labels"),
         ({"data": (np.zeros((2, 1, 8, 8), int), [0, 1])}, "x is int64; save uint8"),
         ({"data": (np.full((2, 1, 8, 8), 200.0), [0, 1])}, "x must lie in .0, 1., .*; divide by 255"),
-        ({"data": [np.zeros((1, 8, 8))]}, "pairs of images and labels, found ndarray"),
+        ({"data": [np.zeros((1, 8, 8))]}, r"pairs \(image, label\), found ndarray"),
+        ({"data": [(np.zeros((1, 8, 8)), 0, 5)]}, r"pairs \(image, label\), found tuple of 3"),
+        ({"data": (np.zeros((2, 1, 8, 8)), [0, 1], [0, 1])}, r"must be \(images, labels\), found tuple of 3"),
+        ({"data": (np.zeros((0, 1, 8, 8)), [])}, "x holds no image"),
         ({"data": [(np.zeros((1, 8, 8)), 0), (np.zeros((1, 9, 8)), 0)]}, "several sizes"),
         ({"data": []}, "data hold no image"),
         (
