@@ -121,6 +121,22 @@ def make_small_net(seed: int = 0) -> SmallNet:
         return SmallNet().eval()
 
 
+class Around(nn.Module):
+    """A network with something done to its images."""
+
+    def __init__(self, net, change):
+        super().__init__()
+        self.net, self.change = net, change
+
+    def forward(self, x):
+        return self.net(self.change(x))
+
+
+def around(net, change):
+    """Such a network as an estimator."""
+    return estimators.classifier(Around(net, change).eval(), SHAPE, 10, device="cpu")
+
+
 @pytest.fixture(autouse=True, scope="session")
 def own_cache(tmp_path_factory):
     """No test reads or writes the user's data cache."""

@@ -1,26 +1,14 @@
 import numpy as np
 import pytest
 import torch
-from conftest import SHAPE
+from conftest import SHAPE, around
 from torch import nn
 
-from advbench import attacks, estimators, metrics
-from advbench.metrics import binarization, sanity
-from advbench.metrics.binarization import BinarizedModel, binarization_test
+from advbench import attacks, metrics
+from advbench.metrics import sanity
 from advbench.metrics.surrogate import surrogate
 
 EPS = 0.1
-
-
-class Around(nn.Module):
-    """A network with something done to its images."""
-
-    def __init__(self, net, change):
-        super().__init__()
-        self.net, self.change = net, change
-
-    def forward(self, x):
-        return self.net(self.change(x))
 
 
 class Reader:
@@ -53,25 +41,6 @@ def pgd(classifier, eps, steps):
     return attacks.create("pgd", classifier, eps, max_iter=steps)
 
 
-def wrap(net, change):
-    return estimators.classifier(Around(net, change).eval(), SHAPE, 10, device="cpu")
-
-
-@pytest.fixture(scope="module")
-def rounded(trained_net):
-    return wrap(trained_net, lambda x: torch.round(x * 15) / 15)
-
-
-@pytest.fixture(scope="module")
-def part(digits):
-    return digits[2][:64], digits[3][:64]
-
-
-@pytest.fixture(autouse=True)
-def seeded():
-    np.random.seed(0)  # ART's random starts
-
-
 def test_gradients_are_counted_where_they_are_zero_or_not_finite(classifier, rounded, part, monkeypatch):
     x, y = part
     assert sanity.gradients(classifier, x, y).passed
@@ -90,14 +59,14 @@ def test_a_model_that_refuses_images_outside_of_its_range_is_not_normalised_othe
         return x
 
     check = sanity.normalisation(
-        wrap(trained_net, strict), *part, {"outside": lambda x: x - 1, "half": lambda x: x / 2}
+        around(trained_net, strict), *part, {"outside": lambda x: x - 1, "half": lambda x: x / 2}
     )
     assert check.passed and check.figure.value <= 0
 
 
 def test_a_random_model_is_not_deterministic(classifier, trained_net, part):
     assert sanity.same_twice(classifier, part[0])[0].passed
-    assert not sanity.same_twice(wrap(trained_net, lambda x: x + 0.1 * torch.randn_like(x)), part[0])[0].passed
+    assert not sanity.same_twice(around(trained_net, lambda x: x + 0.1 * torch.randn_like(x)), part[0])[0].passed
 
 
 def test_an_attack_that_leaves_eps_zero_is_caught(classifier, part):
@@ -155,97 +124,13 @@ def test_a_surrogate_depends_on_its_seed_alone(classifier, digits):
 
 
 def test_a_model_without_its_normalisation_is_caught(classifier, trained_net, part):
-    bare = wrap(trained_net, lambda x: x * 0.5 + 0.5)
+    bare = around(trained_net, lambda x: x * 0.5 + 0.5)
     changes = {"twice, less 1": lambda x: 2 * x - 1, "upside down": lambda x: 1 - x}
     check = sanity.normalisation(bare, *part, changes)
     assert not check.passed and check.found == "twice, less 1" and "twice, less 1" in check.measured
     right, bare_right = ((model.predict(part[0]).argmax(1) == part[1]).mean() for model in (classifier, bare))
     assert (check.figure.value, check.figure.n) == (pytest.approx(right - bare_right, abs=0.05), 64)
     assert sanity.normalisation(classifier, *part, changes).passed
-
-
-@pytest.mark.parametrize("norm, eps, name", [("linf", EPS, "pgd"), ("l2", 0.5, "pgd-l2")])
-def test_the_binarization_test_is_passed_by_pgd_and_failed_by_no_attack(classifier, part, norm, eps, name):
-    hooks = sum(len(module._forward_pre_hooks) for module in classifier.model.modules())
-
-    def strong(model, bound, steps):
-        return attacks.create(name, model, bound, max_iter=steps)
-
-    check = binarization_test(classifier, strong, part[0][:8], eps, norm, 0)
-    assert check.passed and check.figure.n >= 6
-    weak = binarization_test(classifier, lambda model, bound, steps: strong(model, 0.0, 1), part[0][:8], eps, norm, 0)
-    assert weak.figure.value == 0 and not weak.passed
-    assert hooks == sum(len(module._forward_pre_hooks) for module in classifier.model.modules())
-
-
-@pytest.mark.parametrize("norm", ["linf", "l2"])
-def test_the_readout_has_to_tell_the_inside_of_a_ball_from_a_point_of_its_surface(classifier, norm, monkeypatch):
-    """Algorithm 1 of Zimmermann et al.: copies uniform within 0.95 eps, the planted image at eps, up to three draws."""
-    draws, eps, grey = [], 0.2, np.full((2, *SHAPE), 0.5, np.float32)
-    monkeypatch.setattr(BinarizedModel, "plant", lambda self, *given: draws.append(given))  # none separates
-    for seed in (0, 0, 1):
-        assert binarization_test(classifier, pgd, grey, eps, norm, seed, copies=500) is None
-    assert len(draws) == 3 * 2 * 3
-    np.testing.assert_array_equal(draws[0][0], draws[6][0])
-    assert (draws[0][0] != draws[1][0])[1:].any() and (draws[0][0] != draws[12][0]).any()
-    d = grey[0].size
-    for copies, planted, _ in draws:
-        assert copies.dtype == planted.dtype == np.float32 and (copies[0] == grey[0]).all() and len(copies) == 501
-        inside, surface = (copies[1:] - grey[0]).reshape(500, d), (planted - grey[0]).ravel()
-        if norm == "linf":
-            np.testing.assert_allclose(np.abs(surface), eps, rtol=1e-5)
-            share = (inside / (0.95 * eps) + 1) / 2  # uniform in [0, 1], coordinate by coordinate
-            assert len(set(np.sign(surface))) == 2
-        else:
-            assert np.linalg.norm(surface) == pytest.approx(eps, rel=1e-5)
-            share = (np.linalg.norm(inside, axis=1) / (0.95 * eps)) ** d  # the volume within is uniform in [0, 1]
-        assert -1e-4 < share.min() < 0.05 and 0.95 < share.max() < 1 + 1e-4
-        assert share.mean() == pytest.approx(0.5, abs=4 * np.sqrt(1 / 12 / share.size))
-
-
-def test_the_attack_under_test_is_told_the_class_and_the_bound(classifier, part):
-    asked = []
-
-    class Idle:
-        def generate(self, x, y):
-            asked.append((x.shape, y.tolist()))
-            return x
-
-    def make(model, *given):
-        asked.append(given)
-        return Idle()
-
-    check = binarization_test(classifier, make, part[0][:1], EPS, "linf", 0)
-    assert asked == [(EPS, 50), ((1, *SHAPE), [0])] and (check.figure.value, check.figure.n) == (0, 1)
-
-
-def test_images_are_attacked_together_and_each_keeps_its_own_readout(classifier, part, monkeypatch):
-    sizes = []
-
-    def make(model, eps, steps):
-        attack = attacks.create("bim", model, eps, max_iter=steps)
-        generate = attack.generate
-        monkeypatch.setattr(attack, "generate", lambda x, y: (sizes.append(len(x)), generate(x, y))[1])
-        return attack
-
-    x = part[0][:12]
-    together = binarization_test(classifier, make, x, 0.3, "linf", 0, copies=40, steps=3)
-    assert 0 < together.figure.value < 1 and sizes == [12]
-    monkeypatch.setattr(binarization, "images_at_a_time", lambda *_: 1)
-    alone = binarization_test(classifier, make, x, 0.3, "linf", 0, copies=40, steps=3)
-    assert alone == together and sizes == [12] + [1] * 12
-
-
-def test_readouts_of_other_images_are_refused():
-    binarized = BinarizedModel(nn.Flatten())
-    assert binarized.plant(np.zeros((2, 1, 1, 2), np.float32), np.ones((1, 1, 2), np.float32), torch.device("cpu"))
-    assert binarized(torch.ones(3, 1, 1, 2)).argmax(1).tolist() == [1, 1, 1]  # one for all
-    binarized.weight, binarized.bias = (
-        each.repeat(2, *[1] * (each.ndim - 1)) for each in (binarized.weight, binarized.bias)
-    )
-    for n in (1, 3):
-        with pytest.raises(ValueError, match=f"2 readouts do not fit {n} images"):
-            binarized(torch.ones(n, 1, 1, 2))
 
 
 def test_nothing_is_computed_twice(classifier, part, monkeypatch):
@@ -263,72 +148,6 @@ def test_nothing_is_computed_twice(classifier, part, monkeypatch):
         sanity.same_twice(classifier, x)
         surrogate(classifier, x, 0, steps=1, logits=np.zeros((len(x), 10), np.float32))
     assert (passes.forward, passes.backward) == ((2 + 3 + 1) * len(x), 0)
-
-
-def test_what_is_planted_is_an_image(classifier, monkeypatch):
-    seen = []
-    monkeypatch.setattr(BinarizedModel, "plant", lambda self, copies, planted, device: seen.extend([*copies, planted]))
-    edges = np.stack([np.zeros(SHAPE, np.float32), np.ones(SHAPE, np.float32)])
-    binarization_test(classifier, pgd, edges, 0.3, "linf", 0, copies=20)
-    assert np.min(seen) == 0 and np.max(seen) == 1 and len(np.unique(seen)) > 100
-
-
-def test_the_readout_is_on_what_the_last_linear_layer_sees(trained_net, part):
-    last = [layer for layer in trained_net.modules() if isinstance(layer, nn.Linear)][-1]
-    binarized, x = BinarizedModel(trained_net).eval(), torch.from_numpy(part[0][:4])
-    seen = []
-    last.register_forward_pre_hook(lambda layer, inputs: seen.append(inputs[0]))
-    with torch.no_grad():
-        torch.testing.assert_close(binarized.features(x), seen[0])
-    last._forward_pre_hooks.popitem()
-    binarized.release()
-    with torch.no_grad():  # and on the logits of a network that has none
-        torch.testing.assert_close(BinarizedModel(nn.Flatten()).features(x), x.flatten(1))
-
-
-class Scripting(nn.Sequential):
-    """TorchScript compiles the hooks of a module as well, and ours is not of its language."""
-
-    def forward(self, x):
-        return torch.jit.script(self[0])(x)
-
-
-def test_a_network_that_does_not_run_with_a_hook_is_read_at_its_logits(part):
-    scripting = wrap(Scripting(nn.Sequential(nn.Flatten(), nn.Linear(64, 10))), lambda x: x)
-    check = binarization_test(scripting, pgd, part[0][:2], 0.3, "linf", 0, copies=5)
-    assert check.figure.n == 2
-
-
-@pytest.mark.parametrize("order", [(0, 1, 2), (2, 1, 0)])
-def test_the_planted_image_is_just_beyond_the_boundary(order):
-    """On the pixels themselves: the readout is the largest margin between the copies and the planted image."""
-    binarized = BinarizedModel(nn.Flatten())
-    copies = np.zeros((3, 1, 1, 2), np.float32)
-    copies[1, 0, 0], copies[2, 0, 0] = (-1, 0.5), (-1, -0.5)
-    planted = np.array([[[1, 0]]], np.float32)
-    assert binarized.plant(copies[list(order)], planted, torch.device("cpu"))
-    points = torch.tensor([[[[0.998, 0.0]]], [[[0.9991, 0.3]]], [[[1.0, 0.0]]]])
-    assert binarized(points).argmax(1).tolist() == [0, 1, 1]
-    assert binarized(points)[:, 1].diff()[1] / 0.0009 == pytest.approx(
-        0.5, rel=0.01
-    )  # scores fall by 1 to the farthest
-
-
-@pytest.mark.parametrize("planted", [(0, 0), (-0.5, 0)])
-def test_an_image_among_its_copies_cannot_be_planted(planted):
-    copies = np.zeros((3, 1, 1, 2), np.float32)
-    copies[1, 0, 0, 0], copies[2, 0, 0, 0] = -1, planted[0] and 1
-    assert not BinarizedModel(nn.Flatten()).plant(
-        copies, np.array(planted, np.float32).reshape(1, 1, 2), torch.device("cpu")
-    )
-
-
-def test_the_binarization_test_says_nothing_of_a_constant_model(part):
-    assert binarization_test(wrap(nn.Flatten(), lambda x: 0 * x), pgd, part[0][:2], EPS, "linf", 0) is None
-
-
-def test_the_binarization_test_catches_masked_gradients(rounded, part):
-    assert not binarization_test(rounded, pgd, part[0][:8], EPS, "linf", 0).passed
 
 
 def test_a_check_is_a_row_and_every_rule_has_words(classifier, part):
@@ -413,7 +232,7 @@ def test_predictions_that_are_all_equal_are_the_same():
     ],
 )
 def test_a_model_that_looks_at_the_other_images_of_a_batch_is_caught(trained_net, part, change, passes, temperature):
-    model = wrap(nn.Sequential(trained_net, Scaled(1 / temperature)), change)
+    model = around(nn.Sequential(trained_net, Scaled(1 / temperature)), change)
     twice, check = sanity.same_twice(model, part[0])
     assert check.passed == passes and (passes or "batch" in check.means)
     assert twice.passed
@@ -429,18 +248,20 @@ class Scaled(nn.Module):
 
 
 def test_a_single_image_has_company_too(trained_net, part):
-    assert sanity.same_twice(wrap(trained_net, lambda x: x), part[0][:1])[1].figure.value == 1
-    assert sanity.same_twice(wrap(trained_net, lambda x: x - x.mean(0, keepdim=True)), part[0][:1])[1].figure.value == 0
+    assert sanity.same_twice(around(trained_net, lambda x: x), part[0][:1])[1].figure.value == 1
+    assert (
+        sanity.same_twice(around(trained_net, lambda x: x - x.mean(0, keepdim=True)), part[0][:1])[1].figure.value == 0
+    )
 
 
 def test_a_random_model_is_not_blamed_for_its_batch(trained_net, part):
     torch.manual_seed(0)
-    assert sanity.same_twice(wrap(trained_net, lambda x: x + 0.1 * torch.randn_like(x)), part[0])[1].passed
+    assert sanity.same_twice(around(trained_net, lambda x: x + 0.1 * torch.randn_like(x)), part[0])[1].passed
 
 
 def test_a_surrogate_learns_from_a_model_behind_any_temperature(classifier, trained_net, digits, part):
     for temperature in (1e-3, 1e3, 1e8):
-        behind = wrap(nn.Sequential(trained_net, Scaled(1 / temperature)), lambda x: x)
+        behind = around(nn.Sequential(trained_net, Scaled(1 / temperature)), lambda x: x)
         imitation = surrogate(behind, digits[2], 0)
         assert (imitation.predict(part[0]).argmax(1) == classifier.predict(part[0]).argmax(1)).mean() > 0.9
 
