@@ -69,20 +69,34 @@ def in_range(x: np.ndarray, name: str = "x", limits: Limits | None = (0.0, 1.0))
 
 
 def labels(y: np.ndarray, n: int, classes: int, name: str = "y") -> np.ndarray:
-    """The labels as int64 (N,), from indices or one-hot rows.
+    """The labels as int64 (N,), from indices (N,) or (N, 1), or one-hot rows.
 
     :raises ValueError: for another length, or a label outside 0..classes-1.
     """
     y = np.asarray(y)
     if y.ndim == 2 and y.shape[1] == classes and classes > 1:
         y = y.argmax(1)
+    y = y[:, 0] if y.shape == (n, 1) else y
     if y.shape != (n,):
         raise ValueError(f"{name} must hold {n} labels, as indices or one-hot rows of {classes}, not shape {y.shape}")
     if not np.issubdtype(y.dtype, np.integer) and not np.array_equal(y, np.floor(y)):
         raise ValueError(f"{name} must be whole numbers")
-    if y.min() < 0 or y.max() >= classes:
+    if n and (y.min() < 0 or y.max() >= classes):
         raise ValueError(f"{name} must lie in 0..{classes - 1}, found {y.min()}..{y.max()}")
     return y.astype(np.int64)
+
+
+def arts_labels(y: np.ndarray, n: int, classes: int, name: str = "y") -> np.ndarray:
+    """The labels in a form that ART takes: indices (N,) or (N, 1), or one-hot or soft rows (N, classes).
+
+    ART itself takes an index of -1 for the last class.
+
+    :raises ValueError: for another length, or an index outside 0..classes-1.
+    """
+    y = np.asarray(y)
+    if y.shape != (n, classes):
+        labels(y, n, classes, name)
+    return y
 
 
 def positive(value: float, name: str, zero: bool = False) -> float:

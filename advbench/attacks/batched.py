@@ -58,7 +58,23 @@ class BatchedAttack(EvasionAttack):
 def without_options(attack: EvasionAttack, options: Mapping[str, object]) -> None:
     """:raises ValueError: for an option of ART's ``generate``, such as ``mask``, that this attack would not follow."""
     if given := [name for name, value in options.items() if value is not None]:
-        raise ValueError(f"{type(attack).__name__} takes no {given[0]}; of our attacks pgd, bim and fgsm do")
+        who = "; of our attacks pgd, bim and fgsm do" if given[0] == "mask" else ""
+        raise ValueError(f"{type(attack).__name__} takes no {given[0]}{who}")
+
+
+def mask_alone(attack: EvasionAttack, options: Mapping[str, object], x: np.ndarray) -> np.ndarray | None:
+    """The ``mask`` of ART's ``generate``, brought to the shape of the images.
+
+    :raises ValueError: for another option, or a mask of another shape.
+    """
+    without_options(attack, {name: value for name, value in options.items() if name != "mask"})
+    if (given := options.get("mask")) is None:
+        return None
+    try:
+        return np.broadcast_to(np.asarray(given), x.shape)
+    except ValueError as error:
+        shape = np.shape(np.asarray(given))
+        raise ValueError(f"mask must have the shape of the images {x.shape} or of one, not {shape}") from error
 
 
 def one_logit_a_class(attack: EvasionAttack, outputs: np.ndarray | Tensor) -> None:

@@ -10,6 +10,7 @@ from art.estimators.classification import PyTorchClassifier
 from art.utils import check_and_transform_label_format
 
 from advbench import checks
+from advbench.attacks.batched import mask_alone
 from advbench.attacks.pgd import Ascent
 from advbench.estimators import TorchClassifier, predicted
 
@@ -27,18 +28,22 @@ class FGSM(FastGradientMethod):
         :param x: float (N, C, H, W) in the classifier's range.
         :param y: true labels, or the targets of a targeted attack, indices or one-hot; without them the predicted ones.
         :return: float32 (N, C, H, W).
-        :raises ValueError: for images out of range, or a targeted attack without targets.
+        :param kwargs: ``mask``, 0 where a pixel must stay: of the shape of the images, or one that is broadcast to it.
+        :raises ValueError: for images or labels out of range, another option, or a targeted attack without targets.
         """
         x = checks.in_range(x, "x", self.estimator.clip_values)
+        mask = mask_alone(self, kwargs, x)
         estimator = self.estimator
         if y is None and not self.targeted:
             y = predicted(estimator, x, self.batch_size)
+        elif y is not None:
+            y = checks.arts_labels(y, len(x), estimator.nb_classes)
         tensors = isinstance(estimator, PyTorchClassifier) and (
             isinstance(estimator, TorchClassifier) or estimator.all_framework_preprocessing
         )
         usual = isinstance(self.eps, (int, float)) and not (self.minimal or self.summary_writer)
-        if not (tensors and usual) or float(self.norm) not in (2, np.inf) or kwargs.get("mask") is not None:
-            return super().generate(x, y, **kwargs)
+        if not (tensors and usual) or float(self.norm) not in (2, np.inf) or mask is not None:
+            return super().generate(x, y, mask=mask)
         if y is None:
             raise ValueError("Target labels `y` need to be provided for a targeted attack.")
         targets = check_and_transform_label_format(y, nb_classes=estimator.nb_classes)

@@ -9,10 +9,12 @@ import numpy as np
 import torch
 from art.attacks.evasion import ProjectedGradientDescentNumpy, ProjectedGradientDescentPyTorch
 from art.estimators.classification import PyTorchClassifier
+from art.estimators.classification.classifier import ClassifierMixin
 from art.utils import random_sphere
 from torch import Tensor
 
 from advbench import checks
+from advbench.attacks.batched import mask_alone
 from advbench.estimators import gradient_and_outputs, predicted, weights_read_once
 from advbench.progress import log
 
@@ -51,11 +53,14 @@ class PGD(ProjectedGradientDescentPyTorch):
         :param x: float (N, C, H, W) in the classifier's range.
         :param y: true labels, or the targets of a targeted attack, indices or one-hot; without them the predicted ones.
         :return: float32 (N, C, H, W).
-        :raises ValueError: for images out of range, a batch_size that is not positive, or a targeted attack without targets.
+        :param kwargs: ``mask``, 0 where a pixel must stay: of the shape of the images, or one that is broadcast to it.
+        :raises ValueError: for images or labels out of range, another option, a batch_size that is not positive, or a
+            targeted attack without targets.
         """
         x = checks.in_range(x, "x", self.estimator.clip_values)
-        if kwargs.get("mask") is not None or not self._has_own_steps():
-            return super().generate(x, y, **kwargs)
+        mask = mask_alone(self, kwargs, x)
+        if mask is not None or not self._has_own_steps():
+            return super().generate(x, y, mask=mask)
         return self._ascend(x, y, until_beaten=False)[0]
 
     def beat(self, x: np.ndarray, y: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
@@ -76,6 +81,8 @@ class PGD(ProjectedGradientDescentPyTorch):
     def _set_targets(self, x: np.ndarray, y: np.ndarray | None, classifier_mixin: bool = True) -> np.ndarray:
         if y is None and not self.targeted:
             y = predicted(self.estimator, x, self.batch_size)
+        elif y is not None and isinstance(self.estimator, ClassifierMixin):
+            y = checks.arts_labels(y, len(x), self.estimator.nb_classes)
         return super()._set_targets(x, y, classifier_mixin)
 
     def _has_own_steps(self) -> bool:

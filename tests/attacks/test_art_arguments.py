@@ -90,6 +90,55 @@ def test_what_an_attack_would_not_follow_is_refused(attack, trained_net, digits)
         attack(table)
 
 
+@pytest.mark.parametrize("name", ["fgsm", "bim", "bim-l2", "pgd", "pgd-l1", "deepfool-linf", "fmn-linf"])
+def test_labels_are_taken_in_every_form_of_art_and_checked(name, classifier, digits):
+    """ART takes the label -1 for the last class, and ends in an IndexError where an index is too large."""
+    x, y = digits[2][:6], digits[3][:6]
+    steps = {} if attacks.ATTACKS[name].max_iter is None else {"max_iter": 3}
+    attack = attacks.create(name, classifier, 0.1 if attacks.ATTACKS[name].bounded else None, **steps)
+
+    def made(labels):
+        np.random.seed(0)
+        return attack.generate(x, labels)
+
+    for form in (y.tolist(), y[:, None], y.astype(np.float32), np.eye(10)[y], np.eye(10, dtype=np.float32)[y].tolist()):
+        np.testing.assert_array_equal(made(form), made(y))
+    for wrong, said in (
+        (y - 10, r"y must lie in 0\.\.9"),
+        (y + 10, r"y must lie in 0\.\.9"),
+        (y[:4], "6 labels"),
+        (y + 0.5, "whole"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            made(wrong)
+    if hasattr(attack, "beat"):
+        with pytest.raises(ValueError, match=r"y must lie in 0\.\.9"):
+            attack.beat(x, y - 10)
+
+
+@pytest.mark.parametrize("name", ["fgsm", "bim", "pgd-l2"])
+def test_a_mask_is_broadcast_and_what_is_no_mask_is_refused(name, classifier, digits):
+    x, y = digits[2][:4], digits[3][:4]
+    attack = attacks.create(name, classifier, 0.3)
+    whole = np.zeros_like(x)
+    whole[..., :4] = 1
+
+    def made(mask):
+        np.random.seed(0)
+        return attack.generate(x, y, mask=mask)
+
+    wanted = made(whole)
+    assert (wanted[..., 4:] == x[..., 4:]).all() and (wanted != x).any()
+    for mask in (whole[:1], whole[0], whole[0, 0, :1], whole[0, 0, 0], whole.astype(bool), whole[0].tolist()):
+        np.testing.assert_array_equal(made(mask), wanted)
+    with pytest.raises(
+        ValueError, match=r"mask must have the shape of the images \(4, 1, 8, 8\) or of one, not \(3,\)"
+    ):
+        made(np.ones(3))
+    with pytest.raises(ValueError, match="takes no maks"):
+        attack.generate(x, y, maks=whole)
+
+
 @pytest.mark.parametrize("attack", [attacks.DeepFool, attacks.CarliniWagnerL2])
 def test_a_model_of_one_output_is_refused(attack, digits):
     module = nn.Sequential(nn.Flatten(), nn.Linear(64, 1))
