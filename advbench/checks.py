@@ -79,8 +79,8 @@ def labels(y: np.ndarray, n: int, classes: int, name: str = "y") -> np.ndarray:
     y = y[:, 0] if y.shape == (n, 1) else y
     if y.shape != (n,):
         raise ValueError(f"{name} must hold {n} labels, as indices or one-hot rows of {classes}, not shape {y.shape}")
-    if not np.issubdtype(y.dtype, np.integer) and not np.array_equal(y, np.floor(y)):
-        raise ValueError(f"{name} must be whole numbers")
+    if y.dtype.kind not in "biuf" or not np.array_equal(y, np.floor(y)):
+        raise ValueError(f"{name} must be whole numbers, found {y.dtype} such as {y.flat[0]!s}")
     if n and (y.min() < 0 or y.max() >= classes):
         raise ValueError(f"{name} must lie in 0..{classes - 1}, found {y.min()}..{y.max()}")
     return y.astype(np.int64)

@@ -30,11 +30,24 @@ def test_a_nan_among_good_pixels_is_found():
 
 
 @pytest.mark.parametrize(
-    "y, said", [([0, 3], r"0\.\.2, found 0\.\.3"), ([-1, 0], "found -1"), ([0], "2 labels"), ([0.5, 1], "whole")]
+    "y, said",
+    [
+        ([0, 3], r"0\.\.2, found 0\.\.3"),
+        ([-1, 0], "found -1"),
+        ([0], "2 labels"),
+        ([0.5, 1], "whole numbers, found float64 such as 0.5"),
+        ([np.nan, 1], "whole"),
+        (["cat", "dog"], "whole numbers, found <U3 such as cat"),
+    ],
 )
 def test_wrong_labels_are_named(y, said):
     with pytest.raises(ValueError, match=f"^labels .*{said}"):
         checks.labels(np.array(y), 2, 3, "labels")
+
+
+@pytest.mark.parametrize("y", [[True, False], [[1], [0]], [1.0, 0.0], np.array([1, 0], np.uint8)])
+def test_indices_have_many_types(y):
+    np.testing.assert_array_equal(checks.labels(np.array(y), 2, 3), [1, 0])
 
 
 def test_one_hot_rows_are_labels():

@@ -7,7 +7,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from advbench.errors import did_you_mean
+from advbench.errors import UsageError, did_you_mean
 
 if TYPE_CHECKING:
     from advbench.models.tapped import TappedModule
@@ -82,7 +82,7 @@ def create(name: str | ModelSpec, seed: int = 0) -> TappedModule:
     """A report model with freshly drawn weights, in eval mode; the global random state is left as it was.
 
     :param name: a registry name (its report's form), or a whole specification.
-    :raises UsageError: for an unknown name.
+    :raises UsageError: for an unknown name, or a mean or std of another number of channels than the images.
     """
     import torch
 
@@ -91,11 +91,15 @@ def create(name: str | ModelSpec, seed: int = 0) -> TappedModule:
         raise did_you_mean("model", known, list(MODELS))
     entry = _ENTRIES[known]
     spec = ModelSpec(known, entry.input_shape, 10, *entry.channels) if isinstance(name, str) else name
+    channels = spec.input_shape[0]
+    for field, values in (("mean", spec.mean), ("std", spec.std)):
+        if len(values) not in (1, channels):
+            raise UsageError(f"{field} of {known} must have one number a channel ({channels}), found {len(values)}")
     module, _, kind = entry.kind.partition(":")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         network = getattr(import_module(f"advbench.models.{module}"), kind)
-        return network(spec.classes, spec.input_shape[0], spec.mean, spec.std).eval()
+        return network(spec.classes, channels, spec.mean, spec.std).eval()
 
 
 def save(path: Path, module: TappedModule, spec: ModelSpec) -> None:

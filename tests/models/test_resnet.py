@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
@@ -38,6 +40,13 @@ def test_normalisation_is_inside():
     spec = models.ModelSpec("resnet32", mean=(0.1, 0.2, 0.3), std=(0.5, 0.25, 0.125))
     normalised = models.create(spec).stages[0][0](torch.full((1, 3, 1, 1), 0.35)).flatten()
     torch.testing.assert_close(normalised, torch.tensor([0.5, 0.6, 0.4]))
+
+
+@pytest.mark.parametrize("field", ["mean", "std"])
+def test_one_channel_is_not_normalised_as_three(field):
+    spec = replace(models.ModelSpec("resnet32", (1, 16, 16), mean=(0.5,), std=(0.5,)), **{field: (0.5, 0.5, 0.5)})
+    with pytest.raises(UsageError, match=rf"{field} of resnet32 must have one number a channel \(1\), found 3"):
+        models.create(spec)
 
 
 def test_an_unknown_name_says_what_was_meant():
