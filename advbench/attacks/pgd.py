@@ -27,10 +27,21 @@ _HOOKS = (
 )
 
 
-def pgd(classifier: PyTorchClassifier, **parameters: Any) -> PGD | ProjectedGradientDescentNumpy:
+def pgd(classifier: PyTorchClassifier, **parameters: Any) -> PGD | NumpyPGD:
     """The attack on a classifier; ART's NumPy version where preprocessing is not in PyTorch, as ART itself chooses."""
-    kind = PGD if classifier.all_framework_preprocessing else ProjectedGradientDescentNumpy
+    kind = PGD if classifier.all_framework_preprocessing else NumpyPGD
     return kind(classifier, **parameters)
+
+
+class NumpyPGD(ProjectedGradientDescentNumpy):
+    """ART's attack for a classifier whose preprocessing is not in PyTorch; its arguments are checked as in :class:`PGD`."""
+
+    def generate(self, x: np.ndarray, y: np.ndarray | None = None, **kwargs: Any) -> np.ndarray:
+        """The parameters, the result and the errors are those of :meth:`PGD.generate`."""
+        x = checks.in_range(x, "x", self.estimator.clip_values)
+        if y is not None:
+            y = checks.arts_labels(y, len(x), self.estimator.nb_classes)
+        return super().generate(x, y, mask=mask_alone(self, kwargs, x))
 
 
 class PGD(ProjectedGradientDescentPyTorch):

@@ -117,6 +117,25 @@ def test_labels_are_taken_in_every_form_of_art_and_checked(name, classifier, dig
 
 
 @pytest.mark.parametrize("name", ["fgsm", "bim", "pgd-l2"])
+def test_behind_preprocessing_in_numpy_arguments_are_checked_as_well(name, trained_net, digits):
+    attack = attacks.create(name, ours(trained_net, preprocessing_defences=SpatialSmoothing()), 0.1)
+    x, y = digits[2][:4], digits[3][:4]
+    assert (attack.generate(x, y) != x).any()
+    for given, said in (
+        ((x * 255, y), "divide by 255"),
+        ((x, y - 10), r"y must lie in 0\.\.9"),
+        ((x, y[:2]), "4 labels"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            attack.generate(*given)
+    with pytest.raises(ValueError, match="takes no maks"):
+        attack.generate(x, y, maks=x)
+    mask = np.zeros(SHAPE, np.float32)
+    mask[..., :4] = 1
+    np.testing.assert_array_equal(attack.generate(x, y, mask=mask)[..., 4:], x[..., 4:])
+
+
+@pytest.mark.parametrize("name", ["fgsm", "bim", "pgd-l2"])
 def test_a_mask_is_broadcast_and_what_is_no_mask_is_refused(name, classifier, digits):
     x, y = digits[2][:4], digits[3][:4]
     attack = attacks.create(name, classifier, 0.3)
