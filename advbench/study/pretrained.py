@@ -59,6 +59,7 @@ class Pretrained:
         if not self.recipe:
             trained = zoo.card(networks[self.base[0]]).config
             fields = {name: trained[name] for name in self.fixed(config) if name in trained}
+            fields |= {"seeds": 1} if "seeds" in fields else {}  # the zoo has one training of each
         if preset == "quick":
             fields |= self.quick
         return type(config)(**{**config.model_dump(), **fields})

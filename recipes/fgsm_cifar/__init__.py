@@ -34,7 +34,8 @@ def fgsm_cifar(study: Study[FgsmCifar]) -> None:
     config, made, future = study.config, Networks(study), Future(study)
     seeds = range(study.seed, study.seed + config.seeds)
     networks = [regime for regime in (STANDARD, *(READINGS[name] for name in config.readings)) if made.has(regime)]
-    trained = list(product([*networks, AVERAGE] if config.pooling else networks, seeds))
+    pooled = [AVERAGE] if config.pooling and made.has(AVERAGE) else []
+    trained = list(product([*networks, *pooled], seeds))
 
     first = [(Networks.network, made, regime, seed) for regime, seed in trained if regime.crafted_on != "trained"]
     later = [(Networks.network, made, regime, seed) for regime, seed in trained if regime.crafted_on == "trained"]

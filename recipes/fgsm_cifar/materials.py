@@ -233,7 +233,6 @@ PRETRAINED = Pretrained(
         *("dynamic_images", "pooling", "seeds"),
     ),
     quick={
-        "seeds": 1,
         "pooling": False,
         "test_images": 600,
         "readings": ("V1", "V2", "V3", "V1 dynamic"),

@@ -235,13 +235,6 @@ PRETRAINED = Pretrained(
         ),
         *("seeds", "variants", "variant_seeds", "ensemble"),
     ),
-    quick={
-        "seeds": 1,
-        "t": (0.04, 0.08, 0.16),
-        "variants": (),
-        "test_images": 2000,
-        "pgd_images": 200,
-        "pgd_steps": 20,
-    },
+    quick={"t": (0.04, 0.08, 0.16), "variants": (), "test_images": 2000, "pgd_images": 200, "pgd_steps": 20},
     measured=measured,
 )

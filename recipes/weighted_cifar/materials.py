@@ -210,7 +210,6 @@ PRETRAINED = Pretrained(
         *("training_pgd_steps", "several_alpha", "seeds"),
     ),
     quick={
-        "seeds": 1,
         "test_images": 3000,
         "variant_images": 500,
         "alphas": (0.25, 0.5, 0.75),

@@ -286,6 +286,14 @@ def test_the_zoo_has_what_a_study_of_the_networks_of_another_one_stands_on():
             assert set(recipe.pretrained.base) <= set(found), recipe.name
 
 
+def test_a_study_counts_on_one_training_of_each_network_in_the_zoo():
+    for recipe in study.every():
+        config = recipe.preset("paper")
+        if recipe.pretrained is not None and "seeds" in type(config).model_fields:
+            found = zoo.of_recipe(recipe.name, recipe.dataset, 0)
+            assert config.seeds > 1 == recipe.pretrained.config(config, "paper", found).seeds
+
+
 def test_fields_of_training_are_fields_of_the_config():
     for recipe in study.every():
         if recipe.pretrained is not None:
