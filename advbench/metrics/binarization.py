@@ -52,7 +52,7 @@ class BinarizedModel(nn.Module):
         """The input of the readout (N, D) for images (N, C, H, W)."""
         self._seen = None
         with calling_model():
-            logits = self.module(x)
+            logits = self.module(x.clone())  # a clone: the model may change its input in place
         seen = logits if self._seen is None or len(self._seen) != len(x) else self._seen
         found = seen.flatten(1).float()
         wide = self.weight.shape[-1]

@@ -135,6 +135,13 @@ def test_a_network_that_does_not_run_with_a_hook_is_read_at_its_logits(part):
     assert check.figure.n == 2
 
 
+@pytest.mark.parametrize("change", [lambda x: x.sub_(0.5).mul_(2), lambda x: x.mul_(0.5), nn.ReLU(inplace=True)])
+def test_a_model_that_changes_its_input_in_place_leaves_the_images_as_they_are(trained_net, part, change):
+    classifier, x = around(trained_net, change), part[0][:4].copy()
+    binarization_test(classifier, pgd, x, EPS, "linf", 0, copies=20, steps=2)
+    np.testing.assert_array_equal(x, part[0][:4])
+
+
 @pytest.mark.parametrize("order", [(0, 1, 2), (2, 1, 0)])
 def test_the_planted_image_is_just_beyond_the_boundary(order):
     """On the pixels themselves: the readout is the largest margin between the copies and the planted image."""
