@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
+from conftest import Around
 from torch import nn
 
 import advbench
@@ -15,17 +16,6 @@ from advbench.metrics import where
 
 EPS = (8 / 255, 24 / 255)
 QUICK = {"eps": EPS, "attacks": "pgd", "checks": 2}
-
-
-class Around(nn.Module):
-    """A network with something done to its images first."""
-
-    def __init__(self, net, change):
-        super().__init__()
-        self.net, self.change = net, change
-
-    def forward(self, x):
-        return self.net(self.change(x))
 
 
 def noisy(x, sigma=0.2):
