@@ -6,8 +6,9 @@ import pickle
 import pickletools
 import re
 from _compat_pickle import IMPORT_MAPPING, NAME_MAPPING  # torch.save writes the names of Python 2
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
+from itertools import takewhile
 from pathlib import Path
 from typing import IO, Any
 from zipfile import BadZipFile, ZipFile, is_zipfile
@@ -16,6 +17,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from advbench.errors import UsageError
 from advbench.files import first_line
@@ -39,6 +41,7 @@ _STAND_INS: dict[str, Callable[..., Any]] = {  # of containers, which torch fill
     "collections.deque": lambda *_: [],
 }
 _NUMBER = re.compile(r"(?<=[a-z])\.(?=\d)")  # norm.1, as names of torchvision were once written
+_WRAPPERS = re.compile(r"(?<![^.])(module|_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.")
 
 
 class State(dict[str, Any]):
@@ -92,7 +95,7 @@ def read(path: Path) -> State:
         state.notes += (f"{path.name} IS DAMAGED: {damage}",)
     for prefix in _PREFIXES:
         if all(name.startswith(prefix) for name in state if name not in _COUNTERS):
-            state = _without(prefix, state)
+            state = _moved(state, prefix)
     return state
 
 
@@ -106,15 +109,14 @@ def _damage(path: Path) -> str:
     return "" if damaged is None else f"the checksum of {damaged} in it is wrong"
 
 
-def _without(prefix: str, state: State) -> State:
-    """The entries under a prefix, without it."""
-    bare = State({name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)})
-    if state._metadata is not None:
-        bare._metadata = {
-            f"{name}.".removeprefix(prefix).removesuffix("."): value for name, value in state._metadata.items()
-        }
-    bare.notes = state.notes
-    return bare
+def _moved(state: State, old: str, new: str = "") -> State:
+    """The entries under a prefix, under another."""
+    moved = State({new + name.removeprefix(old): value for name, value in state.items() if name.startswith(old)})
+    if state._metadata is not None:  # whose names lack the dot at the end
+        modules = ((f"{name}.", value) for name, value in state._metadata.items())
+        moved._metadata = {(new + name.removeprefix(old)).removesuffix("."): value for name, value in modules}
+    moved.notes = state.notes
+    return moved
 
 
 def _is_safetensors(path: Path) -> bool:
@@ -249,7 +251,9 @@ def _state_dicts(found: dict[Any, Any], name: str = "", depth: int = 0) -> Itera
 
 
 def fill(module: nn.Module, state: dict[str, Any], path: Path) -> tuple[str, ...]:
-    """Put a state dict into a module: what ``load_state_dict`` takes, and names that differ in a prefix, or as norm.1 and norm1, alone.
+    """Put a state dict into a module: what ``load_state_dict`` takes, and names that differ in wrappers alone.
+
+    A tensor that the module has under several names may be in the file once, as ``safetensors.torch.save_model`` writes it.
 
     Returns what was opened and left out, one sentence each.
 
@@ -257,6 +261,9 @@ def fill(module: nn.Module, state: dict[str, Any], path: Path) -> tuple[str, ...
     """
     wanted = module.state_dict()
     filled = renamed(state, wanted)
+    for names in _shared(wanted):
+        if held := [name for name in names if name in filled]:
+            filled.update({name: filled[held[0]] for name in names if name not in filled})
     # a file without versions is most likely of today, else from before there were versions
     versions = (getattr(wanted, "_metadata", None), None) if filled._metadata is None else (filled._metadata,)
     for version in versions:
@@ -266,13 +273,31 @@ def fill(module: nn.Module, state: dict[str, Any], path: Path) -> tuple[str, ...
         except Exception as error:  # a module's own hooks may raise anything
             failure = error
         else:
-            return (*filled.notes, *_roundings(filled, wanted, path))
+            return (*filled.notes, *_roundings(filled, wanted, path), *_conflicts(filled, wanted, path))
     lines = str(failure).splitlines()
     opened = f" ({'; '.join(filled.notes)})" if filled.notes else ""
     raise UsageError(
         f"{path} holds the weights of another network than {type(module).__name__}: "
         f"{_problems(filled, wanted) or lines[-1].strip()}{opened}"
     ) from failure
+
+
+def _shared(wanted: dict[str, Any]) -> list[list[str]]:
+    """The names under which a module has one and the same tensor, where there are several."""
+    names: dict[tuple[Any, ...], list[str]] = {}
+    for name, own in wanted.items():
+        if isinstance(own, Tensor) and not is_lazy(own) and own.data_ptr():
+            names.setdefault((own.data_ptr(), own.shape, own.stride()), []).append(name)
+    return [group for group in names.values() if len(group) > 1]
+
+
+def _conflicts(state: dict[str, Any], wanted: dict[str, Any], path: Path) -> list[str]:
+    """A sentence for each tensor of a module of which a file that was loaded has several values."""
+    return [
+        f"{path.name} HOLDS DIFFERENT VALUES OF {' AND '.join(names)}, one tensor of the model: the last counts"
+        for names in _shared(wanted)
+        if any(not torch.equal(state[names[0]].to(wanted[name]), state[name].to(wanted[name])) for name in names[1:])
+    ]
 
 
 def _roundings(state: dict[str, Any], wanted: dict[str, Any], path: Path) -> list[str]:
@@ -293,7 +318,7 @@ def _roundings(state: dict[str, Any], wanted: dict[str, Any], path: Path) -> lis
 
 
 def renamed(state: dict[str, Any], wanted: dict[str, Any]) -> State:
-    """The state dict under the names of a module, where these differ in a prefix, or as norm.1 and norm1, alone.
+    """The state dict under the names of a module, where these differ in a prefix, in wrappers, or as norm.1 and norm1, alone.
 
     Where the file has more than what is under the prefix, as the weights of a loss beside those of a model, that is left out.
     """
@@ -302,18 +327,32 @@ def renamed(state: dict[str, Any], wanted: dict[str, Any]) -> State:
     first = next(iter(wanted), "")
     prefixes = [name.removesuffix(first) for name in state if name.endswith(f".{first}")] if first not in state else []
     for prefix in sorted(prefixes, key=_rank):
-        bare = _without(prefix, found)
+        bare = _moved(found, prefix)
         if bare.keys() == wanted.keys():
             if others := [name for name in state if not name.startswith(prefix)]:
                 bare.notes += (
                     f"taken is what begins with {prefix!r}; left out: {len(others)} ({', '.join(others[:2])})",
                 )
             return bare
-    numbered = {_NUMBER.sub("", name): name for name in wanted if name not in state}
+    moved = _moved(found, _common(state), _common(wanted))
+    if moved.keys() == wanted.keys():
+        return moved
+    ours = {_plain(name): name for name in wanted if name not in state}
     for name in state.keys() - wanted.keys():
-        if (other := numbered.get(_NUMBER.sub("", name))) is not None:
+        if (other := ours.get(_plain(name))) is not None:
             found[other] = found.pop(name)
     return found
+
+
+def _common(names: Iterable[str]) -> str:
+    """The prefix that all names have."""
+    parts = zip(*(name.split(".")[:-1] for name in names), strict=False)
+    return "".join(f"{part[0]}." for part in takewhile(lambda part: len(set(part)) == 1, parts))
+
+
+def _plain(name: str) -> str:
+    """A name without what ``DataParallel`` and others put into it around a part of a model."""
+    return _NUMBER.sub("", _WRAPPERS.sub("", name))
 
 
 def _problems(state: dict[str, Any], wanted: dict[str, Any]) -> str:

@@ -301,7 +301,8 @@ def test_names_with_a_number_apart_are_those_of_today(tmp_path):
     net.add_module("block", nn.ModuleDict({"norm1": nn.Linear(2, 2), "norm11": nn.Linear(2, 2)}))
     state = {re.sub(r"norm(\d)", r"norm.\1", name): value for name, value in net.state_dict().items()}
     assert weights.renamed(state, net.state_dict()).keys() == net.state_dict().keys()
-    assert weights.renamed({"layer.1.1.weight": 0}, {"layer.11.weight": 0}).keys() == {"layer.1.1.weight"}
+    found = weights.renamed({"layer.1.1.weight": 0, "head": 1}, {"layer.11.weight": 0, "head": 1})
+    assert found.keys() == {"layer.1.1.weight", "head"}
 
 
 def test_the_published_transform_is_that_of_the_default_weights(monkeypatch):

@@ -9,8 +9,9 @@ from contextlib import suppress
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save_file, save_model
 from torch import nn
+from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import checkpoint_wrapper
 
 from advbench.errors import UsageError
 from advbench.models import weights
@@ -44,6 +45,64 @@ def test_any_number_of_prefixes_is_taken_off(tmp_path, prefix):
     torch.save(under(prefix), tmp_path / "w.pt")
     found, notes = filled(tmp_path / "w.pt")
     assert is_state(found) and notes == ()
+
+
+class Inside(nn.Module):
+    def __init__(self, name):
+        super().__init__()
+        setattr(self, name, network())
+
+
+@pytest.mark.parametrize("name", ["net", "module", "_orig_mod"])
+@pytest.mark.parametrize("written", ["", "module.", "model._orig_mod."])
+def test_a_prefix_that_the_file_lacks_is_added(tmp_path, name, written):
+    torch.save(under(written), tmp_path / "w.pt")
+    for model in (Inside(name), nn.Sequential(nn.Sequential(Inside(name)))):
+        nn.init.zeros_(next(model.parameters()))
+        assert weights.fill(model, weights.read(tmp_path / "w.pt"), tmp_path / "w.pt") == ()
+        assert torch.equal(next(model.parameters()), STATE["0.weight"])
+
+
+@pytest.mark.parametrize("wrap", [nn.DataParallel, torch.compile, checkpoint_wrapper])
+def test_wrappers_around_a_part_of_the_model_are_taken_off(tmp_path, wrap):
+    """As the ImageNet example of PyTorch wraps the features of AlexNet and VGG alone."""
+    trained = nn.Sequential(network(), nn.Linear(2, 2))
+    state = nn.Sequential(wrap(trained[0]), trained[1]).state_dict()
+    torch.save(state, tmp_path / "w.pt")
+    model = nn.Sequential(nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2)), nn.Linear(2, 2))
+    weights.fill(model, weights.read(tmp_path / "w.pt"), tmp_path / "w.pt")
+    assert state.keys() != model.state_dict().keys() or wrap is checkpoint_wrapper  # whose hooks take it off
+    for own, theirs in zip(model.parameters(), trained.parameters(), strict=True):
+        assert torch.equal(own, theirs)
+
+
+def shared():
+    """A network that has one layer under three names, and a weight in two layers."""
+    model = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3), nn.Linear(3, 2))
+    model.head = model.last = model[2]
+    model[1].weight = model[0].weight
+    return model
+
+
+def test_a_tensor_under_several_names_may_be_in_a_file_once(tmp_path):
+    torch.manual_seed(0)
+    trained = shared()
+    save_model(trained, str(tmp_path / "w.safetensors"))
+    torch.save(dict(trained.named_parameters()), tmp_path / "w.pt")
+    for name in ("w.safetensors", "w.pt"):
+        model = shared()
+        weights.fill(model, weights.read(tmp_path / name), tmp_path / name)
+        for own, theirs in zip(model.parameters(), trained.parameters(), strict=True):
+            assert torch.equal(own, theirs)
+
+
+def test_two_values_of_one_tensor_are_said_in_capitals(tmp_path):
+    state = shared().state_dict()
+    torch.save(state, tmp_path / "w.pt")
+    assert weights.fill(shared(), weights.read(tmp_path / "w.pt"), tmp_path / "w.pt") == ()
+    torch.save({**state, "1.weight": state["1.weight"].half() + 1}, tmp_path / "w.pt")
+    (said,) = weights.fill(shared(), weights.read(tmp_path / "w.pt"), tmp_path / "w.pt")
+    assert said == "w.pt HOLDS DIFFERENT VALUES OF 0.weight AND 1.weight, one tensor of the model: the last counts"
 
 
 @pytest.mark.parametrize("other", ["loss.weight", "accuracy.total", "ema_model.0.weight"])
