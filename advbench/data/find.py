@@ -194,6 +194,8 @@ def _folder(path: Path, shape: tuple[int, int, int] | None, labels: Sequence[int
     if others:
         notes = (*notes, f"left out of {path.name}: {', '.join(f'{n} x {kind}' for kind, n in sorted(others.items()))}")
     y = np.array([label for _, label in chosen], np.int64)
+    if twice := [str(label) for label, folders in Counter(labels).items() if folders > 1]:
+        notes = (*notes, f"--labels names output {', '.join(twice)} for more than one class folder")
     if labels:
         return Images(path.name, Pixels(x), np.asarray(labels, np.int64)[y], notes=notes)
     return Images(path.name, Pixels(x), y, len(classes), notes)
