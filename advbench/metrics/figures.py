@@ -11,7 +11,7 @@ import numpy as np
 if TYPE_CHECKING:
     import pandas as pd
 
-Unit = Literal["images", "seeds"]
+Unit = Literal["images", "seeds", "rounds"]
 
 Z95 = 1.959963984540054  # the 97.5 % quantile of the standard normal distribution
 
@@ -61,7 +61,7 @@ COLUMNS = {
 class Figure:
     """One measured number.
 
-    :param n: the number of images, or seeds, behind it.
+    :param n: the number of images, seeds or rounds of a timing behind it.
     :param ci_low: the lower end of its 95 % interval, NaN where none is known.
     :param ci_high: the upper end.
     :param unit: of n.

@@ -51,7 +51,8 @@ def _head(run: dict[str, Any]) -> list[str]:
     versions = ", ".join(f"{name} {number}" for name, number in machine["versions"].items())
     minutes, found = sum(run["seconds"].values()) / 60, verdicts(run["results"])
     reason = f" ({found[0].note})" if found and found[0].note and not config["note"] else ""
-    claimed = f"Of the report's claims: {summary(found)}{reason}. " if found else ""
+    theirs = "the report's" if run["about"]["report"] else "its"
+    claimed = f"Of {theirs} claims: {summary(found)}{reason}. " if found else ""
     made = f" on {machine['made']}" if machine.get("made") else ""
     return [
         f"# {config['recipe']}: preset {config['preset']} on {config['dataset']}, seed {config['seed']}",

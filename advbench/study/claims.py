@@ -95,7 +95,7 @@ def band(reported: float, around: float) -> tuple[float, float]:
 class Verdict:
     """One claim beside what was measured; numbers are NaN where there is none.
 
-    :param n: on how many units the figure rests; the units are images or seeds.
+    :param n: on how many units the figure rests; the units are images, seeds or rounds of a timing.
     :param note: why the run decides nothing, empty where it does.
     :param line: its line in results.csv, whose first line is the header.
     """

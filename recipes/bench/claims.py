@@ -8,7 +8,7 @@ from math import nan
 
 import pandas as pd
 
-from advbench.metrics import Figure, where
+from advbench.metrics import Figure, of_row, where
 from advbench.study import Claim
 
 GRADIENT = ("fgsm", "pgd", "pgd-l2")
@@ -35,7 +35,7 @@ SAYS = {
 def _figure(rows: pd.DataFrame, metric: str, library: str, **columns: object) -> Figure:
     """The figure of the one row with these values, NaN where there is none."""
     found = where(rows, metric=metric, library=library, **columns)
-    return Figure(found.value.iloc[0], int(found.n.iloc[0])) if len(found) else Figure(nan, 0)
+    return of_row(found.iloc[0]) if len(found) else Figure(nan, 0)
 
 
 def cost(id: str, measured: str, library: str, source: str, high: float, **columns: object) -> Claim:

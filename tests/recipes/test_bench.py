@@ -214,3 +214,5 @@ def test_a_network_of_the_user_is_attacked_as_it_is_and_without_taps_has_no_dete
     rows = run.results()
     measured = rows[rows.exhibit.isin(["attacks", "evaluation", "training", "detector"])]
     assert set(measured.model) == {"net.py:make"} and "detector" not in set(measured.exhibit)
+    timed = rows[rows.metric.isin(["cost", "seconds", "limit"]) | (rows.target == "B3")]
+    assert len(timed[timed.target == "B3"]) == 9 and set(timed.unit) == {"rounds"}  # and no number of images

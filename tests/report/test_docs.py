@@ -37,7 +37,7 @@ def test_a_table_without_a_chart_is_beside_the_page(tmp_path):
     assert (page.parent / "plain.csv").read_text() == "defence,gap\nnone,0.333\n"
     assert "Tables: [A plain table](plain.csv)." in page.read_text()
     assert not (page.parent / "one.csv").exists()
-    assert "| claim |" in page.read_text()
+    assert "| claim |" in page.read_text() and "Of its claims: " in page.read_text()
 
 
 def test_a_study_without_claims_has_no_table_of_them(tmp_path):
