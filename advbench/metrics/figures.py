@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import isnan, nan, sqrt
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 
@@ -130,7 +130,7 @@ def mean(values: np.ndarray, unit: Unit = "images") -> Figure:
 
 def of_row(row: pd.Series) -> Figure:
     """The figure of a row of results.csv."""
-    unit: Unit = "seeds" if row.unit == "seeds" else "images"
+    unit: Unit = row.unit if row.unit in get_args(Unit) else "images"
     return Figure(float(row.value), int(row.n), float(row.ci_low), float(row.ci_high), unit)
 
 

@@ -158,7 +158,8 @@ def datasets(
         log.warning("%s", error)
         note = f"{recipe.dataset} could not be had: embedded {data.AUTO_FALLBACK} in its place"
         return *_load(recipe, config, data.AUTO_FALLBACK, None), note
-    note = train.note if name == recipe.dataset else f"{name} instead of the report's {recipe.dataset}, by --dataset"
+    own = f"the report's {recipe.dataset}" if recipe.report else recipe.dataset
+    note = train.note if name == recipe.dataset else f"{name} instead of {own}, by --dataset"
     return train, test, note
 
 
