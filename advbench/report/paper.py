@@ -35,6 +35,7 @@ made = vl_convert.{}
 sys.stdout.buffer.write(made if isinstance(made, bytes) else made.encode())
 """
 _SECONDS = 120  # a chart of ours takes one or two
+_ROOM = {"left": 20, "right": 30, "top": 5, "bottom": 5}  # a viewer's font may be wider than the one that was measured
 
 
 def write_figures(directory: Path, out: Path, form: str = "svg") -> list[Path]:
@@ -63,7 +64,8 @@ def drawn(name: str, spec: dict[str, Any], form: str) -> bytes:
     """
     svg, address = b"", _data_elsewhere(spec)
     if address is None:
-        svg = _made(name, "svg", json.dumps(printable_json(spec)).encode())
+        roomy = {"padding": _ROOM, **spec} if form == "svg" else spec
+        svg = _made(name, "svg", json.dumps(printable_json(roomy)).encode())
         address = next(iter(_ADDRESS.findall(svg.decode())), None)
     if address is not None:
         raise UsageError(f"the chart {name} names {address[:100]}; only a chart that holds all its data is drawn")

@@ -1,9 +1,11 @@
 import csv
 import json
+import re
 
 import pytest
 from click.testing import CliRunner
 from conftest import make_run
+from PIL import Image
 
 from advbench.cli import main
 
@@ -17,6 +19,15 @@ def test_every_chart_and_table_is_written(finished_run, tmp_path, form, begins):
     assert {path.name for path in out.iterdir()} == {f"one.{form}", f"matrix.{form}"} | tables
     assert (out / f"one.{form}").read_bytes().startswith(begins)
     assert set(result.output.split()) == {str(path) for path in out.iterdir()}
+
+
+def test_a_chart_has_room_for_a_wider_font_than_the_one_that_was_measured(finished_run, tmp_path):
+    for form in ("svg", "png"):  # text of a PNG is drawn by then
+        CliRunner().invoke(main, ["report", str(finished_run), "--figures", str(tmp_path), "--format", form])
+    with Image.open(tmp_path / "one.png") as picture:
+        measured = picture.width / 3
+    width = float(re.search(r'width="([\d.]+)"', (tmp_path / "one.svg").read_text())[1])
+    assert width == pytest.approx(measured + 15 + 25, abs=1)
 
 
 def test_a_table_says_what_the_run_says(finished_run, tmp_path):
