@@ -18,7 +18,7 @@ def programs(page):
 
 
 def test_the_code_for_a_model_of_ones_own_runs(trained_net, digits, capsys):
-    given = {"my_module": trained_net, "x": digits[2][:64], "y": digits[3][:64]}
+    given = {"my_module": trained_net, "x": digits[2][:24], "y": digits[3][:24]}
     (program,) = programs(DOCS / "own-model.md")
     first, *_ = programs(ROOT / "README.md")
     assert first.splitlines()[:-1] == program.splitlines()[:-1] and len(first.splitlines()) == 4
