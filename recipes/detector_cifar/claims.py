@@ -7,7 +7,7 @@ from functools import partial
 
 import pandas as pd
 
-from advbench.metrics import Figure, difference, lead, lowest, where
+from advbench.metrics import Figure, difference, lead, lowest, over_seeds, where
 from advbench.study import Claim
 
 GRADIENT, DEEPFOOL = ("fgsm", "bim", "bim-l2"), ("deepfool-l2", "deepfool-linf")
@@ -28,11 +28,14 @@ def of_strong(limit: float, rows: pd.DataFrame) -> Figure | None:
 
 def lead_over(best: int, attacks: Sequence[str], rows: pd.DataFrame) -> Figure | None:
     """The largest lead of another depth over the one that is best in the report, of means over the seeds."""
-    seen = where(rows, exhibit="depth", attack=tuple(attacks))
-    by_depth = seen.groupby(["attack", "position"]).value.mean().unstack()
-    if by_depth.shape[1] < 2 or best not in by_depth:
-        return None
-    return Figure(float((by_depth.max(axis=1) - by_depth[best]).max()), 0)
+    depths = where(rows, exhibit="depth", attack=tuple(attacks)).groupby(["attack", "position"])
+    found = {(attack, position): over_seeds(part) for (attack, position), part in depths}
+    leads = [
+        difference(figure, found[attack, best])
+        for (attack, position), figure in found.items()
+        if position != best and (attack, best) in found
+    ]
+    return max(leads, key=lambda lead: lead.value, default=None)
 
 
 def up_less_down(rows: pd.DataFrame) -> Figure:
