@@ -17,7 +17,6 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
-from torch.nn.parameter import is_lazy
 
 from advbench.errors import UsageError
 from advbench.files import first_line
@@ -286,18 +285,22 @@ def _shared(wanted: dict[str, Any]) -> list[list[str]]:
     """The names under which a module has one and the same tensor, where there are several."""
     names: dict[tuple[Any, ...], list[str]] = {}
     for name, own in wanted.items():
-        if isinstance(own, Tensor) and not is_lazy(own) and own.data_ptr():
-            names.setdefault((own.data_ptr(), own.shape, own.stride()), []).append(name)
+        with suppress(AttributeError, RuntimeError, ValueError):  # no tensor, or one without an address: sparse or lazy
+            if own.data_ptr():
+                names.setdefault((own.data_ptr(), own.shape, own.stride()), []).append(name)
     return [group for group in names.values() if len(group) > 1]
 
 
 def _conflicts(state: dict[str, Any], wanted: dict[str, Any], path: Path) -> list[str]:
     """A sentence for each tensor of a module of which a file that was loaded has several values."""
-    return [
-        f"{path.name} HOLDS DIFFERENT VALUES OF {' AND '.join(names)}, one tensor of the model: the last counts"
-        for names in _shared(wanted)
-        if any(not torch.equal(state[names[0]].to(wanted[name]), state[name].to(wanted[name])) for name in names[1:])
-    ]
+    said = []
+    for names in _shared(wanted):
+        values = [state[name].to(wanted[name]) for name in names if isinstance(state.get(name), Tensor)]
+        if any(not torch.equal(values[0], other) for other in values[1:]):
+            said.append(
+                f"{path.name} HOLDS DIFFERENT VALUES OF {' AND '.join(names)}, one tensor of the model: the last counts"
+            )
+    return said
 
 
 def _roundings(state: dict[str, Any], wanted: dict[str, Any], path: Path) -> list[str]:
