@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from advbench.study.claims import NOT_MEASURED, Verdict, verdicts
+from advbench.study.claims import NOT_MEASURED, OPEN, Verdict, verdicts
 from advbench.study.schema import read_results
 
 
@@ -18,14 +18,19 @@ class Committed:
 
 
 def committed(recipe: str, results: Path) -> list[Committed]:
-    """The verdicts of the run in the recipe's folder; of what it did not measure, those of the runs in folders inside.
+    """The verdicts of the run in the recipe's folder; where it did not decide, those of the runs in folders inside.
 
+    A further run gives the claims that the first did not measure, and decides those that the first left open.
     :param results: holds RECIPE/results.csv, and RECIPE/NAME/results.csv for further runs.
     """
     found = _by_claim(recipe, results)
     for further in sorted(path.parent for path in (results / recipe).glob("*/results.csv")):
         for id, others in _by_claim(f"{recipe}/{further.name}", results).items():
-            if id in found and all(each.verdict.word == NOT_MEASURED for each in found[id]):
+            if id not in found:
+                continue
+            before, after = ([each.verdict.word for each in verdicts] for verdicts in (found[id], others))
+            decides = OPEN in before and not {OPEN, NOT_MEASURED} & set(after)
+            if decides or set(before) == {NOT_MEASURED}:
                 found[id] = others
     return [each for own in found.values() for each in own]
 

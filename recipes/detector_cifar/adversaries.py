@@ -55,7 +55,8 @@ def grids_of(config: DetectorConfig) -> list[list[Adversary]]:
     """The adversaries of the report at the eps that a config names: a list for each attack, by growing eps (section 4)."""
     grids = {"fgsm": config.eps_fgsm, "bim": config.eps_bim, "bim-l2": config.eps_bim_l2}
     bounded = [[Adversary(attack, eps) for eps in grid] for attack, grid in grids.items() if grid]
-    return [*bounded, [Adversary("deepfool-l2")], [Adversary("deepfool-linf")]]
+    deepfool = [[Adversary("deepfool-l2")], [Adversary("deepfool-linf")]]
+    return [*bounded, *(deepfool if config.deepfool else [])]
 
 
 class StaticDetectors(Materials[T], ABC):

@@ -18,9 +18,14 @@ def clean(rows: pd.DataFrame) -> Figure | None:
 
 
 def of_strong(limit: float, rows: pd.DataFrame) -> Figure | None:
-    """The lowest detectability of an adversary that leaves accuracy below a limit; None where one has no detector."""
+    """The lowest detectability of an adversary that leaves accuracy below a limit.
+
+    None where one has no detector, or where the run left out one of the five.
+    """
     part = where(rows, exhibit="detection")
     under = where(part, metric="predictive_accuracy")[["attack", "eps", "value"]]
+    if set(under.attack) < {*GRADIENT, *DEEPFOOL}:
+        return None
     strong = under[under.value < limit].drop(columns="value")
     seen = where(part, metric="detectability").merge(strong, on=["attack", "eps"])
     return lowest(seen) if len(seen) == len(strong) else None

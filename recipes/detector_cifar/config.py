@@ -33,6 +33,7 @@ class DetectorConfig(Config):
     eps_fgsm: tuple[Eps, ...] = (1 / 255, 2 / 255, 3 / 255, 4 / 255)
     eps_bim: tuple[Eps, ...] = (1 / 255, 2 / 255, 3 / 255, 4 / 255)
     eps_bim_l2: tuple[Eps, ...] = (20 / 255, 40 / 255, 60 / 255, 80 / 255)
+    deepfool: bool = Field(True, description="in l2 and l-inf; an attack with an eps is left out by no eps: '[]'")
     detector_epochs: PositiveInt = 20
     detector_lr: float = Field(1e-4, gt=0)
     detector_batch: PositiveInt = Field(128, description="half of it adversarial")
@@ -58,6 +59,9 @@ class DetectorCifar(FromZoo, DetectorConfig):
     sigmas: tuple[Unit, ...] = tuple(i / 10 for i in range(11))
     sigma_images: PositiveInt | None = None
     check_iterations: PositiveInt = Field(40, description="of the dynamic adversary with step eps / 4 (finer steps)")
+    check_sigmas: tuple[Unit, ...] | None = Field(
+        None, description="at which it takes finer steps; null: where each detector is worst"
+    )
     min_successes: PositiveInt = Field(100, description="successful adversarial images below which a sigma is left out")
 
     @property

@@ -127,8 +127,8 @@ def dynamic_adversary(rows: pd.DataFrame, made: Detectors) -> Shown | None:
 @exhibit("Which attack would break this? A finer step")
 def finer_steps(rows: pd.DataFrame, made: Detectors) -> Shown | None:
     """The dynamic adversary of the report takes steps as large as its bound of 1/255 (a quarter of one of 16/255). Here each
-    detector meets it again at its worst sigma, with a quarter of that step and more iterations; alpha is the step in units
-    of 1/255."""
+    detector meets it again with a quarter of that step and more iterations, at its worst sigma or at those of check_sigmas;
+    alpha is the step in units of 1/255."""
     part = where(rows, exhibit="finer steps")
     if part.empty:
         return None

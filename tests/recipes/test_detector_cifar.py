@@ -91,6 +91,19 @@ def test_the_rows_say_what_they_are(run):
     assert set(rows.target.dropna()) == {f"M{i}" for i in range(1, 10)}
 
 
+def test_adversaries_and_finer_steps_are_left_out_where_the_config_says_so(tmp_path):
+    out = tmp_path / "bim"
+    fewer = {**TINY, "eps_fgsm": "[]", "eps_bim": "[1/255]", "eps_bim_l2": "[]", "deepfool": "false", "depths": "[]"}
+    arguments = ["recipe", "detector-cifar", "--dataset", "digits", "--device", "cpu", "--out", str(out)]
+    result = CliRunner().invoke(main, [*arguments, *settings(fewer), "--set", "check_sigmas=[0.5]"])
+    assert result.exit_code == 0, result.output
+    rows = pd.read_csv(out / "results.csv")
+    assert set(rows.attack.dropna()) == {"bim", "dynamic"}
+    assert set(rows[rows.exhibit == "finer steps"].sigma) == {0.5}
+    claims = rows[rows.target.notna()].set_index("target").value
+    assert claims[["M2", "M3", "M4", "M5", "M6", "M7"]].isna().all() and claims["M1"] > 0
+
+
 def test_deepfool_brings_accuracy_to_zero_in_the_results(run):
     rows = pd.read_csv(run / "results.csv")
     under = rows[(rows.exhibit == "detection") & (rows.metric == "predictive_accuracy")].set_index("attack").value
@@ -200,10 +213,12 @@ def fig2(attack, eps, accuracy, seen):
 
 
 def test_the_verdicts_follow_the_claims_on_figure_2():
-    rows = fig2("fgsm", 0.01, 0.5, 0.6) + fig2("bim", 0.01, 0.2, 0.82) + fig2("deepfool-l2", None, 0.0, 0.95)
+    others = fig2("bim-l2", 0.1, 0.2, 0.9) + fig2("deepfool-linf", None, 0.0, 0.95)
+    rows = fig2("fgsm", 0.01, 0.5, 0.6) + fig2("bim", 0.01, 0.2, 0.82) + fig2("deepfool-l2", None, 0.0, 0.95) + others
     assert words(rows)[1:3] == [("M2", "holds"), ("M3", "holds")]
-    rows = fig2("bim", 0.01, 0.2, 0.75) + fig2("deepfool-l2", None, 0.05, 0.8)
+    rows = fig2("fgsm", 0.01, 0.5, 0.6) + fig2("bim", 0.01, 0.2, 0.75) + fig2("deepfool-l2", None, 0.05, 0.8) + others
     assert words(rows)[1:3] == [("M2", "missed"), ("M3", "missed")]
+    assert words(rows[2:])[1:3] == [("M2", "not measured"), ("M3", "not measured")], "FGSM was left out"
     assert [word for _, word in words([])[1:]] == ["not measured"] * 9
 
 

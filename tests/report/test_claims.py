@@ -64,6 +64,28 @@ def test_a_further_run_decides_what_the_first_did_not_measure_and_nothing_else(t
     assert "[`detector-cifar/another`](results/detector-cifar/another/README.md)" in page
 
 
+@pytest.mark.parametrize(
+    ("lead", "low", "high", "folder", "word"),
+    [
+        (0.15, 0.14, 0.16, "detector-cifar/more", "holds"),
+        (0.05, 0.04, 0.06, "detector-cifar/more", "missed"),
+        (0.11, 0.09, 0.13, "detector-cifar", "open"),
+        (float("nan"), float("nan"), float("nan"), "detector-cifar", "open"),
+    ],
+)
+def test_a_further_run_decides_what_the_first_left_open(tmp_path, lead, low, high, folder, word):
+    (tmp_path / "detector-cifar" / "more").mkdir(parents=True)
+    first = tmp_path / "detector-cifar" / "results.csv"
+    table = pd.read_csv(DOCS / "results" / "detector-cifar" / "results.csv")
+    (row,) = table.index[(table.target == "M9") & (table.metric == "its lead over the lowest of the static detector")]
+    table.loc[row, ["value", "ci_low", "ci_high"]] = (0.086, 0.044, 0.127)
+    table.to_csv(first, index=False)
+    table.loc[row, ["value", "ci_low", "ci_high"]] = (lead, low, high)
+    table.to_csv(tmp_path / "detector-cifar" / "more" / "results.csv", index=False)
+    found = [each for each in committed("detector-cifar", tmp_path) if each.verdict.target == "M9"]
+    assert [(each.folder, each.verdict.word) for each in found] == [(folder, "holds"), (folder, word)]
+
+
 def test_every_report_and_every_claim_is_on_the_page():
     page = (DOCS / "claims.md").read_text()
     for recipe in RECIPES:
