@@ -250,7 +250,7 @@ def _state_dicts(found: dict[Any, Any], name: str = "", depth: int = 0) -> Itera
 
 
 def fill(module: nn.Module, state: dict[str, Any], path: Path) -> tuple[str, ...]:
-    """Put a state dict into a module: what ``load_state_dict`` takes, and names that differ in wrappers alone.
+    """Put a state dict into a module: what ``load_state_dict`` takes, and names that differ as :func:`renamed` allows.
 
     A tensor that the module has under several names may be in the file once, as ``safetensors.torch.save_model`` writes it.
 
@@ -259,8 +259,8 @@ def fill(module: nn.Module, state: dict[str, Any], path: Path) -> tuple[str, ...
     :raises UsageError: if they are the weights of another network; the message names the differences.
     """
     wanted = module.state_dict()
-    filled = renamed(state, wanted)
-    for names in _shared(wanted):
+    filled, shared = renamed(state, wanted), _shared(wanted)
+    for names in shared:
         if held := [name for name in names if name in filled]:
             filled.update({name: filled[held[0]] for name in names if name not in filled})
     # a file without versions is most likely of today, else from before there were versions
@@ -272,7 +272,7 @@ def fill(module: nn.Module, state: dict[str, Any], path: Path) -> tuple[str, ...
         except Exception as error:  # a module's own hooks may raise anything
             failure = error
         else:
-            return (*filled.notes, *_roundings(filled, wanted, path), *_conflicts(filled, wanted, path))
+            return (*filled.notes, *_roundings(filled, wanted, path), *_conflicts(filled, shared, path))
     lines = str(failure).splitlines()
     opened = f" ({'; '.join(filled.notes)})" if filled.notes else ""
     raise UsageError(
@@ -291,12 +291,12 @@ def _shared(wanted: dict[str, Any]) -> list[list[str]]:
     return [group for group in names.values() if len(group) > 1]
 
 
-def _conflicts(state: dict[str, Any], wanted: dict[str, Any], path: Path) -> list[str]:
+def _conflicts(state: dict[str, Any], shared: list[list[str]], path: Path) -> list[str]:
     """A sentence for each tensor of a module of which a file that was loaded has several values."""
     said = []
-    for names in _shared(wanted):
-        values = [state[name].to(wanted[name]) for name in names if isinstance(state.get(name), Tensor)]
-        if any(not torch.equal(values[0], other) for other in values[1:]):
+    for names in shared:
+        values = [value for name in names if isinstance(value := state.get(name), Tensor)]
+        if any(not torch.equal(values[0], other.to(values[0])) for other in values[1:]):
             said.append(
                 f"{path.name} HOLDS DIFFERENT VALUES OF {' AND '.join(names)}, one tensor of the model: the last counts"
             )

@@ -143,12 +143,8 @@ def _costs(seconds: pd.DataFrame, unit: str, columns: dict[str, Any]) -> Rows:
             ratio = seconds[library] / seconds[other]
             costs = {"cost": ratio.median(), "cost_lowest": ratio.min(), "cost_highest": ratio.max()}
             for metric, value in costs.items():
-                yield metrics.Figure(value, len(ratio), unit="rounds").row(
-                    metric, **columns, library=library, source=other
-                )
-        yield metrics.Figure(seconds[library].median(), len(seconds), unit="rounds").row(
-            "seconds", **columns, library=library
-        )
+                yield _of_rounds(value, ratio).row(metric, **columns, library=library, source=other)
+        yield _of_rounds(seconds[library].median(), seconds).row("seconds", **columns, library=library)
 
 
 def _multiples(seconds: pd.DataFrame, needed: dict[str, float], steps: int, columns: dict[str, Any]) -> Rows:
@@ -159,12 +155,12 @@ def _multiples(seconds: pd.DataFrame, needed: dict[str, float], steps: int, colu
     """
     bare = {library: seconds[limit] / steps for library, limit in LIMITS.items()}
     for limit in LIMITS.values():
-        yield metrics.Figure(seconds[limit].median(), len(seconds), unit="rounds").row(
-            "seconds", **columns, library=limit
-        )
+        yield _of_rounds(seconds[limit].median(), seconds).row("seconds", **columns, library=limit)
     for library in seconds.drop(columns=list(LIMITS.values())):
         same = library if library in LIMITS else next(iter(LIMITS))
         ratio = seconds[library] / (bare[same] * needed[same])
-        yield metrics.Figure(ratio.median(), len(ratio), unit="rounds").row(
-            "limit", **columns, library=library, source=LIMITS[same]
-        )
+        yield _of_rounds(ratio.median(), ratio).row("limit", **columns, library=library, source=LIMITS[same])
+
+
+def _of_rounds(value: float, rounds: pd.DataFrame | pd.Series) -> metrics.Figure:
+    return metrics.Figure(value, len(rounds), unit="rounds")
