@@ -86,7 +86,7 @@ def configure(preset: C, settings: tuple[str, ...]) -> C:
         return type(preset)(**values)
     except ValidationError as error:
         place = ".".join(str(part) for part in error.errors()[0]["loc"])
-        raise wrong_value(f"--set {place}", error) from error
+        raise wrong_value(f"--set {place}".rstrip(), error) from error  # a rule on several fields has no place
 
 
 def changes(first: Config, other: Config) -> str:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field, PositiveInt
+from pydantic import Field, PositiveInt, model_validator
 
 from advbench.study import Config, Eps, FromZoo, Unit
 from advbench.trainers import Schedule
@@ -39,6 +39,12 @@ class DetectorConfig(Config):
     detector_batch: PositiveInt = Field(128, description="half of it adversarial")
     detector_decay: bool = Field(False, description="let their learning rate fall linearly to zero, step by step")
     detector_bfloat16: bool = Field(False, description="train them in bfloat16 where the processor has it")
+
+    @model_validator(mode="after")
+    def _has_an_adversary(self) -> Self:
+        if not (self.eps_fgsm or self.eps_bim or self.eps_bim_l2 or self.deepfool):
+            raise ValueError("no adversary is left: eps_fgsm, eps_bim and eps_bim_l2 are empty and deepfool is false")
+        return self
 
 
 class DetectorCifar(FromZoo, DetectorConfig):

@@ -104,6 +104,13 @@ def test_adversaries_and_finer_steps_are_left_out_where_the_config_says_so(tmp_p
     assert claims[["M2", "M3", "M4", "M5", "M6", "M7"]].isna().all() and claims["M1"] > 0
 
 
+def test_a_config_without_an_adversary_is_refused(tmp_path):
+    none = {"eps_fgsm": "[]", "eps_bim": "[]", "eps_bim_l2": "[]", "deepfool": "false"}
+    result = CliRunner().invoke(main, ["recipe", "detector-cifar", "--out", str(tmp_path / "none"), *settings(none)])
+    assert result.exit_code == 2 and "advbench: --set: no adversary is left: eps_fgsm" in result.output
+    assert not (tmp_path / "none").exists()
+
+
 def test_deepfool_brings_accuracy_to_zero_in_the_results(run):
     rows = pd.read_csv(run / "results.csv")
     under = rows[(rows.exhibit == "detection") & (rows.metric == "predictive_accuracy")].set_index("attack").value
