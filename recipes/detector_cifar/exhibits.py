@@ -88,7 +88,7 @@ def depth(rows: pd.DataFrame, made: Detectors) -> Shown | None:
     """Mean over detector seeds, with the smallest and the largest. The report: AD(2) is best for the fast and the iterative
     methods, AD(4) for DeepFool."""
     part = in_pixels(where(rows, exhibit="depth"))
-    if part.empty:
+    if part.position.nunique() < 2:
         return None
     mean = part.groupby(["adversary", "position"], as_index=False).value.agg(["mean", "min", "max"])
     band = ("min", "max")
