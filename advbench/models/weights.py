@@ -275,10 +275,10 @@ def fill(module: nn.Module, state: dict[str, Any], path: Path) -> tuple[str, ...
             return (*filled.notes, *_roundings(filled, wanted, path), *_conflicts(filled, shared, path))
     lines = str(failure).splitlines()
     opened = f" ({'; '.join(filled.notes)})" if filled.notes else ""
-    raise UsageError(
-        f"{path} holds the weights of another network than {type(module).__name__}: "
-        f"{_problems(filled, wanted) or lines[-1].strip()}{opened}"
-    ) from failure
+    kind, problems = type(module).__name__, _problems(filled, wanted)
+    if not problems:
+        raise UsageError(f"{path} does not load into {kind}: {lines[-1].strip()}{opened}") from failure
+    raise UsageError(f"{path} holds the weights of another network than {kind}: {problems}{opened}") from failure
 
 
 def _shared(wanted: dict[str, Any]) -> list[list[str]]:

@@ -121,6 +121,16 @@ def test_a_module_that_loads_its_own_way_is_filled_its_own_way(tmp_path):
     assert (model.head.weight == 1).all()
 
 
+@pytest.mark.parametrize("kind", ["meta", "sparse"])
+def test_weights_that_fit_but_cannot_be_copied_are_not_called_another_networks(tmp_path, kind):
+    state = nn.Linear(3, 2).state_dict()
+    state["weight"] = state["weight"].to("meta") if kind == "meta" else state["weight"].to_sparse()
+    torch.save(state, tmp_path / "w.pt")
+    with pytest.raises(UsageError, match=r"w\.pt does not load into Linear: .*weight") as caught:
+        weights.fill(nn.Linear(3, 2), weights.read(tmp_path / "w.pt"), tmp_path / "w.pt")
+    assert "another network" not in str(caught.value)
+
+
 def test_two_values_of_one_tensor_are_said_in_capitals(tmp_path):
     state = shared().state_dict()
     torch.save(state, tmp_path / "w.pt")
