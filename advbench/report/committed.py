@@ -20,19 +20,32 @@ class Committed:
 def committed(recipe: str, results: Path) -> list[Committed]:
     """The verdicts of the run in the recipe's folder; where it did not decide, those of the runs in folders inside.
 
-    A further run gives the claims that the first did not measure, and decides those that the first left open.
+    A further run gives the claims that the first did not measure. It decides one that the first left open with more images
+    or seeds, of several runs the one with the most.
+
     :param results: holds RECIPE/results.csv, and RECIPE/NAME/results.csv for further runs.
     """
-    found = _by_claim(recipe, results)
-    for further in sorted(path.parent for path in (results / recipe).glob("*/results.csv")):
-        for id, others in _by_claim(f"{recipe}/{further.name}", results).items():
-            if id not in found:
-                continue
-            before, after = ([each.verdict.word for each in verdicts] for verdicts in (found[id], others))
-            decides = OPEN in before and not {OPEN, NOT_MEASURED} & set(after)
-            if decides or set(before) == {NOT_MEASURED}:
-                found[id] = others
-    return [each for own in found.values() for each in own]
+    first = _by_claim(recipe, results)
+    folders = sorted(path.parent.name for path in (results / recipe).glob("*/results.csv"))
+    further = [_by_claim(f"{recipe}/{name}", results) for name in folders]
+    return [each for id, own in first.items() for each in _decided(own, [run.get(id, []) for run in further])]
+
+
+def _decided(own: list[Committed], further: list[list[Committed]]) -> list[Committed]:
+    """The verdicts on one claim: those of the first run, or of a further one that may take their place."""
+    words = {each.verdict.word for each in own}
+    if words == {NOT_MEASURED}:
+        return next((run for run in further if run and {each.verdict.word for each in run} != words), own)
+    if OPEN not in words:
+        return own
+    deciding = [run for run in further if run and not {OPEN, NOT_MEASURED} & {each.verdict.word for each in run}]
+    return max([own, *deciding], key=_units)
+
+
+def _units(parts: list[Committed]) -> tuple[bool, float]:
+    """On what the figures of a claim rest, at least: whether on several seeds, and on how many images or seeds."""
+    known = [each.verdict for each in parts if each.verdict.n > 0]
+    return min(((each.unit == "seeds" and each.n > 1, each.n) for each in known), default=(False, 0))
 
 
 def _by_claim(folder: str, results: Path) -> dict[str, list[Committed]]:

@@ -65,24 +65,32 @@ def test_a_further_run_decides_what_the_first_did_not_measure_and_nothing_else(t
 
 
 @pytest.mark.parametrize(
-    ("lead", "low", "high", "folder", "word"),
+    ("lead", "low", "high", "n", "unit", "folder", "word"),
     [
-        (0.15, 0.14, 0.16, "detector-cifar/more", "holds"),
-        (0.05, 0.04, 0.06, "detector-cifar/more", "missed"),
-        (0.11, 0.09, 0.13, "detector-cifar", "open"),
-        (float("nan"), float("nan"), float("nan"), "detector-cifar", "open"),
+        (0.15, 0.14, 0.16, 5000, "images", "detector-cifar/more", "holds"),
+        (0.05, 0.04, 0.06, 5000, "images", "detector-cifar/more", "missed"),
+        (0.15, 0.14, 0.16, 3, "seeds", "detector-cifar/more", "holds"),
+        (0.15, 0.14, 0.16, 500, "images", "detector-cifar", "open"),
+        (0.15, 0.14, 0.16, 1, "seeds", "detector-cifar", "open"),
+        (0.11, 0.09, 0.13, 5000, "images", "detector-cifar", "open"),
+        (None, None, None, 0, "", "detector-cifar", "open"),
     ],
 )
-def test_a_further_run_decides_what_the_first_left_open(tmp_path, lead, low, high, folder, word):
-    (tmp_path / "detector-cifar" / "more").mkdir(parents=True)
-    first = tmp_path / "detector-cifar" / "results.csv"
+def test_a_further_run_on_more_decides_what_the_first_left_open(tmp_path, lead, low, high, n, unit, folder, word):
     table = pd.read_csv(DOCS / "results" / "detector-cifar" / "results.csv")
-    (row,) = table.index[(table.target == "M9") & (table.metric == "its lead over the lowest of the static detector")]
-    table.loc[row, ["value", "ci_low", "ci_high"]] = (0.086, 0.044, 0.127)
-    table.to_csv(first, index=False)
-    table.loc[row, ["value", "ci_low", "ci_high"]] = (lead, low, high)
-    table.to_csv(tmp_path / "detector-cifar" / "more" / "results.csv", index=False)
-    found = [each for each in committed("detector-cifar", tmp_path) if each.verdict.target == "M9"]
+    table = table[table.target == "M9"].reset_index(drop=True)
+    columns = ["value", "ci_low", "ci_high", "n", "unit"]
+    for name, figures in (
+        ("", (0.086, 0.044, 0.127, 800, "images")),
+        ("fewer", (0.05, 0.04, 0.06, 850, "images")),
+        ("more", (lead, low, high, n, unit)),
+    ):
+        (tmp_path / "detector-cifar" / name).mkdir(parents=True, exist_ok=True)
+        table["n"], table["unit"] = figures[3:]
+        table.loc[1, columns] = figures
+        if name != "fewer" or folder == "detector-cifar/more":
+            table.to_csv(tmp_path / "detector-cifar" / name / "results.csv", index=False)
+    found = committed("detector-cifar", tmp_path)
     assert [(each.folder, each.verdict.word) for each in found] == [(folder, "holds"), (folder, word)]
 
 
