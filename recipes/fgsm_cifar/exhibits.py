@@ -24,7 +24,7 @@ MEANING = {
 
 
 def _text(eps: pd.Series) -> pd.Series:
-    return eps.map("{:g}".format)
+    return eps.map("{:g}".format).astype(str)
 
 
 @exhibit("The report's table: accuracy on the FGSM images of the undefended network", "V-a", "V-b", "V-c", "V-d")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from math import isnan
 
 import numpy as np
 import pandas as pd
@@ -19,7 +20,7 @@ SPREAD = ("lowest", "highest")
 
 def _text(eps: pd.Series) -> pd.Series:
     """Numbers as text, empty for images without attack."""
-    return eps.map("{:g}".format, na_action="ignore").fillna("")
+    return eps.map(lambda number: "" if isnan(number) else f"{number:g}").astype(str)
 
 
 def _networks(rows: pd.DataFrame) -> pd.DataFrame:
