@@ -6,6 +6,7 @@ from .claims import band as band
 from .claims import verdicts as verdicts
 from .config import Config as Config
 from .config import Eps as Eps
+from .config import EpsGrid as EpsGrid
 from .config import FromZoo as FromZoo
 from .config import Unit as Unit
 from .config import configure as configure

@@ -37,6 +37,9 @@ def number(value: float) -> str:
 Eps = Annotated[float, BeforeValidator(_fraction), Field(gt=0, le=64)]
 """A perturbation bound for images in [0, 1]; may be written 8/255. An l2 bound may exceed 1."""
 
+EpsGrid = Annotated[tuple[Eps, ...], Field(min_length=1)]
+"""One or more of these bounds."""
+
 Unit = Annotated[float, Field(ge=0, le=1)]
 """A number in [0, 1]."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field, PositiveInt
 
-from advbench.study import Eps, FromZoo
+from advbench.study import Eps, EpsGrid, FromZoo
 
 
 class Bench(FromZoo):
@@ -23,7 +23,7 @@ class Bench(FromZoo):
         0.5 / 255, description="a bound that some images withstand, which all four attacks work on"
     )
     autoattack_images: PositiveInt = 16
-    eps_evaluated: tuple[Eps, ...] = Field((2 / 255, 8 / 255), description="the bounds of a whole evaluation")
+    eps_evaluated: EpsGrid = Field((2 / 255, 8 / 255), description="the bounds of a whole evaluation")
     evaluated_images: PositiveInt = Field(1000, description="of a whole evaluation")
     epoch_images: PositiveInt = Field(1024, description="of one epoch of training")
     batch: PositiveInt = 128

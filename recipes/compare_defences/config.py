@@ -6,13 +6,13 @@ from pydantic import Field, PositiveFloat, PositiveInt, field_validator
 
 from advbench.errors import did_you_mean
 from advbench.recipes.compare_defences.registry import DEFENCES
-from advbench.study import Config, Eps
+from advbench.study import Config, Eps, EpsGrid
 
 
 class Bounds(Config):
     """What depends on the kind of image."""
 
-    eps: tuple[Eps, ...] = Field(description="l-inf bounds of the attacks, for images in [0, 1]")
+    eps: EpsGrid = Field(description="l-inf bounds of the attacks, for images in [0, 1]")
     fit_eps: Eps = Field(description="bound of the attacks that trained defences and detectors learn from")
     bit_depth: PositiveInt = Field(description="bits a pixel that feature squeezing leaves")
     sigma: PositiveFloat = Field(description="standard deviation of Gaussian augmentation")

@@ -14,7 +14,7 @@ from advbench.recipes.compare_defences.materials import Comparison, Defended, Ki
 from advbench.recipes.compare_defences.measurements import certificate, comparison
 from advbench.recipes.compare_defences.registry import DEFENCES
 from advbench.recipes.compare_defences.trainings import Network
-from advbench.study import Eps, Rows, Study
+from advbench.study import EpsGrid, Rows, Study
 
 FUTURE = (
     "none",
@@ -32,7 +32,7 @@ class FutureWork(DefenceConfig):
     """How these defences learn and are attacked; sizes are numbers of images, null means all."""
 
     defences: tuple[str, ...] = Field(FUTURE, description="which are tried; no defence always is")
-    eps: tuple[Eps, ...] = Field((0.01, 8 / 255), description="of the attacks; FGSM-RS trains at the largest")
+    eps: EpsGrid = Field((0.01, 8 / 255), description="of the attacks; FGSM-RS trains at the largest")
     sigma: PositiveFloat = Field(0.1, description="standard deviation of Gaussian augmentation")
 
     def bounds(self, dataset: str) -> Bounds:

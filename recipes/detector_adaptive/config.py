@@ -9,7 +9,7 @@ from pydantic import Field, PositiveFloat, PositiveInt
 from advbench.recipes.detector_cifar.config import EMBEDDED as DIGITS
 from advbench.recipes.detector_cifar.config import PRESETS as DETECTORS
 from advbench.recipes.detector_cifar.config import DetectorCifar
-from advbench.study import Eps, FromZoo
+from advbench.study import EpsGrid, FromZoo
 
 
 class DetectorAdaptive(FromZoo):
@@ -23,7 +23,7 @@ class DetectorAdaptive(FromZoo):
         description="how they are trained where there is no source; where they come from says weights, not theirs"
     )
     images: PositiveInt = Field(1000, description="test images that the classifier has right; all are attacked")
-    eps: tuple[Eps, ...] = (1 / 255, 2 / 255, 4 / 255, 8 / 255)
+    eps: EpsGrid = (1 / 255, 2 / 255, 4 / 255, 8 / 255)
     steps: PositiveInt = Field(1000, description="of selective and orthogonal PGD, each of eps / 10")
     carlini_images: PositiveInt = 1000
     carlini_steps: PositiveInt = Field(

@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 
 from advbench.recipes.compare_defences.future import FutureWork
-from advbench.study import Eps, FromZoo
+from advbench.study import Eps, EpsGrid, FromZoo
 
 Reading = Literal["V1", "V2", "V3", "V1 dynamic", "V2 dynamic"]
 
@@ -26,7 +26,7 @@ class FgsmCifar(FromZoo):
     decay: bool = Field(False, description="let the learning rate fall linearly to zero, step by step")
     l2: float = Field(1e-4, ge=0, description="Keras' factor of the squared kernels of the convolutions")
     bfloat16: bool = Field(False, description="train in bfloat16 where the processor has it")
-    eps: tuple[Eps, ...] = (0.001, 0.005, 0.01, 0.05, 0.1)
+    eps: EpsGrid = (0.001, 0.005, 0.01, 0.05, 0.1)
     readings: tuple[Reading, ...] = Field(
         ("V1", "V2", "V3", "V1 dynamic", "V2 dynamic"),
         description="V1: an eps for each image; V2: one for all; V3: as V2, images made on an untrained network; "

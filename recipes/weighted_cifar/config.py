@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 
 from advbench.recipes.compare_defences.future import FutureWork
-from advbench.study import Eps, FromZoo, Unit
+from advbench.study import Eps, EpsGrid, FromZoo, Unit
 
 
 class WeightedCifar(FromZoo):
@@ -23,7 +23,7 @@ class WeightedCifar(FromZoo):
     batch: PositiveInt = 32
     lr: PositiveFloat = 1e-3
     decay: bool = Field(False, description="let the learning rate fall linearly to zero, step by step")
-    eps: tuple[Eps, ...] = (0.001, 0.01, 0.1)
+    eps: EpsGrid = (0.001, 0.01, 0.1)
     reference_eps: Eps = Field(0.01, description="at which networks that know no eps are attacked")
     alphas: tuple[Unit, ...] = Field((0.25, 0.5, 0.75), description="weights of the clean loss beside the report's 0")
     alpha_eps: tuple[Eps, ...] = Field((0.001, 0.01, 0.1), description="eps at which they are tried")

@@ -11,6 +11,26 @@ def quick():
     return find("detector-cifar").preset("quick")
 
 
+@pytest.mark.parametrize(
+    ("recipe", "field"),
+    [
+        ("bench", "eps_evaluated"),
+        ("compare-defences", "grey.eps"),
+        ("compare-defences", "colour.eps"),
+        ("detector-adaptive", "eps"),
+        ("fgsm-cifar", "eps"),
+        ("fgsm-cifar", "future.eps"),
+        ("gan-mnist", "t"),
+        ("weighted-cifar", "eps"),
+        ("weighted-cifar", "future.eps"),
+    ],
+)
+def test_a_study_that_needs_a_bound_refuses_none_before_it_starts(recipe, field):
+    for preset in find(recipe).presets.values():
+        with pytest.raises(UsageError, match=rf"--set {field} is empty"):
+            configure(preset, (f"{field}=[]",))
+
+
 def test_settings_are_typed(quick):
     config = configure(quick, ("eps_fgsm=2/255,8/255", "detector_epochs=7", "depths=[]", "epochs=null"))
     assert config.eps_fgsm == (2 / 255, 8 / 255)
