@@ -159,7 +159,7 @@ def answer(rows: pd.DataFrame) -> Iterator[Finding]:
     meaning = {
         True: "part of the gain survives",
         False: nothing,
-        None: f"{own.n:.0f} images leave open whether any of the gain survives",
+        None: f"{own.n:,.0f} images leave open whether any of the gain survives",
     }[gained(own, undefended)]
     yield Finding.at(
         own,

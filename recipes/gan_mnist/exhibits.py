@@ -149,7 +149,7 @@ def answer(rows: pd.DataFrame) -> Iterator[Finding]:
         if gain.ci_low >= LEAST_LEAD
         else "the defence does not survive"
         if gain.ci_high < LEAST_LEAD
-        else f"{defended.n:.0f} images leave open whether the defence survives"
+        else f"{defended.n:,.0f} images leave open whether the defence survives"
     )
     yield Finding.at(
         defended,

@@ -97,7 +97,7 @@ def answer(rows: pd.DataFrame) -> Iterator[Finding]:
     meaning = {
         True: "part of the gain survives",
         False: "nothing of the gain survives",
-        None: f"{best.n:.0f} images leave open whether any of the gain survives",
+        None: f"{best.n:,.0f} images leave open whether any of the gain survives",
     }[gained(best, where(part, attack="autoattack", defence="standard").iloc[0])]
     yield Finding.at(
         best,

@@ -179,7 +179,7 @@ def answer(rows: pd.DataFrame) -> Iterator[Finding]:
     meaning = {
         True: "the perturbation gives the label away",
         False: "no label leaks here",
-        None: f"{fgsm.n:.0f} images leave open whether the label leaks",
+        None: f"{fgsm.n:,.0f} images leave open whether the label leaks",
     }[gained(fgsm, clean, 0)]
     yield Finding.at(
         fgsm,
@@ -196,7 +196,7 @@ def answer(rows: pd.DataFrame) -> Iterator[Finding]:
     meaning = {
         True: "part of the gain survives",
         False: "nothing of the gain survives",
-        None: f"{own.n:.0f} images leave open whether any of the gain survives",
+        None: f"{own.n:,.0f} images leave open whether any of the gain survives",
     }[gained(own, bare)]
     yield Finding.at(
         own,
