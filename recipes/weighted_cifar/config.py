@@ -25,6 +25,9 @@ class WeightedCifar(FromZoo):
     decay: bool = Field(False, description="let the learning rate fall linearly to zero, step by step")
     eps: EpsGrid = (0.001, 0.01, 0.1)
     reference_eps: Eps = Field(0.01, description="at which networks that know no eps are attacked")
+    defended: bool = Field(
+        True, description="also train the networks of the weighted loss; false: the undefended one alone"
+    )
     alphas: tuple[Unit, ...] = Field((0.25, 0.5, 0.75), description="weights of the clean loss beside the report's 0")
     alpha_eps: tuple[Eps, ...] = Field((0.001, 0.01, 0.1), description="eps at which they are tried")
     pgd_eps: tuple[Eps, ...] = Field((0.01, 0.1), description="eps at which PGD takes the place of FGSM in the loss")

@@ -85,6 +85,8 @@ class Networks(Materials[WeightedCifar]):
 
     def has(self, loss: Loss) -> bool:
         """Whether the study has the network of a loss, in each seed."""
+        if loss != STANDARD and not self.config.defended:
+            return False
         return all(self.available(loss.stage(self.study.seed + i)) for i in range(self.config.seeds))
 
     def network(self, loss: Loss, seed: int) -> str:

@@ -195,6 +195,14 @@ def test_a_killed_run_goes_on_where_it_stopped(run):
     assert (run / "results.csv").read_bytes() == before
 
 
+def test_the_undefended_network_can_be_trained_alone(tmp_path):
+    alone = settings({**TINY, "defended": "false", "epochs": 1, "autoattack_images": 0, "future.defences": '["none"]'})
+    result = CliRunner().invoke(main, [*ARGUMENTS[:8], *alone, "--out", str(tmp_path / "run")])
+    assert result.exit_code == 0, result.output
+    trained = {path.stem for path in (tmp_path / "run/models").glob("*.safetensors")}
+    assert trained == {"standard-seed0", "standard-seed1"}
+
+
 def reported_rows(changes=None):
     """The report's own numbers as result rows, with some cells changed: (exhibit, attack, eps) -> value."""
     rows = [{"exhibit": "undefended", "defence": "standard", "value": CLEAN}]
