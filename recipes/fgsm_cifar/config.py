@@ -32,9 +32,10 @@ class FgsmCifar(FromZoo):
         description="V1: an eps for each image; V2: one for all; V3: as V2, images made on an untrained network; "
         "dynamic: on the current weights, by cross-entropy",
     )
+    one_eps: Eps | None = Field(None, description="that single eps of V2 and V3; null: drawn between 0 and 0.1")
     dynamic_images: PositiveInt | None = Field(None, description="training images of the dynamic readings")
     pooling: bool = Field(True, description="also train the network with average pooling")
-    seeds: PositiveInt = Field(3, description="trainings of each; the single eps of V2 and V3 is drawn anew in each")
+    seeds: PositiveInt = Field(3, description="trainings of each; a single eps of V2 and V3 is drawn anew in each")
     strong_images: PositiveInt = Field(1000, description="attacked with PGD, of the first seed's networks")
     pgd_iterations: PositiveInt = 50
     pgd_restarts: PositiveInt = 5

@@ -18,7 +18,7 @@ SPREAD = ("lowest", "highest")
 
 MEANING = {
     "V1": "an eps for each image, as the report says; images made on the trained network",
-    "V2": "one eps drawn for all, as the code does; on the trained network",
+    "V2": "one eps for all, as in the code; on the trained network",
     "V3": "one eps for all; images made on an untrained network, as a stored block of the code does",
 }
 

@@ -77,11 +77,14 @@ class Future(FutureDefences):
     undefended = "vgg-none"
 
 
-def drawn_eps(regime: Regime, seed: int, n: int) -> np.ndarray:
-    """The eps of n training images, (N,): one each, or the same for all, which is then that of every such regime."""
+def training_eps(regime: Regime, seed: int, n: int, one: float | None = None) -> np.ndarray:
+    """The eps of n training images, (N,): one each, or the same for all, which is then that of every such regime.
+
+    :param one: what the same for all is; by default it is drawn.
+    """
     if regime.each:
         return np.random.default_rng(derive(seed, "eps of each image")).uniform(0, LARGEST, n)
-    return np.full(n, np.random.default_rng(derive(seed, "one eps")).uniform(0, LARGEST))
+    return np.full(n, np.random.default_rng(derive(seed, "one eps")).uniform(0, LARGEST) if one is None else one)
 
 
 def directions(classifier: TorchClassifier, images: Images, label: str) -> np.ndarray:
@@ -144,16 +147,17 @@ class Networks(Materials[FgsmCifar]):
 
     def _fit(self, regime: Regime, seed: int, classifier: TorchClassifier) -> Callable[..., History]:
         """The ``fit`` of the regime's trainer with its images."""
-        images, bfloat16 = self._train_images(), self.config.bfloat16
+        images, bfloat16, one = self._train_images(), self.config.bfloat16, self.config.one_eps
         if regime.kind == "standard":
             return partial(
                 WeightedAdversarialTrainer(classifier, [], (1.0,), bfloat16=bfloat16).fit, images.x, images.y
             )
         if regime.crafted_on:
-            direction, eps = self.training_directions(regime.crafted_on, seed), drawn_eps(regime, seed, len(images.x))
+            direction = self.training_directions(regime.crafted_on, seed)
+            eps = training_eps(regime, seed, len(images.x), one)
             return partial(StaticAdversarialTrainer(classifier, bfloat16).fit, images.x, images.y, direction, eps)
         images = images.first(self.config.dynamic_images or len(images.y))
-        largest = LARGEST if regime.each else float(drawn_eps(regime, seed, 1)[0])
+        largest = LARGEST if regime.each else float(training_eps(regime, seed, 1, one)[0])
         attack = FastGradientMethod(classifier, np.inf, largest)
         return partial(MixedAdversarialTrainer(classifier, attack, regime.each, bfloat16).fit, images.x, images.y)
 
@@ -230,8 +234,9 @@ PRETRAINED = Pretrained(
     base=(STANDARD.stage(0),),
     training=(
         *("train_images", "epochs", "defended_epochs", "batch", "defended_batch", "lr", "decay", "l2", "bfloat16"),
-        *("dynamic_images", "pooling", "seeds"),
+        *("dynamic_images", "one_eps", "pooling", "seeds"),
     ),
+    beyond_base=("defended_epochs", "defended_batch", "dynamic_images", "one_eps"),
     quick={
         "pooling": False,
         "test_images": 600,

@@ -14,7 +14,7 @@ from advbench.cli import main
 from advbench.data import load
 from advbench.recipes.compare_defences.future import FUTURE
 from advbench.recipes.fgsm_cifar.claims import CLAIMS, CLEAN, DEFENDED, UNDEFENDED, best_reading
-from advbench.recipes.fgsm_cifar.materials import LARGEST, READINGS, drawn_eps
+from advbench.recipes.fgsm_cifar.materials import LARGEST, READINGS, training_eps
 from advbench.seeds import derive
 from advbench.study.claims import judged
 from advbench.study.schema import typed
@@ -168,12 +168,14 @@ def test_a_killed_run_goes_on_where_it_stopped(run, tmp_path):
 
 
 def test_the_readings_draw_their_eps_as_the_text_and_the_code_say():
-    each, once = drawn_eps(READINGS["V1"], 0, 1000), drawn_eps(READINGS["V2"], 0, 1000)
+    each, once = training_eps(READINGS["V1"], 0, 1000), training_eps(READINGS["V2"], 0, 1000)
     assert len(set(each)) == 1000 and each.min() >= 0 and each.max() <= LARGEST
     assert each.mean() == pytest.approx(LARGEST / 2, abs=0.005)
     assert len(set(once)) == 1 and 0 <= once[0] <= LARGEST
-    assert np.array_equal(once, drawn_eps(READINGS["V3"], 0, 1000))
-    assert once[0] != drawn_eps(READINGS["V2"], 1, 1)[0]
+    assert np.array_equal(once, training_eps(READINGS["V3"], 0, 1000))
+    assert once[0] != training_eps(READINGS["V2"], 1, 1)[0]
+    assert (training_eps(READINGS["V2"], 0, 3, 0.02) == 0.02).all()
+    assert np.array_equal(training_eps(READINGS["V1"], 0, 1000, 0.02), each)
 
 
 def test_the_history_of_a_training_has_its_name_and_its_seed(run):
