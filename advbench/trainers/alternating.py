@@ -25,11 +25,12 @@ class AlternatingTrainer(Trainer):
     """One step of the attacker A, then one step of the classifier on the same batch, attacked.
 
     A's step sees the classifier in eval mode; the classifier's step is in training mode and takes the attacked images
-    of A's step as constants. Both have an Adam of their own, whose state lasts through all epochs.
+    of A's last step as constants. Both have an Adam of their own, whose state lasts through all epochs.
 
     :param classifier: an ART PyTorch classifier that returns logits for images in [0, 1]; trained in place.
     :param attack: the attack on that classifier alone; trained in place.
     :param clean_share: the share of each batch that stays clean in the classifier's step, in [0, 1]; the report's 0.
+    :param attack_steps: steps of A on a batch before the classifier's one; the report's 1.
     :param lr: of the classifier's Adam; A's is ``attack.lr``.
     :param seed: of the order of the batches.
     :raises ValueError: for an argument out of range, an attack on another classifier or on several, or a classifier with
@@ -41,6 +42,7 @@ class AlternatingTrainer(Trainer):
         classifier: PyTorchClassifier,
         attack: GANAttack,
         clean_share: float = 0.0,
+        attack_steps: int = 1,
         lr: float = 1e-3,
         seed: int = 0,
     ) -> None:
@@ -52,6 +54,9 @@ class AlternatingTrainer(Trainer):
             raise ValueError(f"clean_share must be in [0, 1], not {clean_share}")
         self.attack = attack
         self.clean_share = clean_share
+        if attack_steps < 1:
+            raise ValueError(f"attack_steps must be at least 1, not {attack_steps}")
+        self.attack_steps = attack_steps
         self.lr = checks.positive(lr, "lr")
         self.seed = seed
 
@@ -90,7 +95,8 @@ class AlternatingTrainer(Trainer):
 
         def step(chosen: Tensor) -> dict[str, Tensor]:
             clean, truth = images[chosen], labels[chosen]
-            attack_loss, seen = attack.train_batch(optimizer, clean, truth)
+            for _ in range(self.attack_steps):
+                attack_loss, seen = attack.train_batch(optimizer, clean, truth)
             n_clean = round(self.clean_share * len(clean))
             seen[:n_clean] = clean[:n_clean]
             module.train()

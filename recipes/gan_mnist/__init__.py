@@ -5,7 +5,7 @@ from __future__ import annotations
 from advbench.recipes.gan_mnist.claims import CLAIMS
 from advbench.recipes.gan_mnist.config import PRESETS, GanMnist
 from advbench.recipes.gan_mnist.exhibits import EXHIBITS, answer
-from advbench.recipes.gan_mnist.materials import MODES, PRETRAINED, Game, Networks, clean_stage
+from advbench.recipes.gan_mnist.materials import ALTERNATING, MODES, PRETRAINED, Game, Networks, clean_stage
 from advbench.recipes.gan_mnist.measurements import attacked, clean, crossed, curves, pgd
 from advbench.recipes.reports import HEIDECKE
 from advbench.study import Study, recipe
@@ -30,11 +30,11 @@ def gan_mnist(study: Study[GanMnist]) -> None:
     epochs = {"c1": {config.clean_epochs, config.start_epochs}, "c2": {config.clean_epochs, made.alternating_epochs}}
     settings = [(t, seed) for seed in seeds for t in made.t]
     games = [Game(mode, t, seed) for t, seed in settings for mode in MODES]
-    middle = min(made.t, key=lambda t: abs(t - 0.08))  # where the report's two modes differ most
+    varied = [(variant, seed) for seed in seeds[: config.variant_seeds] for variant in config.variants]
     games += [
-        Game("alternating" if variant == "half-clean" else "consecutive", middle, seed, variant)
-        for seed in seeds[: config.variant_seeds]
-        for variant in config.variants
+        Game("alternating" if variant in ALTERNATING else "consecutive", made.middle, seed, variant)
+        for variant, seed in varied
+        if variant != "pgd"
     ]
     trained = [(name, seed, n) for seed in seeds for name in epochs for n in epochs[name]]
     study.make_each(
@@ -43,6 +43,7 @@ def gan_mnist(study: Study[GanMnist]) -> None:
     study.make_each((Networks.played, made, game) for game in games if game.variant != "fresh")
     # a fresh attacker needs the C1 of a game that is played by now
     study.make_each((Networks.played, made, game) for game in games if game.variant == "fresh")
+    study.make_each((Networks.taught_by_pgd, made, seed) for variant, seed in varied if variant == "pgd")
     study.measure_each(clean, made, seeds, independent=True)
     study.measure_each(curves, made, games, independent=True)
     study.measure_each(attacked, made, games, independent=True)

@@ -9,7 +9,7 @@ from pydantic import Field, PositiveInt
 from advbench.study import FromZoo
 
 Bound = Annotated[float, Field(gt=0, le=1)]
-Variant = Literal["clamp", "output-batch-norm", "ensemble", "fresh", "half-clean"]
+Variant = Literal["clamp", "output-batch-norm", "ensemble", "fresh", "half-clean", "five-steps", "pgd"]
 
 
 class GanMnist(FromZoo):
@@ -31,7 +31,8 @@ class GanMnist(FromZoo):
     pgd_steps: PositiveInt = 40
     pgd_restarts: PositiveInt = 5
     variants: tuple[Variant, ...] = Field(
-        ("clamp", "output-batch-norm", "ensemble", "fresh", "half-clean"), description="tried at the t nearest to 0.08"
+        ("clamp", "output-batch-norm", "ensemble", "fresh", "half-clean", "five-steps", "pgd"),
+        description="tried at the t nearest to 0.08; pgd: C1 learns from PGD in place of the attacker",
     )
     variant_seeds: PositiveInt = Field(5, description="of the seeds, those in which the variants are trained as well")
     ensemble: int = Field(3, ge=2, description="classifiers that the attacker of the variant ensemble is trained on")

@@ -23,6 +23,7 @@ VARIANTS = {
     "ensemble": "the attacker is trained on the average loss of several classifiers",
     "fresh": "a new attacker is trained on the frozen C1 of the alternating mode",
     "half-clean": "half of each batch of the alternating C1 is clean",
+    "five-steps": "the attacker of the alternating mode takes five steps for each of C1",
 }
 
 
@@ -94,7 +95,8 @@ def compared(rows: pd.DataFrame, made: Networks) -> Shown | None:
 @exhibit("Which attack would break this? PGD on both C1's", "H6")
 def pgd(rows: pd.DataFrame, made: Networks) -> Shown:
     """The bound is the attacker's t. The worst case counts an image as right only if PGD, the C1's own attacker and that
-    of the other mode, clipped to [0, 1], all left it so."""
+    of the other mode, clipped to [0, 1], all left it so. pgd: a C1 that learned from PGD of five steps in place of the
+    alternating attacker."""
     table = _over_seeds(where(rows, exhibit="pgd"), "defence", "attack", "t")
     chart = _lines(table.assign(classifier=table.defence + ", " + table.attack), "t", "classifier", "accuracy")
     return Shown(chart, table)

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
+import torch
 
 from advbench import attacks, metrics, models
 from advbench.attacks import GANAttack
@@ -20,13 +21,19 @@ from advbench.recipes.gan_mnist.config import GanMnist, Variant
 from advbench.report import Attacked, bundle
 from advbench.seeds import own_global_state
 from advbench.study import History, Materials, Measured, Pretrained, Study, Training, in_parts, once
-from advbench.trainers import AlternatingTrainer, train_with_adam
+from advbench.trainers import AlternatingTrainer, WeightedAdversarialTrainer, train_with_adam
 
 BATCH = 100
 """Of every training."""
 
 Mode = Literal["consecutive", "alternating"]
 MODES: tuple[Mode, ...] = ("consecutive", "alternating")
+
+ALTERNATING: tuple[Variant, ...] = ("half-clean", "five-steps")
+"""The variants of the alternating mode."""
+
+TAUGHT_STEPS = 5
+"""Steps of PGD on each batch of the C1 that learns from it."""
 
 Statistics = Literal["running", "batch"]
 """Whose statistics the attacker's batch norm uses outside training."""
@@ -76,6 +83,7 @@ class Networks(Materials[GanMnist]):
         self.alternating_epochs = self.config.start_epochs + self.config.attack_epochs  # of C1 and C2 in this mode
         every = {t: [Game(mode, t, seed) for mode in MODES for seed in range(self.config.seeds)] for t in self.config.t}
         self.t = [t for t, games in every.items() if all(map(self.has, games))]
+        self.middle = min(self.t, key=lambda t: abs(t - 0.08))  # where the report's two modes differ most
         self._training: dict[str, Any] = {
             "batch_size": BATCH,
             "epoch_images": self.config.epoch_images,
@@ -153,9 +161,9 @@ class Networks(Materials[GanMnist]):
             module.load_state_dict(start.model.state_dict())
             c1 = self.wrapped(module, self.spec)
             attack = self._attack(game, c1)
-            clean_share = 0.5 if game.variant == "half-clean" else 0.0
+            share, steps = 0.5 if game.variant == "half-clean" else 0.0, 5 if game.variant == "five-steps" else 1
             seed = self.study.seed_of("seed", game.seed, "alternating")
-            return attack, self._fit(AlternatingTrainer(c1, attack, clean_share, seed=seed), game, checkpoint)
+            return attack, self._fit(AlternatingTrainer(c1, attack, share, steps, seed=seed), game, checkpoint)
 
         def both(module: TappedModule, checkpoint: Path) -> History:
             attack, history = alternate(module, checkpoint)
@@ -170,6 +178,32 @@ class Networks(Materials[GanMnist]):
         self.trained(stage, self.spec, 0, both)
         c1 = self.loaded(stage)
         return c1, GANAttack.load(self.weights_file(game.label, attack_again), c1)
+
+    @once
+    def taught_by_pgd(self, seed: int) -> TorchClassifier:
+        """A C1 that learns from PGD on its own weights, where the alternating C1 learns from A.
+
+        It starts from the same weights and makes as many steps of the same size, on batches in another order.
+        """
+        stage, n, config = f"pgd-t{self.middle:g}-seed{seed}-c1", len(self.train.x), self.config
+
+        def train(module: TappedModule, checkpoint: Path) -> History:
+            module.load_state_dict(self.clean("c1", seed, config.start_epochs).model.state_dict())
+            optimizer = torch.optim.Adam(module.parameters(), 1e-3, fused=True)
+            c1 = self.wrapped(module, self.spec, optimizer=optimizer)
+            attack = attacks.create("pgd", c1, self.middle, max_iter=TAUGHT_STEPS, batch_size=BATCH)
+            return WeightedAdversarialTrainer(c1, [attack], (0.0, 1.0)).fit(
+                self.train.x,
+                self.train.y,
+                batch_size=BATCH,
+                nb_epochs=max(1, round(config.attack_epochs * (config.epoch_images or n) / n)),
+                seed=self.study.seed_of("seed", seed, "alternating"),
+                checkpoint=checkpoint,
+                label=stage,
+            )
+
+        self.trained(stage, self.spec, 0, train)
+        return self.loaded(stage)
 
     def history(self, game: Game) -> pd.DataFrame:
         """What was recorded after each epoch of a game."""

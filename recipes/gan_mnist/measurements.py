@@ -60,14 +60,18 @@ def crossed(made: Networks, t: float, seed: int) -> Rows:
 
 
 def pgd(made: Networks, t: float, seed: int) -> Rows:
-    """PGD with the attacker's bound on each mode's C1; and the worst case over it and every attacker, clipped."""
+    """PGD with the attacker's bound on each mode's C1; and the worst case over it and every attacker, clipped.
+
+    The C1 that learned from PGD meets the same, where there is one.
+    """
     config, games = made.config, [Game(mode, t, seed) for mode in MODES]
     n = min(config.pgd_images, len(made.test.x))
     attack = {"norm": "linf", "eps": t, "t": t, "steps": config.pgd_steps, "restarts": config.pgd_restarts}
-    for game in games:
-        c1, _ = made.played(game)
-        right = made.right_under_pgd(c1, t)
-        columns = {**_on("C1", game), **attack}
+    c1s = [(_on("C1", game), made.played(game)[0]) for game in games]
+    if "pgd" in config.variants and t == made.middle and seed < config.variant_seeds:
+        c1s.append(({**c1s[0][0], "defence": "pgd"}, made.taught_by_pgd(seed)))
+    for known, c1 in c1s:
+        right, columns = made.right_under_pgd(c1, t), {**known, **attack}
         yield metrics.proportion(int(right.sum()), n).row("attacked_accuracy", attack="pgd", **columns)
         for other in games:
             right &= c1.predict(made.attacked_by(other)[:n].clip(0, 1)).argmax(1) == made.test.y[:n]

@@ -34,7 +34,7 @@ TINY = {
     "attack_epochs": 2,
     "pgd_images": 5,
     "pgd_steps": 2,
-    "variants": "[clamp,output-batch-norm,ensemble,fresh,half-clean]",
+    "variants": "[clamp,output-batch-norm,ensemble,fresh,half-clean,five-steps,pgd]",
     "variant_seeds": 1,
 }
 ARGUMENTS = ["recipe", "gan-mnist", "--dataset", "digits", "--device", "cpu", "--workers", "1"]
@@ -51,7 +51,9 @@ def test_the_rows_say_what_they_are(rows):
     assert len(curves) == 2 * 2 * 2 * 2 * 2  # seeds, t, modes, C1 and C2, epochs
     assert set(curves.epoch) == {1, 2} and set(curves.train_seed) == {0, 1}
     variants = set(where(rows, exhibit="attacked", metric="attacked_accuracy").variant.dropna())
-    assert variants == {"clamp", "output-batch-norm", "ensemble", "fresh", "half-clean"}
+    assert variants == {"clamp", "output-batch-norm", "ensemble", "fresh", "half-clean", "five-steps"}
+    taught = where(rows, exhibit="pgd", attack="pgd", defence="pgd")
+    assert taught.t.tolist() == [0.08] and taught.train_seed.tolist() == [0]
 
 
 def test_the_figures_are_those_of_the_kept_networks(run, rows):

@@ -69,6 +69,23 @@ def test_a_batch_costs_one_pass_of_the_attacker_and_two_of_the_classifier(digits
     assert count == {"A": 6, "C": 12}
 
 
+def test_more_steps_of_the_attacker_cost_a_pass_of_both_each(digits, monkeypatch):
+    trainer, moved = make(attack_steps=3), []
+    step = torch.optim.Adam.step
+
+    def watched_step(self, *args):
+        moved.append("C" if next(trainer.attack.network.parameters()).grad is None else "A")
+        return step(self, *args)
+
+    monkeypatch.setattr(torch.optim.Adam, "step", watched_step)
+    count = {"A": 0, "C": 0}
+    for name, module in (("A", trainer.attack.network), ("C", trainer.classifier.model)):
+        module.register_forward_hook(lambda *_, name=name: count.__setitem__(name, count[name] + 1))
+    trainer.fit(digits[0][:40], digits[1][:40], batch_size=20, nb_epochs=1)
+    assert "".join(moved) == "AAAC" * 2
+    assert count == {"A": 6, "C": 8}
+
+
 def test_two_batches_are_two_plain_adams(digits):
     """Against a loop with an optimizer for each network."""
     x, y = digits[0][:40], digits[1][:40]
@@ -137,6 +154,8 @@ def test_the_wrong_argument_is_named(classifier):
     other = estimators.classifier(make_small_net(), SHAPE, 10, device="cpu")
     with pytest.raises(ValueError, match="clean_share must be"):
         make(clean_share=1.5)
+    with pytest.raises(ValueError, match="attack_steps must be"):
+        make(attack_steps=0)
     with pytest.raises(ValueError, match="lr must be"):
         make(lr=0)
     for attack in (GANAttack(other, width=8), GANAttack([classifier, other], width=8)):
