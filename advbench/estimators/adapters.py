@@ -79,7 +79,7 @@ class PiecewiseModel(nn.Module):
 
 
 class RegularModel(nn.Module):
-    """A model with outputs in float32, and (1, classes) for a single image."""
+    """A model with logits alone, in float32, and (1, classes) for a single image."""
 
     def __init__(self, module: nn.Module) -> None:
         super().__init__()

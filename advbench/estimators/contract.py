@@ -66,7 +66,8 @@ def classifier(
     module, more = _of_any_number(module, first)
     notes += more
     raw = _outputs(module, first)
-    module = _regular(module, first[:1])
+    module, more = _regular(module, first[:1])
+    notes += more
     notes += compare_outputs(raw.double().cpu().numpy(), outputs, partial(last_function, module, first[:1]))
     _compare_classes(max(2, raw.shape[1]), images)
     if outputs in ("probabilities", "sigmoid", "log-sigmoid") or raw.shape[1] == 1:
@@ -121,13 +122,19 @@ def _of_any_number(module: nn.Module, x: Tensor) -> tuple[nn.Module, list[str]]:
     return module, []
 
 
-def _regular(module: nn.Module, x: Tensor) -> nn.Module:
-    """The module, or a ``RegularModel`` of one that returns half precision, or no rows for a single image x."""
+def _regular(module: nn.Module, x: Tensor) -> tuple[nn.Module, list[str]]:
+    """The module, or a ``RegularModel`` of one that returns half precision, more than logits, or no rows for a single image x.
+
+    And a note on the logits that were taken out.
+    """
     _outputs(module, x)
     with torch.no_grad(), calling_model():
         outputs = module(x.clone())
-    regular = not isinstance(outputs, Tensor) or (outputs.ndim == 2 and outputs.dtype in (torch.float32, torch.float64))
-    return module if regular else RegularModel(module)
+    if not isinstance(outputs, Tensor):
+        name = type(outputs).__name__
+        return RegularModel(module), [f"the model returns more than logits ({name}): its field 'logits' is evaluated"]
+    regular = outputs.ndim == 2 and outputs.dtype in (torch.float32, torch.float64)
+    return (module if regular else RegularModel(module)), []
 
 
 def _leave_inference(module: nn.Module) -> None:
@@ -198,10 +205,9 @@ def _outputs(module: nn.Module, x: Tensor) -> Tensor:
             f"{place(error)}"
         ) from error
     if not isinstance(out, Tensor):
-        inside = f" of {len(out)}" if isinstance(out, (tuple, list, dict)) else ""
-        raise UsageError(
-            f"the model returns a {type(out).__name__}{inside}, not logits; wrap it to return the logits alone"
-        )
+        name, inside = type(out).__name__, f" of {len(out)}" if isinstance(out, (tuple, list, dict)) else ""
+        article = "an" if name[0] in "AEIOUaeiou" else "a"
+        raise UsageError(f"the model returns {article} {name}{inside}, not logits; wrap it to return the logits alone")
     if out.device.type != x.device.type:
         raise UsageError(
             f"the model was given images on {x.device} and answers on {out.device}; take .to() and .cuda() out of its forward"

@@ -75,13 +75,17 @@ class GradientModel(nn.Module):
         return logits(self.model.forward_from(features, position, _chain), len(features))
 
 
-def logits(outputs: Tensor, n: int) -> Tensor:
-    """The outputs of a model for n images as float (n, classes).
+def logits(outputs: Any, n: int) -> Any:
+    """The outputs of a model for n images as float (n, classes); what holds no logits is returned as it is.
 
-    A model may compute in half precision, or return (classes,) for a single image, as those do that call ``squeeze()``.
+    A model may compute in half precision, return (classes,) for a single image, as those do that call ``squeeze()``, or
+    return several things of which one is named ``logits``, as those of Hugging Face do.
     """
     if not isinstance(outputs, Tensor):
-        return outputs
+        named = outputs.get("logits") if isinstance(outputs, Mapping) else getattr(outputs, "logits", None)
+        if not isinstance(named, Tensor):
+            return outputs
+        outputs = named
     if outputs.dtype in (torch.bfloat16, torch.float16):
         outputs = outputs.float()
     return outputs[None] if outputs.ndim == 1 and n == 1 < len(outputs) else outputs

@@ -1,5 +1,7 @@
 import re
+from collections import OrderedDict
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -38,7 +40,9 @@ def test_lazy_layers_without_weights_are_refused(pictures):
     [
         (lambda z: z.softmax(1), "returns probabilities .*return the logits before it"),
         (lambda z: (z, z), "returns a tuple of 2, not logits"),
-        (lambda z: {"logits": z}, "returns a dict of 1, not logits"),
+        (lambda z: {"scores": z}, "returns a dict of 1, not logits"),
+        (lambda z: {"logits": (z, z)}, "returns a dict of 1, not logits"),
+        (lambda z: OrderedDict(logits=z[:, :, None]), r"must return logits \(32, classes\) .* found \(32, 4, 1\)"),
         (lambda z: z * float("nan"), "NaN or infinity for 32 of 32 images"),
         (lambda z: z[:, :1], "one number an image"),
         (lambda z: z[:, :, None], r"must return logits \(32, classes\) for 32 images, found \(32, 4, 1\)"),
@@ -52,6 +56,19 @@ def test_an_answer_that_is_no_logits_is_one_line(pictures, change, said):
     with pytest.raises(UsageError, match=said) as error:
         contract.classifier(Answer(change).eval(), pictures, CPU)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("answer", [dict, SimpleNamespace])
+def test_logits_by_name_are_evaluated(pictures, answer):
+    """As models of Hugging Face return them, beside a loss or hidden features."""
+    plain = Linear().eval()
+    named = Answer(lambda z: answer(loss=None, logits=z)).eval()
+    (usual, _), (found, notes) = (contract.classifier(model, pictures, CPU) for model in (plain, named))
+    assert notes == [f"the model returns more than logits ({answer.__name__}): its field 'logits' is evaluated"]
+    x = pictures.x[:]
+    assert np.array_equal(found.predict(x), usual.predict(x))
+    gradients = (model.loss_gradient(x, pictures.y) for model in (found, usual))
+    np.testing.assert_allclose(*gradients, rtol=1e-5, atol=1e-7)
 
 
 def test_labels_from_one_and_classes_of_another_data_set_are_named(pictures):
