@@ -81,7 +81,7 @@ def threshold(mode: str, reported: float) -> Claim:
 
     def figure(rows: pd.DataFrame) -> Figure | tuple[Claim, Figure] | None:
         drops = _leads(rows, attacked(mode, "C1", "clean_accuracy"), attacked(mode, "C1"))
-        if not drops:
+        if reported not in drops:  # of other t alone the smallest says nothing
             return None
         if large := [t for t, drop in drops.items() if drop.value > 0.05]:
             return Figure(min(large), 0)

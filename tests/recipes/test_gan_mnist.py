@@ -197,6 +197,11 @@ def test_what_no_row_measures_is_not_measured():
     assert {word for words in words_of([]).values() for word in words} == {"not measured"}
 
 
+def test_the_threshold_is_not_measured_where_the_reported_t_was_left_out():
+    rows = [row for row in made(REPORTED) if row.get("t") == 0.08 or row["exhibit"] == "clean"]
+    assert words_of(rows)["H5"] == ["not measured", "holds"]
+
+
 def test_a_classifier_that_no_t_hurts_is_measured_by_its_largest_drop():
     unhurt = {**REPORTED, ("consecutive", "C1"): (0.98, 0.97, 0.96)}
     (claim,) = [claim for claim in CLAIMS if claim.id == "H5" and "consecutive" in claim.measured]
