@@ -14,6 +14,7 @@ import torch
 from advbench import attacks, metrics, models
 from advbench.attacks import GANAttack
 from advbench.data import Dataset, Images
+from advbench.errors import UsageError
 from advbench.estimators import TorchClassifier
 from advbench.models.tapped import TappedModule
 from advbench.progress import track
@@ -83,6 +84,8 @@ class Networks(Materials[GanMnist]):
         self.alternating_epochs = self.config.start_epochs + self.config.attack_epochs  # of C1 and C2 in this mode
         every = {t: [Game(mode, t, seed) for mode in MODES for seed in range(self.config.seeds)] for t in self.config.t}
         self.t = [t for t, games in every.items() if all(map(self.has, games))]
+        if not self.t:
+            raise UsageError("the zoo has no attacker of any t that was asked for; --set weights=train trains them")
         self.middle = min(self.t, key=lambda t: abs(t - 0.08))  # where the report's two modes differ most
         self._training: dict[str, Any] = {
             "batch_size": BATCH,

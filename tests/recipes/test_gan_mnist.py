@@ -15,6 +15,7 @@ from advbench.cli import main
 from advbench.data import load
 from advbench.metrics import COLUMNS, Figure, where
 from advbench.recipes.gan_mnist.claims import CLAIMS
+from advbench.recipes.gan_mnist.materials import Networks
 from advbench.recipes.gan_mnist.measurements import accuracy_and_loss
 from advbench.seeds import derive
 from advbench.study import find
@@ -118,6 +119,12 @@ def test_wrong_settings_are_named():
     ):
         result = CliRunner().invoke(main, ["recipe", "gan-mnist", "--dataset", "digits", "--set", setting])
         assert result.exit_code == 2 and f"--set {named}" in result.output
+
+
+def test_bounds_that_the_zoo_has_no_attacker_of_are_one_line(tmp_path, monkeypatch):
+    monkeypatch.setattr(Networks, "available", lambda self, stage: False)
+    result = CliRunner().invoke(main, [*ARGUMENTS, "--out", str(tmp_path / "run")])
+    assert result.exit_code == 2 and "the zoo has no attacker of any t" in result.output
 
 
 def test_paper_is_the_report():
