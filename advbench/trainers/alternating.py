@@ -30,9 +30,9 @@ class AlternatingTrainer(Trainer):
     :param classifier: an ART PyTorch classifier that returns logits for images in [0, 1]; trained in place.
     :param attack: the attack on that classifier alone; trained in place.
     :param clean_share: the share of each batch that stays clean in the classifier's step, in [0, 1]; the report's 0.
-    :param attack_steps: steps of A on a batch before the classifier's one; the report's 1.
     :param lr: of the classifier's Adam; A's is ``attack.lr``.
     :param seed: of the order of the batches.
+    :param attack_steps: steps of A on a batch before the classifier's one; the report's 1.
     :raises ValueError: for an argument out of range, an attack on another classifier or on several, or a classifier with
         ART preprocessing.
     """
@@ -42,9 +42,9 @@ class AlternatingTrainer(Trainer):
         classifier: PyTorchClassifier,
         attack: GANAttack,
         clean_share: float = 0.0,
-        attack_steps: int = 1,
         lr: float = 1e-3,
         seed: int = 0,
+        attack_steps: int = 1,
     ) -> None:
         super().__init__(classifier)
         refuse_preprocessing(classifier, type(self).__name__)

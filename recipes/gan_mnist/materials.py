@@ -166,7 +166,9 @@ class Networks(Materials[GanMnist]):
             attack = self._attack(game, c1)
             share, steps = 0.5 if game.variant == "half-clean" else 0.0, 5 if game.variant == "five-steps" else 1
             seed = self.study.seed_of("seed", game.seed, "alternating")
-            return attack, self._fit(AlternatingTrainer(c1, attack, share, steps, seed=seed), game, checkpoint)
+            return attack, self._fit(
+                AlternatingTrainer(c1, attack, share, seed=seed, attack_steps=steps), game, checkpoint
+            )
 
         def both(module: TappedModule, checkpoint: Path) -> History:
             attack, history = alternate(module, checkpoint)
