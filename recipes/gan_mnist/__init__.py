@@ -43,7 +43,7 @@ def gan_mnist(study: Study[GanMnist]) -> None:
     study.make_each((Networks.played, made, game) for game in games if game.variant != "fresh")
     # a fresh attacker needs the C1 of a game that is played by now
     study.make_each((Networks.played, made, game) for game in games if game.variant == "fresh")
-    study.make_each((Networks.taught_by_pgd, made, seed) for variant, seed in varied if variant == "pgd")
+    study.make_each((Networks.taught_by_pgd, made, seed) for seed in made.pgd_seeds)
     study.measure_each(clean, made, seeds, independent=True)
     study.measure_each(curves, made, games, independent=True)
     study.measure_each(attacked, made, games, independent=True)

@@ -87,6 +87,8 @@ class Networks(Materials[GanMnist]):
         if not self.t:
             raise UsageError("the zoo has no attacker of any t that was asked for; --set weights=train trains them")
         self.middle = min(self.t, key=lambda t: abs(t - 0.08))  # where the report's two modes differ most
+        varied = range(min(self.config.variant_seeds, self.config.seeds))
+        self.pgd_seeds = varied if "pgd" in self.config.variants else range(0)  # of a C1 that learns from PGD
         self._training: dict[str, Any] = {
             "batch_size": BATCH,
             "epoch_images": self.config.epoch_images,

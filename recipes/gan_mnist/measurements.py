@@ -68,7 +68,7 @@ def pgd(made: Networks, t: float, seed: int) -> Rows:
     n = min(config.pgd_images, len(made.test.x))
     attack = {"norm": "linf", "eps": t, "t": t, "steps": config.pgd_steps, "restarts": config.pgd_restarts}
     c1s = [(_on("C1", game), made.played(game)[0]) for game in games]
-    if "pgd" in config.variants and t == made.middle and seed < config.variant_seeds:
+    if t == made.middle and seed in made.pgd_seeds:
         c1s.append(({**c1s[0][0], "defence": "pgd"}, made.taught_by_pgd(seed)))
     for known, c1 in c1s:
         right, columns = made.right_under_pgd(c1, t), {**known, **attack}
