@@ -191,7 +191,15 @@ class Networks(Materials[FgsmCifar]):
         return self.test.x + np.float32(eps) * self.direction(regime, seed, loss)
 
     def logits(self, regime: Regime, seed: int, x: np.ndarray) -> np.ndarray:
-        return self.classifier(regime, seed).predict(x, batch_size=BATCH)
+        classifier = self.classifier(regime, seed)
+        return in_parts(
+            lambda part: classifier.predict(x[part], batch_size=BATCH), len(x), f"predictions of {regime.stage(seed)}"
+        )
+
+    @once
+    def under_fgsm(self, regime: Regime, seed: int, source: Regime, loss: Loss, eps: float) -> np.ndarray:
+        """A network's logits on the test images under FGSM on the network of a source."""
+        return self.logits(regime, seed, self.fgsm(source, seed, loss, eps))
 
     def penalty(self, regime: Regime, seed: int) -> float:
         """What Keras adds to the loss that it reports: l2 times the squared kernels."""
@@ -210,7 +218,7 @@ class Networks(Materials[FgsmCifar]):
         def make() -> dict[str, np.ndarray]:
             seed = self.study.seed
             before = self.logits(STANDARD, seed, self.test.x).argmax(1)
-            after = self.logits(STANDARD, seed, self.fgsm(STANDARD, seed, "mse", eps)).argmax(1)
+            after = self.under_fgsm(STANDARD, seed, STANDARD, "mse", eps).argmax(1)
             fooled = np.flatnonzero((before == self.test.y) & (after != before))
             chosen = (fooled if len(fooled) else np.arange(len(before)))[:4]
             direction = self.direction(STANDARD, seed, "mse")[chosen]

@@ -20,7 +20,7 @@ def table(made: Networks, regime: Regime, seed: int) -> Rows:
     """
     common = {"model": regime.model, "defence": regime.name, "seed": seed}
     losses: tuple[Loss, ...] = ("mse", "ce")
-    yield from _accuracy_and_loss(made, regime, made.test.x, **common, exhibit="clean")
+    yield from _accuracy_and_loss(made, regime, made.logits(regime, seed, made.test.x), **common, exhibit="clean")
     for loss in losses:
         moved = np.any(made.direction(regime, seed, loss), axis=(1, 2, 3))
         share = metrics.proportion(int((~moved).sum()), len(made.test.y))
@@ -28,18 +28,18 @@ def table(made: Networks, regime: Regime, seed: int) -> Rows:
     for eps in made.config.eps:
         fgsm = {**common, "attack": "fgsm", "norm": "linf", "eps": eps}
         if regime.model == STANDARD.model:
-            x = made.fgsm(STANDARD, seed, "mse", eps)
+            logits = made.under_fgsm(regime, seed, STANDARD, "mse", eps)
             columns = {**fgsm, "exhibit": "transfer", "variant": "mse", "source": STANDARD.name}
-            yield from _accuracy_and_loss(made, regime, x, **columns)
+            yield from _accuracy_and_loss(made, regime, logits, **columns)
         for loss in losses:
-            predicted = made.logits(regime, seed, made.fgsm(regime, seed, loss, eps)).argmax(1)
+            predicted = made.under_fgsm(regime, seed, regime, loss, eps).argmax(1)
             columns = {**fgsm, "exhibit": "white box", "variant": loss, "source": regime.name}
             yield metrics.accuracy(predicted, made.test.y).row("accuracy", **columns)
 
 
-def _accuracy_and_loss(made: Networks, regime: Regime, x: np.ndarray, **columns: Any) -> Rows:
+def _accuracy_and_loss(made: Networks, regime: Regime, logits: np.ndarray, **columns: Any) -> Rows:
     """Accuracy, and the loss as Keras reports it: cross-entropy with the penalty on the kernels."""
-    logits, y = made.logits(regime, columns["seed"], x), made.test.y
+    y = made.test.y
     losses = metrics.cross_entropy(logits, y) + made.penalty(regime, columns["seed"])
     figures = {"accuracy": metrics.accuracy(logits.argmax(1), y), "loss": metrics.mean(losses)}
     for metric, figure in figures.items():
