@@ -22,8 +22,8 @@ the `results.csv` files in [results](results), and a test fails when it says som
 A claim **holds** where the 95 % interval of our figure lies inside the accepted range, or where that range has two ends, the figure lies inside and
 the interval is no wider than the range. It is **missed** where the interval lies outside. Otherwise it is **open**, with how many more images or
 seeds would decide it. A figure without an interval is judged by the number. A claim has several lines where it has several parts; it holds as far
-as its worst part. What the first run of a recipe did not measure is taken from a further run. What it left open is decided by a further run with more
-images or seeds. All runs are linked.
+as its worst part. What the first run of a recipe did not measure is taken from a further run. Figures over several seeds replace those of one training,
+whose interval is that of the test images alone. What is open is decided by a further run with more images or seeds. All runs are linked.
 """
 
 

@@ -18,10 +18,11 @@ class Committed:
 
 
 def committed(recipe: str, results: Path) -> list[Committed]:
-    """The verdicts of the run in the recipe's folder; where it did not decide, those of the runs in folders inside.
+    """The verdicts of the run in the recipe's folder, or of a run in a folder inside that says more.
 
-    A further run gives the claims that the first did not measure. It decides one that the first left open with more images
-    or seeds, of several runs the one with the most.
+    A further run gives the claims that the first did not measure. Its figures over several seeds replace those of one
+    training, whose interval is that of the images alone. It decides a claim that the first left open with more images or
+    seeds. Of several runs the one with the most counts.
 
     :param results: holds RECIPE/results.csv, and RECIPE/NAME/results.csv for further runs.
     """
@@ -36,10 +37,12 @@ def _decided(own: list[Committed], further: list[list[Committed]]) -> list[Commi
     words = {each.verdict.word for each in own}
     if words == {NOT_MEASURED}:
         return next((run for run in further if run and {each.verdict.word for each in run} != words), own)
+    complete = [run for run in further if run and NOT_MEASURED not in {each.verdict.word for each in run}]
+    if not _units(own)[0] and (repeated := [run for run in complete if _units(run)[0]]):
+        return max(repeated, key=_units)
     if OPEN not in words:
         return own
-    deciding = [run for run in further if run and not {OPEN, NOT_MEASURED} & {each.verdict.word for each in run}]
-    return max([own, *deciding], key=_units)
+    return max([own, *(run for run in complete if OPEN not in {each.verdict.word for each in run})], key=_units)
 
 
 def _units(parts: list[Committed]) -> tuple[bool, float]:

@@ -94,6 +94,30 @@ def test_a_further_run_on_more_decides_what_the_first_left_open(tmp_path, lead, 
     assert [(each.folder, each.verdict.word) for each in found] == [(folder, "holds"), (folder, word)]
 
 
+@pytest.mark.parametrize(
+    ("lead", "low", "high", "n", "unit", "folder", "word"),
+    [
+        (0.15, 0.14, 0.16, 3, "seeds", "detector-cifar/more", "holds"),
+        (0.05, 0.01, 0.13, 3, "seeds", "detector-cifar/more", "open"),
+        (0.05, 0.04, 0.06, 3, "seeds", "detector-cifar/more", "missed"),
+        (0.15, 0.14, 0.16, 1, "seeds", "detector-cifar", "missed"),
+        (0.15, 0.14, 0.16, 5000, "images", "detector-cifar", "missed"),
+        (None, None, None, 0, "", "detector-cifar", "missed"),
+    ],
+)
+def test_several_seeds_replace_the_figures_of_one_training(tmp_path, lead, low, high, n, unit, folder, word):
+    table = pd.read_csv(DOCS / "results" / "detector-cifar" / "results.csv")
+    table = table[table.target == "M9"].reset_index(drop=True)
+    columns = ["value", "ci_low", "ci_high", "n", "unit"]
+    for name, figures in (("", (0.05, 0.04, 0.06, 800, "images")), ("more", (lead, low, high, n, unit))):
+        (tmp_path / "detector-cifar" / name).mkdir(parents=True, exist_ok=True)
+        table["n"], table["unit"] = figures[3:]
+        table.loc[1, columns] = figures
+        table.to_csv(tmp_path / "detector-cifar" / name / "results.csv", index=False)
+    found = committed("detector-cifar", tmp_path)
+    assert [each.folder for each in found] == [folder, folder] and found[1].verdict.word == word
+
+
 def test_every_report_and_every_claim_is_on_the_page():
     page = (DOCS / "claims.md").read_text()
     for recipe in RECIPES:
