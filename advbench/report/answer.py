@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from typing import Any
 
+from advbench.metrics import COLUMNS
 from advbench.study.claims import NOT_MEASURED, WORST_FIRST, Finding, Verdict, by_claim
+
+_KNOWN = [*itertools.takewhile(lambda column: column != "value", COLUMNS)]
+"""What tells one figure from another, its seed aside."""
 
 _ARE = {"holds": ("holds", "hold"), "open": ("is open", "are open"), "missed": ("is missed", "are missed")}
 
@@ -46,6 +51,11 @@ def _how_sure(run: dict[str, Any], found: list[Verdict], sentences: list[Finding
 
 
 def _intervals(run: dict[str, Any], sentences: list[Finding]) -> str:
-    """What stands in the brackets of the sentences, where one rests on a figure that has an interval."""
-    lines = [sentence.line - 2 for sentence in sentences if 2 <= sentence.line < len(run["results"]) + 2]
-    return "; brackets hold 95 % intervals" if run["results"].ci_low.iloc[lines].notna().any() else ""
+    """What stands in the brackets of the sentences, and of how many trainings their figures show one."""
+    results = run["results"]
+    lines = [sentence.line - 2 for sentence in sentences if 2 <= sentence.line < len(results) + 2]
+    known = results[_KNOWN].astype(object).where(results[_KNOWN].notna(), "")
+    alike = [results[(known == known.iloc[line]).all(axis=1)] for line in lines]
+    trainings = max((len(rows[["seed", "train_seed"]].drop_duplicates()) for rows in alike), default=1)
+    one = f"; the figures above are those of one of {trainings} seeds" if trainings > 1 else ""
+    return one + ("; brackets hold 95 % intervals" if results.ci_low.iloc[lines].notna().any() else "")

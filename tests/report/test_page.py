@@ -33,6 +33,16 @@ def test_the_answer_ends_with_what_the_verdicts_say_and_how_sure_that_is(finishe
     )
 
 
+@pytest.mark.parametrize("column", ["seed", "train_seed"])
+def test_a_figure_of_one_of_several_trainings_is_said_to_be_that(finished_run, column):
+    run = read_run(finished_run)
+    again = run["results"].iloc[[1, 1, 0]].assign(target=None, **{column: [1, 2, 1]})
+    run["results"] = pd.concat([run["results"].assign(**{column: 0}), again], ignore_index=True)
+    run["about"] |= {"answer": [{"text": "It flips 30.0 %.", "line": 3, "survives": True}]}
+    *_, sure = answer(run, verdicts(run["results"]))
+    assert sure.text.endswith("; the figures above are those of one of 3 seeds; brackets hold 95 % intervals.")
+
+
 @pytest.mark.parametrize(
     "claims, sentence",
     [
