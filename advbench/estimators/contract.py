@@ -116,10 +116,18 @@ def _of_any_number(module: nn.Module, x: Tensor) -> tuple[nn.Module, list[str]]:
     if not (_runs(module, x) and _runs(module, x[:1])):
         for size in _PIECES:
             piecewise = PiecewiseModel(module, size)
-            if _runs(piecewise, x):
+            if _runs(piecewise, x) and _answers_in_rows(piecewise, x[:size]):
                 images = f"{size} images" if size > 1 else "one image"
                 return piecewise, [f"the model takes {images} at a time: evaluated in such pieces"]
     return module, []
+
+
+def _answers_in_rows(module: nn.Module, x: Tensor) -> bool:
+    """Whether a row is that of an image, and not that of a class: the rows of images x in reverse are those of x in reverse."""
+    found = _outputs(module, x)
+    if not alike(found, _outputs(module, x), 1e-4).all():
+        return True  # random: two predictions cannot tell
+    return bool(alike(found.flip(0), _outputs(module, x.flip(0)), 1e-4).all())
 
 
 def _regular(module: nn.Module, x: Tensor) -> tuple[nn.Module, list[str]]:

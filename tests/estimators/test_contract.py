@@ -46,6 +46,7 @@ def test_lazy_layers_without_weights_are_refused(pictures):
         (lambda z: z * float("nan"), "NaN or infinity for 32 of 32 images"),
         (lambda z: z[:, :1], "one number an image"),
         (lambda z: z[:, :, None], r"must return logits \(32, classes\) for 32 images, found \(32, 4, 1\)"),
+        (lambda z: z.T, r"must return logits \(32, classes\) for 32 images, found \(4, 32\)"),
         (lambda z: z[:, :3], r"labels go up to 3 and the model has 3 outputs, 0\.\.2"),
         (lambda z: z.to("meta"), "images on cpu and answers on meta; take .to"),
         (lambda z: torch.complex(z, z), "returns complex numbers"),
