@@ -129,7 +129,7 @@ def bars(
     columns = [x, y, colour, *(error or ()), *([mark] if mark else [])]
     numbers = [column for column in columns if column not in (x, colour)]
     base = shown(table[columns], colour).encode(
-        x=alt.X(f"{x}:N", sort=order, title=None, axis=alt.Axis(labelAngle=0, labelLimit=110)),
+        x=alt.X(f"{x}:N", sort=order, title=x, axis=alt.Axis(labelAngle=0, labelLimit=110)),
         xOffset=alt.XOffset(f"{colour}:N", scale=groups),
         tooltip=[_tip(x), _tip(colour), *(_tip(column, ".3f") for column in numbers)],
     )

@@ -44,9 +44,10 @@ class Exhibit:
     draw: Callable[[pd.DataFrame, Any], Drawn]
 
     def shown(self, rows: pd.DataFrame, made: Any) -> list[Shown]:
-        """All that the function shows of these rows; nothing where it returns None."""
+        """All that the function shows of these rows; nothing where it returns None, or a table without rows."""
         drawn = self.draw(rows, made)
-        return [drawn] if isinstance(drawn, Shown) else list(drawn or ())
+        found = [drawn] if isinstance(drawn, Shown) else list(drawn or ())
+        return [shown for shown in found if shown.table is None or len(shown.table)]
 
 
 def exhibit(title: str, *claims: str) -> Callable[[Callable[[pd.DataFrame, Any], Drawn]], Exhibit]:

@@ -69,13 +69,14 @@ def confusion(rows: pd.DataFrame, made: Networks) -> Iterator[Shown]:
 
 
 @exhibit("Trained on FGSM images alone (alpha = 0)", "G5")
-def defence(rows: pd.DataFrame, made: Networks) -> Shown:
+def defence(rows: pd.DataFrame, made: Networks) -> Shown | None:
     """One network for each eps, attacked at the eps of its training; the undefended one at the reference eps. Accuracy under
     true-label FGSM above the clean one is no robustness: the perturbation carries the label."""
     part = where(_networks(rows), exhibit="defence")
-    part = pd.concat(
-        [where(part, defence="standard"), where(part, **best_reading(rows)).sort_values("eps", kind="stable")]
-    )
+    alone = where(part, **best_reading(rows)).sort_values("eps", kind="stable")
+    if alone.empty:
+        return None
+    part = pd.concat([where(part, defence="standard"), alone])
     table = spread(part, "defence", "eps", "under")
     trained = table.assign(trained=np.where(table.defence == "standard", "standard", "eps " + _text(table.eps)))
     chart = charts.bars(trained, "trained", "mean", "under", "accuracy", error=SPREAD, mark="reported")

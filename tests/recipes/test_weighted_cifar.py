@@ -201,6 +201,8 @@ def test_the_undefended_network_can_be_trained_alone(tmp_path):
     assert result.exit_code == 0, result.output
     trained = {path.stem for path in (tmp_path / "run/models").glob("*.safetensors")}
     assert trained == {"standard-seed0", "standard-seed1"}
+    shown = {each["name"] for each in json.loads((tmp_path / "run/exhibits.json").read_text())}
+    assert "attacks" in shown and not shown & {"defence", "leak"}
 
 
 def reported_rows(changes=None):

@@ -92,8 +92,14 @@ def test_the_docstring_of_an_exhibit_is_its_caption(study):
     def nothing(rows, made):
         """Never."""
 
+    @exhibit("Empty")
+    def empty(rows, made):
+        """A chart without a bar."""
+        table = pd.DataFrame({"x": []})
+        return Shown(alt.Chart(table).mark_bar().encode(x="x:Q"), table)
+
     study.measure(accuracy_under, Networks())
-    study.show((some_table, many, nothing), "m")
+    study.show((some_table, many, nothing, empty), "m")
     first, one, two = study.run._exhibits
     assert (first["name"], first["caption"]) == ("some-table", "Two rows. What the table shows.")
     assert first["claims"] == ["M1", "M2"] and first["table"]["data"] == [[2]]
