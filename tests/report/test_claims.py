@@ -64,6 +64,18 @@ def test_a_further_run_decides_what_the_first_did_not_measure_and_nothing_else(t
     assert "[`detector-cifar/another`](results/detector-cifar/another/README.md)" in page
 
 
+def judged_by(results, runs):
+    """What runs, by their folder's name, say of M9: value, interval, size and unit of its second part."""
+    table = pd.read_csv(DOCS / "results" / "detector-cifar" / "results.csv")
+    table = table[table.target == "M9"].reset_index(drop=True)
+    for name, figures in runs.items():
+        (results / "detector-cifar" / name).mkdir(parents=True, exist_ok=True)
+        table["n"], table["unit"] = figures[3:]
+        table.loc[1, ["value", "ci_low", "ci_high", "n", "unit"]] = figures
+        table.to_csv(results / "detector-cifar" / name / "results.csv", index=False)
+    return committed("detector-cifar", results)
+
+
 @pytest.mark.parametrize(
     ("lead", "low", "high", "n", "unit", "folder", "word"),
     [
@@ -77,20 +89,10 @@ def test_a_further_run_decides_what_the_first_did_not_measure_and_nothing_else(t
     ],
 )
 def test_a_further_run_on_more_decides_what_the_first_left_open(tmp_path, lead, low, high, n, unit, folder, word):
-    table = pd.read_csv(DOCS / "results" / "detector-cifar" / "results.csv")
-    table = table[table.target == "M9"].reset_index(drop=True)
-    columns = ["value", "ci_low", "ci_high", "n", "unit"]
-    for name, figures in (
-        ("", (0.086, 0.044, 0.127, 800, "images")),
-        ("fewer", (0.05, 0.04, 0.06, 850, "images")),
-        ("more", (lead, low, high, n, unit)),
-    ):
-        (tmp_path / "detector-cifar" / name).mkdir(parents=True, exist_ok=True)
-        table["n"], table["unit"] = figures[3:]
-        table.loc[1, columns] = figures
-        if name != "fewer" or folder == "detector-cifar/more":
-            table.to_csv(tmp_path / "detector-cifar" / name / "results.csv", index=False)
-    found = committed("detector-cifar", tmp_path)
+    runs = {"": (0.086, 0.044, 0.127, 800, "images"), "more": (lead, low, high, n, unit)}
+    if folder == "detector-cifar/more":
+        runs["fewer"] = (0.05, 0.04, 0.06, 850, "images")
+    found = judged_by(tmp_path, runs)
     assert [(each.folder, each.verdict.word) for each in found] == [(folder, "holds"), (folder, word)]
 
 
@@ -106,15 +108,7 @@ def test_a_further_run_on_more_decides_what_the_first_left_open(tmp_path, lead, 
     ],
 )
 def test_several_seeds_replace_the_figures_of_one_training(tmp_path, lead, low, high, n, unit, folder, word):
-    table = pd.read_csv(DOCS / "results" / "detector-cifar" / "results.csv")
-    table = table[table.target == "M9"].reset_index(drop=True)
-    columns = ["value", "ci_low", "ci_high", "n", "unit"]
-    for name, figures in (("", (0.05, 0.04, 0.06, 800, "images")), ("more", (lead, low, high, n, unit))):
-        (tmp_path / "detector-cifar" / name).mkdir(parents=True, exist_ok=True)
-        table["n"], table["unit"] = figures[3:]
-        table.loc[1, columns] = figures
-        table.to_csv(tmp_path / "detector-cifar" / name / "results.csv", index=False)
-    found = committed("detector-cifar", tmp_path)
+    found = judged_by(tmp_path, {"": (0.05, 0.04, 0.06, 800, "images"), "more": (lead, low, high, n, unit)})
     assert [each.folder for each in found] == [folder, folder] and found[1].verdict.word == word
 
 
