@@ -24,6 +24,7 @@ from advbench.seeds import own_global_state
 
 _PARTIAL = ".partial"
 _BYTES = 1 << 28  # of a table or a JSON file, 256 MiB
+_folders: list[str] = []  # the end of sys.path: users' own, the last one first
 
 
 def write(path: Path, content: Callable[[BinaryIO], Any]) -> None:
@@ -123,18 +124,40 @@ def read_json(path: Path) -> Any:
 def run_file(path: Path) -> ModuleType:
     """The module that a user's Python file makes; files beside it can be imported.
 
-    :raises UsageError: if it is missing, does not import or ends the program.
+    :raises UsageError: if it is missing, does not import or ends the program, and as :func:`import_from` does.
     """
     if not path.is_file():
         raise UsageError(f"no file {path}")
     module = ModuleType(f"advbench_file_{path.stem}")
     module.__file__ = str(path)
     sys.modules[module.__name__] = module  # where pydantic looks up the names in annotations
-    sys.path.append(str(path.resolve().parent))
+    import_from(path.resolve().parent)
     with user_code(str(path), "does not import"):
         # not importlib: its bytecode cache may be stale
         exec(compile(path.read_bytes(), str(path), "exec"), vars(module))  # noqa: S102 the user named this file
     return module
+
+
+def import_from(folder: Path) -> None:
+    """Let Python import from that folder, before other users' folders and behind what is installed.
+
+    :raises UsageError: if it holds a module of the name of one that another such folder gave: Python would use that one.
+    """
+    own = str(folder)
+    for name, module in list(sys.modules.items()):
+        source = Path(getattr(module, "__file__", None) or "")
+        home = str(source.parent.parent if source.name == "__init__.py" else source.parent)
+        for path in (folder / f"{name}.py", folder / name / "__init__.py"):
+            if home in _folders and home != own and path.is_file():
+                raise UsageError(
+                    f"{path} has the name of {source}, which Python has already imported and would use in its place; give "
+                    "each of the two a process of its own, or rename one"
+                )
+    if own in sys.path and own not in _folders:
+        return
+    installed = [entry for entry in sys.path if entry not in _folders]
+    _folders[:] = [own, *(entry for entry in _folders if entry != own)]
+    sys.path[:] = installed + _folders
 
 
 @contextmanager

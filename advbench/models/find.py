@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
@@ -18,7 +17,7 @@ from torch import nn
 
 from advbench import models
 from advbench.errors import UsageError, did_you_mean
-from advbench.files import check_tree, first_line, run_file, user_code
+from advbench.files import check_tree, first_line, import_from, run_file, user_code
 from advbench.models import zoo
 from advbench.models.weights import State, fill, read, renamed
 
@@ -161,7 +160,7 @@ def _of_file(path: Path) -> Network:
 
 
 def _package(name: str) -> ModuleType:
-    sys.path.append(str(Path.cwd()))  # behind what is installed, which a checkout must not shadow
+    import_from(Path.cwd())
     with user_code(name, "does not import"):
         return import_module(name)
 

@@ -1,6 +1,7 @@
 import datetime
 import os
 import re
+import sys
 from collections import Counter
 from pathlib import PurePosixPath
 from types import SimpleNamespace
@@ -32,10 +33,21 @@ ready = make()
 
 @pytest.fixture
 def file(tmp_path):
-    (tmp_path / "helper.py").write_text("from torch import nn\ndef layer(): return nn.Linear(64, 10)\n")
-    path = tmp_path / "net.py"
+    yield written(tmp_path)
+    forget("net", "helper")
+
+
+def written(folder):
+    folder.mkdir(exist_ok=True)
+    (folder / "helper.py").write_text("from torch import nn\ndef layer(): return nn.Linear(64, 10)\n")
+    path = folder / "net.py"
     path.write_text(FILE)
     return path
+
+
+def forget(*names):
+    for name in names:
+        sys.modules.pop(name, None)
 
 
 def test_a_callable_a_module_and_a_package_are_found(file, monkeypatch):
@@ -43,6 +55,29 @@ def test_a_callable_a_module_and_a_package_are_found(file, monkeypatch):
     assert isinstance(network.find(f"{file}:ready").module, nn.Sequential)
     monkeypatch.chdir(file.parent)
     assert isinstance(network.find("net:make").module, nn.Sequential)
+
+
+def test_a_file_imports_what_is_beside_it_and_not_its_namesake(file, tmp_path):
+    other = written(tmp_path / "other")
+    other.with_name("helper.py").write_text("from torch import nn\ndef layer(): return nn.Linear(64, 7)\n")
+    network.find(f"{file}:make")
+    with pytest.raises(UsageError, match=r"other/helper.py has the name of .*helper.py, which Python has already imported"):
+        network.find(f"{other}:make")
+    forget("helper")  # its folder is still known, but comes second now
+    assert network.find(f"{other}:make").module[1].out_features == 7
+
+
+def test_a_package_is_that_of_the_working_directory_and_not_its_namesake(file, tmp_path, monkeypatch):
+    other = written(tmp_path / "other")
+    for found in (file, other):
+        monkeypatch.chdir(found.parent)
+        network.find("net:make")
+        assert sys.modules["net"].__file__ == str(found)
+        forget("net", "helper")
+    network.find("net:make")
+    monkeypatch.chdir(file.parent)
+    with pytest.raises(UsageError, match="give each of the two a process of its own, or rename one"):
+        network.find("net:make")
 
 
 @pytest.mark.parametrize(
