@@ -61,7 +61,9 @@ def test_a_file_imports_what_is_beside_it_and_not_its_namesake(file, tmp_path):
     other = written(tmp_path / "other")
     other.with_name("helper.py").write_text("from torch import nn\ndef layer(): return nn.Linear(64, 7)\n")
     network.find(f"{file}:make")
-    with pytest.raises(UsageError, match=r"other/helper.py has the name of .*helper.py, which Python has already imported"):
+    with pytest.raises(
+        UsageError, match=r"other/helper.py has the name of .*helper.py, which Python has already imported"
+    ):
         network.find(f"{other}:make")
     forget("helper")  # its folder is still known, but comes second now
     assert network.find(f"{other}:make").module[1].out_features == 7
