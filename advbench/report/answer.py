@@ -34,23 +34,23 @@ def other_data(run: dict[str, Any]) -> list[str]:
 
 
 def _how_sure(run: dict[str, Any], found: list[Verdict], sentences: list[Finding]) -> str:
-    intervals, report = _intervals(run, sentences), run["about"]["report"]
+    grounds, report = _grounds(run, sentences), run["about"]["report"]
     if not found:
         return "The study compares no number with a report; its measurements are below."
     if all(verdict.note for verdict in found):
-        return f"Nothing is decided about {report or 'its claims'}: {found[0].note}{intervals}."
+        return f"Nothing is decided about {report or 'its claims'}: {found[0].note}{grounds}."
     count = Counter(by_claim(found).values())
     decided = [word for word in reversed(WORST_FIRST) if word in _ARE and count[word]]
     missing, whose = f"not measured by preset {run['config']['preset']}", f" of {report}" if report else ""
     if count.total() == 1:
-        return f"The claim{whose} {_ARE[decided[0]][0] if decided else f'is {missing}'}{intervals}."
+        return f"The claim{whose} {_ARE[decided[0]][0] if decided else f'is {missing}'}{grounds}."
     words = [f"{count[word]} {_ARE[word][count[word] != 1]}" for word in decided]
     words += [f"{count[NOT_MEASURED]} {missing}"] if count[NOT_MEASURED] else []
     listed = " and ".join(filter(None, (", ".join(words[:-1]), words[-1])))
-    return f"Of the {count.total()} claims{whose}, {listed}{intervals}."
+    return f"Of the {count.total()} claims{whose}, {listed}{grounds}."
 
 
-def _intervals(run: dict[str, Any], sentences: list[Finding]) -> str:
+def _grounds(run: dict[str, Any], sentences: list[Finding]) -> str:
     """What stands in the brackets of the sentences, and of how many trainings their figures show one."""
     results = run["results"]
     lines = [sentence.line - 2 for sentence in sentences if 2 <= sentence.line < len(results) + 2]

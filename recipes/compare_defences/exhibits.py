@@ -90,12 +90,12 @@ def adaptive(rows: pd.DataFrame, made: Any) -> Shown:
 
 
 @exhibit("What is proven, whatever the attack")
-def certificate(rows: pd.DataFrame, made: Any) -> Shown | None:
+def certificate(rows: pd.DataFrame, made: Any) -> Shown:
     """lipschitz_bound: no two images are further apart in logits than this times their l2 distance. certified_radius: the
     median over test images of the l2 distance, for images in [0, 1], within which no image has another label (0 where the
     image is wrong already). certified_accuracy: the share of images that are right within 36/255 of l2, for certain."""
     part = where(rows, exhibit="certificate")
-    return None if part.empty else Shown(table=part[["defence", "metric", "value", "n", "ci_low", "ci_high"]])
+    return Shown(table=part[["defence", "metric", "value", "n", "ci_low", "ci_high"]])
 
 
 @exhibit("What each defence costs")

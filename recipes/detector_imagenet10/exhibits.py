@@ -52,12 +52,11 @@ def between_adversaries(rows: pd.DataFrame, made: Detectors) -> Iterator[Shown]:
 
 
 @exhibit("Iterative l2 at eps 400: the cell at chance level")
-def chance(rows: pd.DataFrame, made: Detectors) -> Shown | None:
+def chance(rows: pd.DataFrame, made: Detectors) -> Shown:
     """The report's detector did not learn to see this adversary, though one trained at eps 1200 saw it in 78 %: a failure
     of the training, it says, not of the features. Here the training starts from several initial weights."""
     part = where(rows, exhibit="chance")
-    columns = ["detector", "train_seed", "value", "ci_low", "ci_high", "n", "reported"]
-    return Shown(table=part[columns]) if len(part) else None
+    return Shown(table=part[["detector", "train_seed", "value", "ci_low", "ci_high", "n", "reported"]])
 
 
 @exhibit("One image under each adversary")
