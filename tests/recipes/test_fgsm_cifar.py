@@ -11,10 +11,12 @@ from tiny import settings
 
 from advbench import estimators, models
 from advbench.cli import main
-from advbench.data import load
+from advbench.data import Images, load
 from advbench.recipes.compare_defences.future import FUTURE
 from advbench.recipes.fgsm_cifar.claims import CLAIMS, CLEAN, DEFENDED, UNDEFENDED, best_reading
-from advbench.recipes.fgsm_cifar.materials import LARGEST, READINGS, training_eps
+from advbench.recipes.fgsm_cifar.config import FgsmCifar
+from advbench.recipes.fgsm_cifar.materials import LARGEST, READINGS, STANDARD, Networks, training_eps
+from advbench.recipes.fgsm_cifar.measurements import table
 from advbench.seeds import derive
 from advbench.study.claims import judged
 from advbench.study.schema import typed
@@ -90,6 +92,35 @@ def test_every_defence_of_future_work_is_a_row_under_the_attack_that_knows_it(ro
     assert "pgd-scaled-logits" in set(knows[knows.defence == "defensive-distillation"].attack)
     trained = rows[rows.metric == "training_images"].set_index("defence").value
     assert set(trained.index) == set(FUTURE) - {"none", "jpeg-compression"} and (trained == 32).all()
+
+
+class MadeUp(Networks):
+    """Networks with logits and gradients that nobody computed; counts how often images are classified."""
+
+    def __init__(self):
+        self.config = FgsmCifar(eps=(0.005, 0.05))
+        self.test = Images(np.zeros((2, 3, 4, 4), np.float32), np.arange(2))
+        self.classified = 0
+
+    def direction(self, regime, seed, loss):
+        return np.ones(self.test.x.shape, np.int8)
+
+    def logits(self, regime, seed, x):
+        self.classified += 1
+        return np.zeros((len(x), 10), np.float32)
+
+    def penalty(self, regime, seed):
+        return 0.0
+
+
+@pytest.mark.parametrize(("reading", "sets"), [("none", 2), ("V1", 3)])
+def test_no_set_of_images_is_classified_twice(reading, sets):
+    """Clean images once, and each set of FGSM images once an eps: of two losses on the network itself, and of the squared
+    error on the undefended one, which for that network is one of the two."""
+    made, regime = MadeUp(), STANDARD if reading == "none" else READINGS[reading]
+    rows = list(table(made, regime, 0))
+    assert made.classified == 1 + sets * len(made.config.eps)
+    assert sum(row["exhibit"] in ("transfer", "white box") and row["metric"] == "accuracy" for row in rows) == 6
 
 
 def test_the_undefended_row_is_the_network_that_the_study_trained(run, rows):
