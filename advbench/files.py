@@ -131,16 +131,17 @@ def run_file(path: Path) -> ModuleType:
     module = ModuleType(f"advbench_file_{path.stem}")
     module.__file__ = str(path)
     sys.modules[module.__name__] = module  # where pydantic looks up the names in annotations
-    import_from(path.resolve().parent)
+    import_from(path.resolve().parent, but=path.name)
     with user_code(str(path), "does not import"):
         # not importlib: its bytecode cache may be stale
         exec(compile(path.read_bytes(), str(path), "exec"), vars(module))  # noqa: S102 the user named this file
     return module
 
 
-def import_from(folder: Path) -> None:
+def import_from(folder: Path, but: str = "") -> None:
     """Let Python import from that folder, before other users' folders and behind what is installed.
 
+    :param but: a file of that folder that nothing imports.
     :raises UsageError: if it holds a module of the name of one that another such folder gave: Python would use that one.
     """
     own = str(folder)
@@ -148,7 +149,7 @@ def import_from(folder: Path) -> None:
         source = Path(getattr(module, "__file__", None) or "")
         home = str(source.parent.parent if source.name == "__init__.py" else source.parent)
         for path in (folder / f"{name}.py", folder / name / "__init__.py"):
-            if home in _folders and home != own and path.is_file():
+            if home in _folders and home != own and path.name != but and path.is_file():
                 raise UsageError(
                     f"{path} has the name of {source}, which Python has already imported and would use in its place; give "
                     "each of the two a process of its own, or rename one"

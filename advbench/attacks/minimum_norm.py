@@ -10,8 +10,11 @@ from advbench.attacks.batched import BatchedAttack, images_to_move, in_batches, 
 from advbench.estimators import TorchClassifier, gradient_module, weights_read_once, whole_model
 
 TINY = 1e-12
-_BEYOND = 1e-4
-"""The share by which a perturbation is lengthened: at the boundary itself the rounding of another batch decides."""
+_BEYOND = (1e-4, 1e-3, 1e-2)
+"""The share by which a perturbation is lengthened: at the boundary itself the rounding of another batch decides. The next
+one is for images whose largest logits are still as good as equal."""
+_EQUAL = 4e-6
+"""The lead of a logit, relative to the largest, that the rounding of another batch may undo."""
 
 
 class MinimumNorm(BatchedAttack):
@@ -43,10 +46,19 @@ class MinimumNorm(BatchedAttack):
 
     def _lengthen(self, adversarial: np.ndarray, x: np.ndarray, labels: np.ndarray, todo: np.ndarray) -> np.ndarray:
         """Move the images ``todo`` a little beyond the boundary, in place; those that the model does not call beaten there."""
-        longer = (x[todo] + (1 + _BEYOND) * (adversarial[todo] - x[todo])).clip(0, 1)
-        beaten = self.estimator.predict(longer, batch_size=self.batch_size).argmax(1) != labels[todo]
-        adversarial[todo[beaten]] = longer[beaten]
-        return todo[~beaten & (adversarial[todo] != x[todo]).any((1, 2, 3))]
+        start, found, labels = x[todo], adversarial[todo], labels[todo]
+        beaten, near = np.zeros(len(todo), bool), np.arange(len(todo))
+        for share in _BEYOND:
+            longer = (start[near] + (1 + share) * (found[near] - start[near])).clip(0, 1)
+            logits = self.estimator.predict(longer, batch_size=self.batch_size)
+            own = np.take_along_axis(logits, labels[near, None], 1)[:, 0]
+            changed = logits.argmax(1) != labels[near]
+            adversarial[todo[near[changed]]] = longer[changed]
+            beaten[near[changed]] = True
+            near = near[changed & (logits.max(1) - own <= _EQUAL * np.abs(logits).max(1))]
+            if not len(near):
+                break
+        return todo[~beaten & (found != start).any((1, 2, 3))]
 
     def _seek(self, module: nn.Module, x: np.ndarray, labels: np.ndarray) -> np.ndarray:
         def perturb(x: Tensor, k0: Tensor) -> Tensor:
