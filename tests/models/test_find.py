@@ -33,6 +33,7 @@ ready = make()
 
 @pytest.fixture
 def file(tmp_path):
+    forget("net", "helper")  # of other tests
     yield written(tmp_path)
     forget("net", "helper")
 
