@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import json
 import os
@@ -12,7 +13,7 @@ import sysconfig
 import threading
 import traceback
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
@@ -131,25 +132,37 @@ def run_file(path: Path) -> ModuleType:
     module = ModuleType(f"advbench_file_{path.stem}")
     module.__file__ = str(path)
     sys.modules[module.__name__] = module  # where pydantic looks up the names in annotations
-    import_from(path.resolve().parent, but=path.name)
     with user_code(str(path), "does not import"):
+        code = ast.parse(path.read_bytes(), str(path))
+        import_from(path.resolve().parent, _imported(code))
         # not importlib: its bytecode cache may be stale
-        exec(compile(path.read_bytes(), str(path), "exec"), vars(module))  # noqa: S102 the user named this file
+        exec(compile(code, str(path), "exec"), vars(module))  # noqa: S102 the user named this file
     return module
 
 
-def import_from(folder: Path, but: str = "") -> None:
+def _imported(code: ast.Module) -> set[str]:
+    """The modules and packages that a file imports, submodules aside."""
+    found = set()
+    for node in ast.walk(code):
+        if isinstance(node, ast.Import):
+            found |= {alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            found.add(node.module.partition(".")[0])
+    return found
+
+
+def import_from(folder: Path, names: Iterable[str]) -> None:
     """Let Python import from that folder, before other users' folders and behind what is installed.
 
-    :param but: a file of that folder that nothing imports.
-    :raises UsageError: if it holds a module of the name of one that another such folder gave: Python would use that one.
+    :param names: of modules and packages that will be imported.
+    :raises UsageError: if it holds one of them, but another such folder has given it already: Python would use that one.
     """
     own = str(folder)
-    for name, module in list(sys.modules.items()):
-        source = Path(getattr(module, "__file__", None) or "")
+    for name in names:
+        source = Path(getattr(sys.modules.get(name), "__file__", None) or "")
         home = str(source.parent.parent if source.name == "__init__.py" else source.parent)
         for path in (folder / f"{name}.py", folder / name / "__init__.py"):
-            if home in _folders and home != own and path.name != but and path.is_file():
+            if home in _folders and home != own and path.is_file():
                 raise UsageError(
                     f"{path} has the name of {source}, which Python has already imported and would use in its place; give "
                     "each of the two a process of its own, or rename one"
