@@ -16,6 +16,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
+from importlib.util import find_spec, resolve_name
 from pathlib import Path
 from types import ModuleType
 from typing import Any, BinaryIO
@@ -134,44 +135,69 @@ def run_file(path: Path) -> ModuleType:
     sys.modules[module.__name__] = module  # where pydantic looks up the names in annotations
     with user_code(str(path), "does not import"):
         code = ast.parse(path.read_bytes(), str(path))
-        import_from(path.resolve().parent, _imported(code))
+        import_from(path.resolve().parent, imported(code))
         # not importlib: its bytecode cache may be stale
         exec(compile(code, str(path), "exec"), vars(module))  # noqa: S102 the user named this file
     return module
 
 
-def _imported(code: ast.Module) -> set[str]:
-    """The modules and packages that a file imports, submodules aside."""
-    found = set()
+def imported(code: ast.Module, package: str = "") -> Iterator[str]:
+    """The names in the import statements of a file; a constant that it takes from a module is among them.
+
+    :param package: that the file is part of; relative imports are left out of a file of none.
+    :raises ImportError: if an import leads out of the package.
+    """
     for node in ast.walk(code):
         if isinstance(node, ast.Import):
-            found |= {alias.name.partition(".")[0] for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            found.add(node.module.partition(".")[0])
-    return found
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and (package or not node.level):
+            source = resolve_name("." * node.level + (node.module or ""), package)
+            yield from (source, *(f"{source}.{alias.name}" for alias in node.names))
 
 
 def import_from(folder: Path, names: Iterable[str]) -> None:
     """Let Python import from that folder, before other users' folders and behind what is installed.
 
-    :param names: of modules and packages that will be imported.
-    :raises UsageError: if it holds one of them, but another such folder has given it already: Python would use that one.
+    :param names: of modules and packages that will be imported; what their files import in turn is followed.
+    :raises UsageError: if the folder holds one of them, but Python would use another of that name.
     """
     own = str(folder)
-    for name in names:
-        source = Path(getattr(sys.modules.get(name), "__file__", None) or "")
-        home = str(source.parent.parent if source.name == "__init__.py" else source.parent)
-        for path in (folder / f"{name}.py", folder / name / "__init__.py"):
-            if home in _folders and home != own and path.is_file():
-                raise UsageError(
-                    f"{path} has the name of {source}, which Python has already imported and would use in its place; give "
-                    "each of the two a process of its own, or rename one"
-                )
-    if own in sys.path and own not in _folders:
-        return
-    installed = [entry for entry in sys.path if entry not in _folders]
-    _folders[:] = [own, *(entry for entry in _folders if entry != own)]
-    sys.path[:] = installed + _folders
+    if own not in sys.path or own in _folders:
+        installed = [entry for entry in sys.path if entry not in _folders]
+        _folders[:] = [own, *(entry for entry in _folders if entry != own)]
+        sys.path[:] = installed + _folders
+    for name, path in _files(folder, names):
+        if name in sys.modules:
+            source = getattr(sys.modules[name], "__file__", None)
+        elif "." in name:  # its package decides
+            continue
+        else:
+            spec = find_spec(name)
+            source = spec.origin if spec and spec.has_location else None
+        if not source or Path(source).resolve() != path.resolve():
+            others = source and any(Path(source).is_relative_to(each) for each in _folders)
+            raise UsageError(
+                f"{path} has the name of {source or 'a module of Python itself'}, which Python would use in its place; "
+                + ("give each of the two a process of its own, or rename one" if others else "rename it")
+            )
+
+
+def _files(folder: Path, names: Iterable[str]) -> Iterator[tuple[str, Path]]:
+    """The modules in a folder that imports of these names reach."""
+    todo, known = list(names), {""}
+    while todo:
+        if (name := todo.pop()) in known:
+            continue
+        known.add(name)
+        package, _, last = name.rpartition(".")
+        todo.append(package)
+        base = folder.joinpath(*package.split("."))
+        for path, inside in ((base / last / "__init__.py", name), (base / f"{last}.py", package)):
+            if path.is_file():
+                yield name, path
+                with suppress(SyntaxError, ImportError):  # Python says it better
+                    todo += imported(ast.parse(path.read_bytes()), inside)
+                break
 
 
 @contextmanager

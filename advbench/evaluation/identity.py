@@ -5,9 +5,8 @@ from __future__ import annotations
 import ast
 import hashlib
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
-from importlib.util import resolve_name
 from pathlib import Path
 from types import ModuleType
 
@@ -17,7 +16,7 @@ from torch import nn
 from advbench.data.find import Images
 from advbench.errors import UsageError
 from advbench.estimators import TorchClassifier, averaged_part
-from advbench.files import is_users
+from advbench.files import imported, is_users
 from advbench.seeds import own_global_state
 from advbench.study.run import Run
 
@@ -40,7 +39,9 @@ def own_modules(name: str, module: nn.Module) -> dict[str, ModuleType]:
         if each is None or each.__name__ in found or (path := _own_file(each)) is None:
             continue
         found[each.__name__] = each
-        todo += [each.__name__.rpartition(".")[0], *_imported(path, each.__package__ or "")]
+        todo.append(each.__name__.rpartition(".")[0])
+        with suppress(SyntaxError, ImportError):  # of a file that has changed since it was imported
+            todo += imported(ast.parse(path.read_bytes()), each.__package__ or "")
         for value in list(vars(each).values()):
             other = value.__name__ if isinstance(value, ModuleType) else getattr(value, "__module__", None)
             if isinstance(other, str):
@@ -57,17 +58,6 @@ def code(own: Mapping[str, ModuleType]) -> dict[str, str]:
         shown = path.name if name.startswith("advbench_file_") else name
         found[shown] = hashlib.sha256(path.read_bytes()).hexdigest()[:16]
     return found
-
-
-def _imported(path: Path, package: str) -> Iterator[str]:
-    """The names in the import statements of a file: a constant that it takes from a module does not name that module."""
-    with suppress(SyntaxError, ImportError):  # of a file that has changed since it was imported
-        for node in ast.walk(ast.parse(path.read_bytes())):
-            if isinstance(node, ast.Import):
-                yield from (alias.name for alias in node.names)
-            elif isinstance(node, ast.ImportFrom):
-                source = resolve_name("." * node.level + (node.module or ""), package)
-                yield from (source, *(f"{source}.{alias.name}" for alias in node.names))
 
 
 def _own_file(module: ModuleType) -> Path | None:

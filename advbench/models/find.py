@@ -160,7 +160,7 @@ def _of_file(path: Path) -> Network:
 
 
 def _package(name: str) -> ModuleType:
-    import_from(Path.cwd(), [name.partition(".")[0]])
+    import_from(Path.cwd(), [name])
     with user_code(name, "does not import"):
         return import_module(name)
 

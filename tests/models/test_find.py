@@ -63,11 +63,36 @@ def test_a_file_imports_what_is_beside_it_and_not_its_namesake(file, tmp_path):
     other.with_name("helper.py").write_text("from torch import nn\ndef layer(): return nn.Linear(64, 7)\n")
     network.find(f"{file}:make")
     with pytest.raises(
-        UsageError, match=r"other/helper.py has the name of .*helper.py, which Python has already imported"
+        UsageError, match=r"other/helper.py has the name of .*helper.py, which Python would use in its place"
     ):
         network.find(f"{other}:make")
     forget("helper")  # its folder is still known, but comes second now
     assert network.find(f"{other}:make").module[1].out_features == 7
+
+
+def test_a_namesake_of_what_a_helper_imports_is_found(file, tmp_path):
+    network.find(f"{file}:make")
+    other = tmp_path / "other"
+    (other / "parts").mkdir(parents=True)
+    (other / "parts" / "__init__.py").write_text("from . import heads\n")
+    (other / "parts" / "heads.py").write_text("def head():\n    from helper import layer\n    return layer()\n")
+    (other / "helper.py").write_text("from torch import nn\ndef layer(): return nn.Linear(64, 7)\n")
+    (other / "net2.py").write_text("import parts\ndef make(): return parts.heads.head()\n")
+    with pytest.raises(UsageError, match=r"other/helper.py has the name of .*helper.py, .* process of its own"):
+        network.find(f"{other / 'net2.py'}:make")
+    forget("helper")
+    assert network.find(f"{other / 'net2.py'}:make").module.out_features == 7
+    forget("parts", "parts.heads")
+
+
+@pytest.mark.parametrize(
+    "name, of", [("random", r"random\.py"), ("sys", "a module of Python itself"), ("click", r"click/__init__\.py")]
+)
+def test_a_namesake_of_what_is_installed_is_found(name, of, tmp_path):
+    (tmp_path / f"{name}.py").write_text("from torch import nn\ndef layer(): return nn.Linear(64, 7)\n")
+    (tmp_path / "net.py").write_text(f"def make():\n    import {name}\n    return {name}.layer()\n")
+    with pytest.raises(UsageError, match=rf"{name}.py has the name of .*{of}, which Python would use .*; rename it$"):
+        network.find(f"{tmp_path / 'net.py'}:make")
 
 
 def test_a_package_is_that_of_the_working_directory_and_not_its_namesake(file, tmp_path, monkeypatch):
