@@ -6,6 +6,7 @@ nobody disturbed; a mistake is an interruption that is answered with a traceback
 
 from __future__ import annotations
 
+import argparse
 import errno
 import math
 import os
@@ -107,14 +108,14 @@ class Tally:
         )
 
 
-def interrupt(recipe: str, number: int, tally: Tally, scratch: Path, rng: random.Random) -> None:
+def interrupt(recipe: str, number: int, tally: Tally, scratch: Path, rng: random.Random, preset: str = "small") -> None:
     """Disturb one recipe ``number`` times, and compare each time that it ends."""
     context = get_context("forkserver")
     context.set_forkserver_preload([*_SLOW_IMPORTS, *(f"advbench.recipes.{name.replace('-', '_')}" for name in TINY)])
 
     def study(out: Path, kind: str = "", n: int = -1, seconds: float | None = None) -> tuple[int, str]:
         log, events = scratch / "log", scratch / "events"
-        asked = ["recipe", recipe, "--dataset", "digits", "--workers", "1", "--out", str(out)]
+        asked = ["recipe", recipe, "--preset", preset, "--dataset", "digits", "--workers", "1", "--out", str(out)]
         command = [*asked, *settings(TINY[recipe])]
         process = context.Process(target=_study, args=(command, log, kind, n, out, events))
         process.start()
@@ -173,12 +174,12 @@ def _difference(expected: str, found: str) -> str:
     return next((f"{a!r} became {b!r}" for a, b in pairs if a != b), "other number of rows")
 
 
-def main(number: int, recipes: list[str]) -> int:
+def main(number: int, recipes: list[str], preset: str) -> int:
     tally, rng = Tally(), random.Random(0)
     for index, recipe in enumerate(recipes):
         share = (number - tally.count) // (len(recipes) - index)
         with TemporaryDirectory(prefix="interruptions-") as scratch:
-            interrupt(recipe, share, tally, Path(scratch), rng)
+            interrupt(recipe, share, tally, Path(scratch), rng, preset)
         print(f"{recipe}: so far {tally}", flush=True)
     for line in (*tally.losses, *tally.mistakes):
         print(line)
@@ -186,5 +187,9 @@ def main(number: int, recipes: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    given = sys.argv[1:]
-    sys.exit(main(int(given[0]) if given else 200, given[1:] or list(TINY)))
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("number", type=int, nargs="?", default=200)
+    parser.add_argument("recipes", nargs="*", choices=[*TINY, []], metavar="RECIPE")
+    parser.add_argument("--preset", default="small", help="what the tiny sizes are put upon")
+    asked = parser.parse_args()
+    sys.exit(main(asked.number, asked.recipes or list(TINY), asked.preset))
