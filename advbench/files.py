@@ -22,6 +22,7 @@ from types import ModuleType
 from typing import Any, BinaryIO
 
 from advbench.errors import AdvbenchError, UsageError
+from advbench.progress import log
 from advbench.seeds import own_global_state
 
 _PARTIAL = ".partial"
@@ -159,7 +160,8 @@ def import_from(folder: Path, names: Iterable[str]) -> None:
     """Let Python import from that folder, before other users' folders and behind what is installed.
 
     :param names: of modules and packages that will be imported; what their files import in turn is followed.
-    :raises UsageError: if the folder holds one of them, but Python would use another of that name.
+    :raises UsageError: if the folder holds one of them, but Python would use another user's module of that name. Where it
+        would use an installed one, a warning says so.
     """
     own = str(folder)
     if own not in sys.path or own in _folders:
@@ -174,19 +176,22 @@ def import_from(folder: Path, names: Iterable[str]) -> None:
         else:
             spec = find_spec(name)
             source = spec.origin if spec and spec.has_location else None
-        if not source or Path(source).resolve() != path.resolve():
-            others = source and any(Path(source).is_relative_to(each) for each in _folders)
+        if source and Path(source).resolve() == path.resolve():
+            continue
+        if source and is_users(source):
             raise UsageError(
-                f"{path} has the name of {source or 'a module of Python itself'}, which Python would use in its place; "
-                + ("give each of the two a process of its own, or rename one" if others else "rename it")
+                f"{path} has the name of {source}, which Python would use in its place; give each of the two a process of "
+                "its own, or rename one"
             )
+        log.warning("%s is not used: Python takes %s for %s", path, source or "a module of its own", name)
 
 
 def _files(folder: Path, names: Iterable[str]) -> Iterator[tuple[str, Path]]:
-    """The modules in a folder that imports of these names reach."""
+    """The modules in a folder that imports of these names reach; a checkout of advbench beside them is not meant."""
     todo, known = list(names), {""}
     while todo:
-        if (name := todo.pop()) in known:
+        name = todo.pop()
+        if name in known or name.partition(".")[0] == "advbench":
             continue
         known.add(name)
         package, _, last = name.rpartition(".")

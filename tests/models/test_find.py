@@ -86,13 +86,24 @@ def test_a_namesake_of_what_a_helper_imports_is_found(file, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "name, of", [("random", r"random\.py"), ("sys", "a module of Python itself"), ("click", r"click/__init__\.py")]
+    "name, of", [("random", r"/.*random\.py"), ("sys", "a module of its own"), ("click", r"/.*click/__init__\.py")]
 )
-def test_a_namesake_of_what_is_installed_is_found(name, of, tmp_path):
-    (tmp_path / f"{name}.py").write_text("from torch import nn\ndef layer(): return nn.Linear(64, 7)\n")
-    (tmp_path / "net.py").write_text(f"def make():\n    import {name}\n    return {name}.layer()\n")
-    with pytest.raises(UsageError, match=rf"{name}.py has the name of .*{of}, which Python would use .*; rename it$"):
-        network.find(f"{tmp_path / 'net.py'}:make")
+def test_a_namesake_of_what_is_installed_is_said(name, of, tmp_path, caplog):
+    (tmp_path / f"{name}.py").write_text("from torch import nn\nhead = nn.Linear(64, 7)\n")
+    (tmp_path / "net.py").write_text(
+        f"import {name}\nfrom torch import nn\ndef make(): return getattr({name}, 'head', nn.Flatten())\n"
+    )
+    assert isinstance(network.find(f"{tmp_path / 'net.py'}:make").module, nn.Flatten)
+    assert re.fullmatch(rf"{tmp_path}/{name}.py is not used: Python takes {of} for {name}", caplog.messages[0])
+
+
+def test_a_file_in_a_checkout_of_advbench_gets_the_one_that_runs(tmp_path):
+    (tmp_path / "advbench").mkdir()
+    (tmp_path / "advbench" / "__init__.py").write_text("raise ImportError('another one')")
+    (tmp_path / "net.py").write_text(
+        "from advbench.models.cnn import *\nfrom torch import nn\ndef make(): return nn.Flatten()\n"
+    )
+    assert type(network.find(f"{tmp_path / 'net.py'}:make").module).__name__ == "Flatten"
 
 
 def test_a_package_is_that_of_the_working_directory_and_not_its_namesake(file, tmp_path, monkeypatch):
