@@ -52,7 +52,7 @@ from advbench.cli.terminal import Command, loading, log_to_terminal, one_line, p
 @options.rows_as_json
 @one_line
 def recipe(name: str, settings: tuple[str, ...], classes: str | None, **given: Any) -> None:
-    """Run a study, or continue it where it was stopped.
+    """Run a study, or continue it where it was stopped; a larger --set seeds=N adds seeds to a finished one.
 
     NAME is a recipe from 'advbench list recipes', or the path of a Python file that declares one.
 
@@ -61,6 +61,7 @@ def recipe(name: str, settings: tuple[str, ...], classes: str | None, **given: A
     advbench recipe detector-cifar --preset small --out runs/small
     advbench recipe detector-cifar --set eps_fgsm=2/255,8/255 --set detector_epochs=5
     advbench recipe detector-imagenet10 --data-dir photos --weights vgg16.safetensors
+    advbench recipe training-mnist --preset full --out runs/mnist --set seeds=12
     advbench recipe training-mnist --store s3://bucket/studies --scheduler tcp://10.0.0.1:8786
     """
     fields = {

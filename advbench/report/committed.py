@@ -21,8 +21,8 @@ def committed(recipe: str, results: Path) -> list[Committed]:
     """The verdicts of the run in the recipe's folder, or of a run in a folder inside that says more.
 
     A further run gives the claims that the first did not measure. Its figures over several seeds replace those of one
-    training, whose interval is that of the images alone. It decides a claim that the first left open with more images or
-    seeds. Of several runs the one with the most counts.
+    training, whose interval is that of the images alone. A claim that the first left open is judged by the run with the
+    most images or seeds.
 
     :param results: holds RECIPE/results.csv, and RECIPE/NAME/results.csv for further runs.
     """
@@ -42,7 +42,7 @@ def _decided(own: list[Committed], further: list[list[Committed]]) -> list[Commi
         return max(repeated, key=_units)
     if OPEN not in words:
         return own
-    return max([own, *(run for run in complete if OPEN not in {each.verdict.word for each in run})], key=_units)
+    return max([own, *complete], key=_units)
 
 
 def _units(parts: list[Committed]) -> tuple[bool, float]:

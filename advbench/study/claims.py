@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from math import ceil, inf, isnan, nan
+from math import ceil, inf, isnan, nan, sqrt
 
 import pandas as pd
 
@@ -140,7 +140,7 @@ class Verdict:
 
     @property
     def needs(self) -> str:
-        """How many more images or seeds would decide an open claim, as its interval narrows with their square root.
+        """How many more images or seeds would decide an open claim, if figure and spread stay as they are.
 
         A test set has no more than 10,000 images; where they are too few, only further networks can decide it.
         """
@@ -159,10 +159,12 @@ class Verdict:
             shrink = min(shrink, (self.ci_high - self.ci_low) / (high - low))
         if shrink == inf:
             return "no number of images or seeds would decide it: the figure lies on the bound"
-        more = max(ceil(self.n * shrink**2 - self.n), 1)
+        enough = _narrower(int(self.n), shrink) if self.unit == "seeds" else ceil(self.n * shrink**2)
+        more = max(enough - int(self.n), 1)
         if self.unit == "images" and self.n + more > _TEST_IMAGES:
             return f"{_TEST_IMAGES:,} images would not decide it; more seeds may"
-        return f"about {more:,} more{self.unit and f' {self.unit}'} would decide it"
+        units = self.unit if more > 1 else self.unit.removesuffix("s")
+        return f"about {more:,} more{units and f' {units}'} would decide it"
 
     @property
     def accepted(self) -> str:
@@ -177,6 +179,20 @@ class Verdict:
     def interval(self) -> str:
         """The 95 % interval, empty where none is known."""
         return "" if isnan(self.ci_low) else f"{self.ci_low:.3f} to {self.ci_high:.3f}"
+
+
+def _narrower(n: int, shrink: float) -> int:
+    """The least number of values whose Student's interval of the mean is this many times as narrow as that of n values."""
+    from scipy.stats import norm, t
+
+    def width(m: int) -> float:
+        return float(t.ppf(0.975, m - 1)) / sqrt(m)
+
+    wanted = width(n) / shrink
+    m = max(ceil((norm.ppf(0.975) / wanted) ** 2), n)  # the normal distribution has the narrower interval
+    while width(m) > wanted:
+        m += 1
+    return m
 
 
 def verdicts(results: pd.DataFrame) -> list[Verdict]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
@@ -48,6 +48,9 @@ class Config(BaseModel):
     """The fields of a recipe; each can be given as ``--set name=value``."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+    grows: ClassVar[tuple[str, ...]] = ()
+    """Numbers that only add stages: a run directory goes on when one of them is larger than before."""
 
     def data_options(self) -> dict[str, Any]:
         """Further arguments of ``data.load`` for the recipe's own data set."""

@@ -83,7 +83,7 @@ def start(
         request["fingerprint"] = fingerprint
     directory = out or Path("runs") / f"{recipe.name}-{preset}-{name}-{digest(request)}"
     shared = None if root is None else root.part(digest(request))
-    run = Run(directory, request, shared)
+    run = Run(directory, request, shared, config.grows)
     cluster = None
     if scheduler is not None and shared is not None:
         cluster = Cluster(scheduler, rebuild, json.dumps(request), data_dir, device, shared.url)

@@ -60,20 +60,25 @@ class Run:
     :param directory: is made if it is not there.
     :param config: the request, as JSON-serialisable values.
     :param store: where finished stages are shared with other machines.
+    :param grows: config fields that may be larger than those of a run that is in the directory already: it gets further
+        stages, and its finished ones stay.
     :raises UsageError: if the directory holds a run of another request, or a symbolic link, or cannot be written.
     """
 
-    def __init__(self, directory: Path, config: Mapping[str, Any], store: Store | None = None) -> None:
+    def __init__(
+        self, directory: Path, config: Mapping[str, Any], store: Store | None = None, grows: Sequence[str] = ()
+    ) -> None:
         self.directory = directory
         self.config = dict(config)
         self.store = store
+        self._grown = False
         known = directory / "config.json"
         request = json.dumps(self.config, indent=2) + "\n"
         try:
             directory.mkdir(parents=True, exist_ok=True)
             check_tree(directory)
             if known.is_file():
-                _refuse_other(directory, _read_config(known), json.loads(request))
+                self._grown = _grown(directory, _read_config(known), json.loads(request), grows)
             elif set(directory.iterdir()) - set(unfinished(known)):
                 raise UsageError(f"{directory} is not empty and not a run; choose another --out")
             else:
@@ -121,6 +126,8 @@ class Run:
             raise UsageError(f"{self.directory} cannot be used as a run directory: {error.strerror}") from error
         try:
             sweep(self.directory)
+            if self._grown:  # not before the directory is ours
+                write_text(self.directory / "config.json", json.dumps(self.config, indent=2) + "\n")
             yield
         finally:
             lock.release()
@@ -338,14 +345,22 @@ class Run:
         return files
 
 
-def _refuse_other(directory: Path, found: dict[str, Any], request: dict[str, Any]) -> None:
+def _grown(directory: Path, found: dict[str, Any], request: dict[str, Any], grows: Sequence[str]) -> bool:
+    """Whether the request is that of a directory but for larger numbers in fields that may grow.
+
+    :raises UsageError: if it differs in anything else.
+    """
     old, new = ({**each, **each.get("config", {})} for each in (found, request))
-    for key in sorted((old.keys() | new.keys()) - {"config", "settings"}):
-        if old.get(key) != new.get(key):
+    changed = [key for key in sorted((old.keys() | new.keys()) - {"config", "settings"}) if old.get(key) != new.get(key)]
+    for key in changed:
+        before, after = old.get(key), new.get(key)
+        if not (key in grows and isinstance(before, int) and after > before):
             raise UsageError(
-                f"{directory} holds a run with {key} = {json.dumps(old.get(key))}, not {json.dumps(new.get(key))}; "
+                f"{directory} holds a run with {key} = {json.dumps(before)}, not {json.dumps(after)}; "
                 "choose another --out"
             )
+        log.info("%s: %s = %d, where it was %d", directory, key, after, before)
+    return bool(changed)
 
 
 def _read_config(path: Path) -> dict[str, Any]:

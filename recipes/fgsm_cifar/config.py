@@ -15,6 +15,8 @@ Reading = Literal["V1", "V2", "V3", "V1 dynamic", "V2 dynamic"]
 class FgsmCifar(FromZoo):
     """Sizes are numbers of images; null means all."""
 
+    grows = ("seeds",)
+
     train_images: PositiveInt | None = None
     test_images: PositiveInt | None = None
     watched_images: PositiveInt = Field(1000, description="test images classified after every epoch, for the curves")

@@ -15,6 +15,8 @@ Variant = Literal["clamp", "output-batch-norm", "ensemble", "fresh", "half-clean
 class GanMnist(FromZoo):
     """Sizes are numbers of images, null means all; an epoch is ``epoch_images`` of an endless shuffled walk."""
 
+    grows = ("seeds",)
+
     t: tuple[Bound, ...] = Field(
         (0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64), min_length=1, description="l-inf bounds of the attacker"
     )

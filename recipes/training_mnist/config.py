@@ -12,6 +12,8 @@ from advbench.study import Eps, FromZoo
 class TrainingMnist(FromZoo):
     """Sizes are numbers of images; null means all."""
 
+    grows = ("seeds",)
+
     pipeline: Literal["report", "plain"] = Field(
         "report",
         description="mean image subtracted, range mapped, attacks not clipped; or plain [0, 1] images, clipped",

@@ -11,6 +11,8 @@ from advbench.study import Eps, EpsGrid, FromZoo, Unit
 class WeightedCifar(FromZoo):
     """Sizes are numbers of images; null means all."""
 
+    grows = ("seeds",)
+
     train_images: PositiveInt | None = Field(None, description="after those for validation")
     validation_images: PositiveInt = Field(1024, description="the first ones of the training set")
     watched_images: PositiveInt = Field(512, description="validation images attacked after every epoch")

@@ -1,5 +1,6 @@
 """Verdicts from hand-made rows; how many more images decide an open claim, against the interval itself."""
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -69,9 +70,20 @@ def test_as_many_more_images_as_an_open_claim_needs_decide_it(hits, n, low, high
         assert (found == "open") is (expected == "open")
 
 
-def test_seeds_are_asked_for_where_a_mean_is_over_seeds():
-    (verdict,) = verdicts(rows(("M1", 0.5, 0.4, None, 0.35, 0.65, 3, "seeds")))
-    assert verdict.needs == "about 4 more seeds would decide it"
+@pytest.mark.parametrize("n, low", [(2, 0.4), (3, 0.4), (3, 0.49), (6, 0.495)])
+def test_as_many_more_seeds_as_an_open_claim_needs_decide_it(n, low):
+    def of(n):  # seeds of the same mean and standard deviation
+        values = np.linspace(-1, 1, n)
+        return metrics.mean(0.5 + 0.08 * values / values.std(ddof=1), unit="seeds")
+
+    figure = of(n)
+    (verdict,) = verdicts(rows(("M1", figure.value, low, None, figure.ci_low, figure.ci_high, n, "seeds")))
+    assert verdict.word == "open" and verdict.needs.endswith(("more seeds would decide it", " 1 more seed would decide it"))
+    more = int(verdict.needs.split()[1].replace(",", ""))
+    assert of(n + more).ci_low >= low > of(n + more - 1).ci_low or more == 1
+
+
+def test_a_mean_over_seeds_on_its_bound_is_not_decided_by_more():
     (verdict,) = verdicts(rows(("M1", 0.4, 0.4, None, 0.35, 0.45, 3, "seeds")))
     assert verdict.needs.startswith("no number")
     (verdict,) = verdicts(rows(("M1", 0.5, 0.4, None, 0.45, 0.55, 3, "seeds")))

@@ -101,6 +101,8 @@ def test_peak_memory_is_the_largest_since_the_run_was_begun(run, before, kept):
 def test_a_directory_of_another_run_or_of_something_else_is_refused(run, tmp_path):
     with pytest.raises(UsageError, match="holds a run with epochs = 3, not 4; choose another --out"):
         Run(run.directory, {**CONFIG, "config": {"epochs": 4}})
+    with pytest.raises(UsageError, match="holds a run with epochs = 3, not 2"):
+        Run(run.directory, {**CONFIG, "config": {"epochs": 2}}, grows=["epochs"])
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.tex").write_text("")
     with pytest.raises(UsageError, match="not a run"):
@@ -108,6 +110,17 @@ def test_a_directory_of_another_run_or_of_something_else_is_refused(run, tmp_pat
     (tmp_path / "file").write_text("")
     with pytest.raises(UsageError, match="cannot be used"):
         Run(tmp_path / "file", CONFIG)
+
+
+def test_a_run_that_another_process_computes_does_not_grow(run):
+    more = Run(run.directory, {**CONFIG, "config": {"epochs": 4}}, grows=["epochs"])
+    with run.alone(), pytest.raises(UsageError, match="another process"), more.alone():
+        pass
+    assert json.loads((run.directory / "config.json").read_text())["config"] == {"epochs": 3}
+    with more.alone():
+        assert json.loads((run.directory / "config.json").read_text())["config"] == {"epochs": 4}
+    with pytest.raises(UsageError, match="epochs = 4, not 3"):
+        again(run)
 
 
 def test_seeds_depend_on_every_part_of_the_name():
