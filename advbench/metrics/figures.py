@@ -108,10 +108,13 @@ def percent(value: float) -> str:
 
 
 def share(figure: Figure | pd.Series) -> str:
-    """A figure, or a row of results.csv, as a share with its 95 % interval where it has one: 93.1 % (92.6 to 93.6)."""
+    """A figure, or a row of results.csv, as a share with its 95 % interval where it has one: 93.1 % (92.6 to 93.6).
+
+    Of Student's interval only what lies between 0 and 100 % is said.
+    """
     if isnan(figure.ci_low):
         return percent(figure.value)
-    return f"{percent(figure.value)} ({100 * figure.ci_low:.1f} to {100 * figure.ci_high:.1f})"
+    return f"{percent(figure.value)} ({100 * max(figure.ci_low, 0):.1f} to {100 * min(figure.ci_high, 1):.1f})"
 
 
 def mean(values: np.ndarray, unit: Unit = "images") -> Figure:

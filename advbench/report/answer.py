@@ -57,5 +57,6 @@ def _grounds(run: dict[str, Any], sentences: list[Finding]) -> str:
     known = results[_KNOWN].astype(object).where(results[_KNOWN].notna(), "")
     alike = [results[(known == known.iloc[line]).all(axis=1)] for line in lines]
     trainings = max((len(rows[["seed", "train_seed"]].drop_duplicates()) for rows in alike), default=1)
-    one = f"; the figures above are those of one of {trainings} seeds" if trainings > 1 else ""
-    return one + ("; brackets hold 95 % intervals" if results.ci_low.iloc[lines].notna().any() else "")
+    which = "means over" if all(sentence.seeds > 1 for sentence in sentences) else "those of one of"
+    of = f"; the figures above are {which} {trainings} seeds" if trainings > 1 else ""
+    return of + ("; brackets hold 95 % intervals" if results.ci_low.iloc[lines].notna().any() else "")

@@ -26,10 +26,14 @@ def committed(recipe: str, results: Path) -> list[Committed]:
 
     :param results: holds RECIPE/results.csv, and RECIPE/NAME/results.csv for further runs.
     """
-    first = _by_claim(recipe, results)
-    folders = sorted(path.parent.name for path in (results / recipe).glob("*/results.csv"))
-    further = [_by_claim(f"{recipe}/{name}", results) for name in folders]
+    first, *further = (_by_claim(folder, results) for folder in folders(recipe, results))
     return [each for id, own in first.items() for each in _decided(own, [run.get(id, []) for run in further])]
+
+
+def folders(recipe: str, results: Path) -> list[str]:
+    """The folders of a recipe's committed runs within that of all results, the first run's first."""
+    further = sorted(path.parent.name for path in (results / recipe).glob("*/results.csv"))
+    return [recipe, *(f"{recipe}/{name}" for name in further)]
 
 
 def _decided(own: list[Committed], further: list[list[Committed]]) -> list[Committed]:

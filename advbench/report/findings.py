@@ -6,8 +6,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from advbench.report.committed import Committed, committed
-from advbench.study.claims import WORST_FIRST, by_claim
+from advbench.report.committed import Committed, committed, folders
+from advbench.study.claims import WORST_FIRST, Finding, by_claim
 from advbench.study.registry import Recipe
 from advbench.study.schema import read_results
 
@@ -25,7 +25,7 @@ def findings_page(recipes: Iterable[Recipe[Any]], results: Path) -> str:
     :param results: holds RECIPE/results.csv for every recipe, and RECIPE/NAME/results.csv for further runs.
     """
     recipes = list(recipes)
-    rows = {recipe.name: read_results(results / recipe.name / "results.csv") for recipe in recipes}
+    answers = {recipe.name: _answer(recipe, results) for recipe in recipes}
     reports = {recipe.report.id: recipe.report for recipe in recipes if recipe.report}
     lines = [_HEAD]
     for id, report in sorted(reports.items()):
@@ -39,13 +39,15 @@ def findings_page(recipes: Iterable[Recipe[Any]], results: Path) -> str:
         claimed = " ".join(f"{says[claim]} ({_link(*first[claim], claim)})" for claim in report.central)
         lines.append(f"- **Claimed.** {claimed}")
         lines.append(f"- **Held.** {_held(found)}")
-        lines += [f"- **Measured.** {text}" for text in _said(own, rows, survives=False)]
-        lines += [f"- **Against an attack that knows the defence.** {text}" for text in _said(own, rows, survives=True)]
+        lines += [f"- **Measured.** {text}" for text in _said(own, answers, survives=False)]
+        lines += [
+            f"- **Against an attack that knows the defence.** {text}" for text in _said(own, answers, survives=True)
+        ]
         lines.append("")
     lines.append("## Beyond the reports\n")
     for recipe in recipes:
-        if recipe.report is None and (survives := list(_said([recipe], rows, survives=True))):
-            lines.append(f"- `{recipe.name}`: {' '.join([*_said([recipe], rows, survives=False), *survives])}")
+        if recipe.report is None and (survives := list(_said([recipe], answers, survives=True))):
+            lines.append(f"- `{recipe.name}`: {' '.join([*_said([recipe], answers, survives=False), *survives])}")
     return "\n".join([*lines, ""])
 
 
@@ -60,13 +62,23 @@ def _held(found: list[Committed]) -> str:
     return f"Of {count} claims: {', '.join(words)}."
 
 
-def _said(recipes: list[Recipe[Any]], rows: dict[str, Any], survives: bool) -> Iterator[str]:
+def _answer(recipe: Recipe[Any], results: Path) -> tuple[str, list[Finding]]:
+    """The sentences of the run that says most, and of these the one over most seeds, with its folder."""
+    found = []
+    for folder in folders(recipe.name, results):
+        rows = read_results(results / folder / "results.csv")
+        found.append((folder, list(recipe.answer(rows[rows.target.isna()]))))
+    return max(found, key=lambda run: (len(run[1]), min((finding.seeds for finding in run[1]), default=0)))
+
+
+def _said(recipes: list[Recipe[Any]], answers: dict[str, tuple[str, list[Finding]]], survives: bool) -> Iterator[str]:
     """The sentences of recipes on what they found, or on what survives, each with a link to its row."""
     for recipe in recipes:
-        measured = rows[recipe.name]
-        for finding in recipe.answer(measured[measured.target.isna()]):
+        folder, answer = answers[recipe.name]
+        for finding in answer:
             if finding.survives == survives:
-                yield f"{finding.text} ({_link(recipe.name, finding.line, f'row {finding.line}')})"
+                which = f"means of {finding.seeds} seeds, the first in " if finding.seeds > 1 else ""
+                yield f"{finding.text} ({which}{_link(folder, finding.line, f'row {finding.line}')})"
 
 
 def _link(folder: str, line: int, text: str) -> str:

@@ -40,16 +40,23 @@ class Finding:
 
     :param line: of results.csv, whose first line is the header: the row that the sentence rests on.
     :param survives: whether it says what survives an attack that knows the defence.
+    :param seeds: of how many trainings its figures are the means.
     """
 
     text: str
     line: int
     survives: bool = False
+    seeds: int = 1
 
     @classmethod
     def at(cls, row: pd.Series, text: str, survives: bool = False) -> Finding:
         """A sentence that rests on a row of a table of results."""
         return cls(text, int(row.name) + 2, survives)
+
+    @classmethod
+    def over(cls, rows: pd.DataFrame, text: str, survives: bool = False) -> Finding:
+        """A sentence on the mean of rows of that table which differ in their seed; it is linked to the first of them."""
+        return replace(cls.at(rows.iloc[0], text, survives), seeds=len(rows))
 
 
 @dataclass(frozen=True)

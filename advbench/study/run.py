@@ -351,16 +351,19 @@ def _grown(directory: Path, found: dict[str, Any], request: dict[str, Any], grow
     :raises UsageError: if it differs in anything else.
     """
     old, new = ({**each, **each.get("config", {})} for each in (found, request))
-    changed = [key for key in sorted((old.keys() | new.keys()) - {"config", "settings"}) if old.get(key) != new.get(key)]
-    for key in changed:
+    grown = False
+    for key in sorted((old.keys() | new.keys()) - {"config", "settings"}):
         before, after = old.get(key), new.get(key)
-        if not (key in grows and isinstance(before, int) and after > before):
+        if before == after:
+            continue
+        if not (key in grows and isinstance(before, int) and isinstance(after, int) and after > before):
             raise UsageError(
                 f"{directory} holds a run with {key} = {json.dumps(before)}, not {json.dumps(after)}; "
                 "choose another --out"
             )
         log.info("%s: %s = %d, where it was %d", directory, key, after, before)
-    return bool(changed)
+        grown = True
+    return grown
 
 
 def _read_config(path: Path) -> dict[str, Any]:

@@ -84,11 +84,11 @@ def judged_by(results, runs):
         (0.15, 0.14, 0.16, 3, "seeds", "detector-cifar/more", "holds"),
         (0.15, 0.14, 0.16, 500, "images", "detector-cifar", "open"),
         (0.15, 0.14, 0.16, 1, "seeds", "detector-cifar", "open"),
-        (0.11, 0.09, 0.13, 5000, "images", "detector-cifar", "open"),
+        (0.11, 0.09, 0.13, 5000, "images", "detector-cifar/more", "open"),
         (None, None, None, 0, "", "detector-cifar", "open"),
     ],
 )
-def test_a_further_run_on_more_decides_what_the_first_left_open(tmp_path, lead, low, high, n, unit, folder, word):
+def test_a_further_run_on_more_judges_what_the_first_left_open(tmp_path, lead, low, high, n, unit, folder, word):
     runs = {"": (0.086, 0.044, 0.127, 800, "images"), "more": (lead, low, high, n, unit)}
     if folder == "detector-cifar/more":
         runs["fewer"] = (0.05, 0.04, 0.06, 850, "images")

@@ -1,5 +1,6 @@
 import json
 import re
+from dataclasses import asdict
 
 import pandas as pd
 import pytest
@@ -8,10 +9,11 @@ from conftest import make_run
 
 from advbench import metrics
 from advbench.cli import main
+from advbench.metrics import over_seeds, share, where
 from advbench.report import charts, write_report
 from advbench.report.answer import answer
 from advbench.report.source import read_run
-from advbench.study.claims import verdicts
+from advbench.study.claims import Finding, verdicts
 
 
 def said(directory, found=(), claims=("M1", "M2", "M3", "M4"), **changes):
@@ -41,6 +43,18 @@ def test_a_figure_of_one_of_several_trainings_is_said_to_be_that(finished_run, c
     run["about"] |= {"answer": [{"text": "It flips 30.0 %.", "line": 3, "survives": True}]}
     *_, sure = answer(run, verdicts(run["results"]))
     assert sure.text.endswith("; the figures above are those of one of 3 seeds; brackets hold 95 % intervals.")
+
+
+def test_means_over_the_trainings_are_said_to_be_that(finished_run):
+    run = read_run(finished_run)
+    again = run["results"].iloc[[1, 1]].assign(target=None, seed=[1, 2])
+    run["results"] = pd.concat([run["results"].assign(seed=0), again], ignore_index=True)
+    flips = where(run["results"], metric="flips")
+    finding = Finding.over(flips, f"It flips {share(over_seeds(flips))}.")
+    assert finding.line == 3 and finding.seeds == 3 and finding.text == "It flips 30.0 % (30.0 to 30.0)."
+    run["about"] |= {"answer": [asdict(finding)]}
+    *_, sure = answer(run, verdicts(run["results"]))
+    assert sure.text.endswith("; the figures above are means over 3 seeds; brackets hold 95 % intervals.")
 
 
 @pytest.mark.parametrize(

@@ -78,7 +78,9 @@ def test_as_many_more_seeds_as_an_open_claim_needs_decide_it(n, low):
 
     figure = of(n)
     (verdict,) = verdicts(rows(("M1", figure.value, low, None, figure.ci_low, figure.ci_high, n, "seeds")))
-    assert verdict.word == "open" and verdict.needs.endswith(("more seeds would decide it", " 1 more seed would decide it"))
+    assert verdict.word == "open" and verdict.needs.endswith(
+        ("more seeds would decide it", " 1 more seed would decide it")
+    )
     more = int(verdict.needs.split()[1].replace(",", ""))
     assert of(n + more).ci_low >= low > of(n + more - 1).ci_low or more == 1
 
