@@ -23,8 +23,8 @@ A claim **holds** where the 95 % interval of our figure lies inside the accepted
 the interval is no wider than the range. It is **missed** where the interval lies outside. Otherwise it is **open**, with how many more images or
 seeds would decide it. A figure without an interval is judged by the number. A claim has several lines where it has several parts; it holds as far
 as its worst part. What the first run of a recipe did not measure is taken from a further run. Figures over several seeds replace those of one training,
-whose interval is that of the test images alone. What the first run leaves open is judged by the run with the
-most images or seeds. All runs are linked.
+part by part, for its interval is that of the test images alone. A claim that is open then is judged by the run with the most images or seeds, where
+that measured all of its parts. All runs are linked.
 """
 
 

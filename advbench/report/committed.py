@@ -21,8 +21,8 @@ def committed(recipe: str, results: Path) -> list[Committed]:
     """The verdicts of the run in the recipe's folder, or of a run in a folder inside that says more.
 
     A further run gives the claims that the first did not measure. Its figures over several seeds replace those of one
-    training, whose interval is that of the images alone. A claim that the first left open is judged by the run with the
-    most images or seeds.
+    training, whose interval is that of the images alone, part by part. A claim that is open then is judged by the run with
+    the most images or seeds, where that measured all of its parts.
 
     :param results: holds RECIPE/results.csv, and RECIPE/NAME/results.csv for further runs.
     """
@@ -41,12 +41,19 @@ def _decided(own: list[Committed], further: list[list[Committed]]) -> list[Commi
     words = {each.verdict.word for each in own}
     if words == {NOT_MEASURED}:
         return next((run for run in further if run and {each.verdict.word for each in run} != words), own)
+    parts = [_over_seeds(part, [run[i] for run in further if len(run) == len(own)]) for i, part in enumerate(own)]
+    if OPEN not in {each.verdict.word for each in parts}:
+        return parts
     complete = [run for run in further if run and NOT_MEASURED not in {each.verdict.word for each in run}]
-    if not _units(own)[0] and (repeated := [run for run in complete if _units(run)[0]]):
-        return max(repeated, key=_units)
-    if OPEN not in words:
-        return own
-    return max([own, *complete], key=_units)
+    return max([parts, *complete], key=_units)
+
+
+def _over_seeds(part: Committed, others: list[Committed]) -> Committed:
+    """The same part of a claim over the most seeds, where it rests on one training itself."""
+    if _units([part])[0]:
+        return part
+    same = [each for each in others if each.verdict.metric == part.verdict.metric and each.verdict.word != NOT_MEASURED]
+    return max([part, *(each for each in same if _units([each])[0])], key=lambda each: _units([each]))
 
 
 def _units(parts: list[Committed]) -> tuple[bool, float]:

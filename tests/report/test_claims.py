@@ -112,6 +112,13 @@ def test_several_seeds_replace_the_figures_of_one_training(tmp_path, lead, low, 
     assert [each.folder for each in found] == [folder, folder] and found[1].verdict.word == word
 
 
+def test_several_seeds_replace_the_parts_that_were_measured_in_them(tmp_path):
+    runs = {"": (0.15, 0.14, 0.16, 800, "images"), "more": (None, None, None, 3, "seeds")}
+    dynamic, of_lead = judged_by(tmp_path, runs)
+    assert (dynamic.folder, dynamic.verdict.unit) == ("detector-cifar/more", "seeds")
+    assert (of_lead.folder, of_lead.verdict.value) == ("detector-cifar", 0.15)
+
+
 def test_every_report_and_every_claim_is_on_the_page():
     page = (DOCS / "claims.md").read_text()
     for recipe in RECIPES:
