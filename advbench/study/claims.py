@@ -14,6 +14,7 @@ NOT_MEASURED, MISSED, OPEN, HOLDS = WORST_FIRST = ("not measured", "missed", "op
 """The words of a verdict."""
 
 _TEST_IMAGES = 10_000  # of CIFAR-10 and of MNIST
+_HOPELESS = 1000  # an interval that must be so many times as narrow asks for a million times as many
 
 
 @dataclass(frozen=True)
@@ -164,7 +165,7 @@ class Verdict:
         )
         if low <= self.value <= high and high - low < inf:
             shrink = min(shrink, (self.ci_high - self.ci_low) / (high - low))
-        if shrink == inf:
+        if shrink > _HOPELESS:
             return "no number of images or seeds would decide it: the figure lies on the bound"
         enough = _narrower(int(self.n), shrink) if self.unit == "seeds" else ceil(self.n * shrink**2)
         more = max(enough - int(self.n), 1)

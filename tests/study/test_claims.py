@@ -86,8 +86,9 @@ def test_as_many_more_seeds_as_an_open_claim_needs_decide_it(n, low):
 
 
 def test_a_mean_over_seeds_on_its_bound_is_not_decided_by_more():
-    (verdict,) = verdicts(rows(("M1", 0.4, 0.4, None, 0.35, 0.45, 3, "seeds")))
-    assert verdict.needs.startswith("no number")
+    for value in (0.4, np.nextafter(0.4, 0)):
+        (verdict,) = verdicts(rows(("M1", value, 0.4, None, 0.35, 0.45, 3, "seeds")))
+        assert verdict.needs.startswith("no number")
     (verdict,) = verdicts(rows(("M1", 0.5, 0.4, None, 0.45, 0.55, 3, "seeds")))
     assert verdict.needs == ""
 
